@@ -1,0 +1,60 @@
+# `make` lists the targets. Everything happens in .venv, which `make` makes itself.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help up test check lint types imports fast e2e format lock wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+up: .venv/.run  ## start the shop here; Ctrl-C stops it
+	@$(BIN)/mesh up
+
+test: .venv/.dev  ## every test; those that need an absent server skip with their reason
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e"
+	$(BIN)/pytest -m e2e
+
+check: lint types imports test  ## what CI runs
+
+lint: .venv/.dev  ## ruff, all rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev  ## mypy --strict
+	$(BIN)/mypy
+
+imports: .venv/.dev  ## the floors: imports go down only
+	$(BIN)/lint-imports
+
+fast: .venv/.dev  ## the tests that start no process
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e and not connected"
+
+e2e: .venv/.dev  ## the tests that run the real shop
+	$(BIN)/pytest -m e2e
+
+format: .venv/.dev  ## let ruff write what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: .venv/.dev  ## choose the newest packages again and write their hashes down
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url pyproject.toml --group build -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url -c requirements.txt pyproject.toml --group build --group dev -o requirements-dev.txt
+
+wheel: .venv/.dev  ## build the wheel into dist/
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
+clean:  ## remove what was built; data/ stays
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# uv where it is installed, else venv and pip: same packages, same hashes.
+.venv/.run: requirements.txt pyproject.toml
+	@.ci/install requirements.txt
+	@touch $@
+
+.venv/.dev: requirements.txt requirements-dev.txt pyproject.toml
+	@.ci/install requirements-dev.txt
+	@touch .venv/.run $@
