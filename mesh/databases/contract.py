@@ -1,0 +1,100 @@
+"""What every database promises. Read this first.
+
+Three ways in, by what they may hold up:
+
+- `write`: a transaction is a plain synchronous function of `tx`. It cannot await, so it cannot
+  ask anybody while it holds the writer, and a cancelled request cannot leave it half done.
+- `read`: a bounded point read, answered inline.
+- `scan`: a long read on a connection of its own.
+
+Portable SQL only: named parameters `:name`, TEXT ids, INTEGER milliseconds and minor units,
+`ON CONFLICT`, `RETURNING`; no `PRAGMA`, `AUTOINCREMENT`, `rowid`, `INSERT OR REPLACE`,
+`datetime('now')`, DEFERRABLE, ON CONFLICT ROLLBACK or RAISE(ROLLBACK).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mesh.databases.migrations import Migration
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Value = str | int | float | bytes | None
+"""What a column or a parameter holds."""
+
+
+class Reader(Protocol):
+    """Reads. `shape` is a struct, filled by column name, or the type of the first column."""
+
+    def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
+        """The first row, or None when there is none."""
+
+    def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
+        """Every row, in the statement's order; the statement has a LIMIT or a bounded set."""
+
+
+class Transaction(Reader, Protocol):
+    """One atomic change. Valid only inside the function it was handed to."""
+
+    def execute(self, sql: str, **params: Value) -> int:
+        """Run one statement; returns the number of rows it changed.
+
+        Raises: Conflict (code `constraint`) when a constraint forbids it.
+        """
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call this on the event loop once the commit is durable, never if it is rolled back.
+
+        It is called also when the task that asked for the transaction was cancelled.
+        """
+
+
+class Database(Protocol):
+    """One service's own database. Nothing else opens it while it runs."""
+
+    async def migrate(self, migrations: Sequence[Migration]) -> None:
+        """Apply those not yet applied, in order, each with its mark in one transaction.
+
+        Raises: SchemaMismatch when an applied one has changed, or the file is newer than we are.
+        """
+
+    async def write(
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `fn(tx, …)` as one transaction; returns its result once the commit is durable.
+
+        Functions that wait at the same time share one commit as savepoints; whatever one of
+        them raises rolls back that one alone. They run in the order of the calls of `write`,
+        so two calls made without an await between them run in that order, one after the other.
+
+        Raises: what `fn` raises (rolled back); DatabaseBusy (queue full, or waited too long;
+            nothing happened); StorageFull (nothing happened; reads go on); DatabaseBroken (the
+            process should end and open the file afresh).
+        Cancellation: the transaction runs and commits all the same.
+        """
+
+    @property
+    def read(self) -> Reader:
+        """Point reads, inline, of what is committed; aborted beyond a bounded amount of work.
+
+        Its methods raise DatabaseBusy at that bound.
+        """
+
+    async def scan(self, shape: type[T], sql: str, **params: Value) -> list[T]:
+        """A long read off the event loop; at most SCAN_S seconds, then DatabaseBusy."""
+
+    @property
+    def commits(self) -> int:
+        """Durable transactions since the start: one per function, however many shared a commit."""
+
+    @property
+    def writable(self) -> bool:
+        """False after a write found no space, until one succeeds again."""
+
+    async def close(self) -> None:
+        """Finish what is queued, then close. Idempotent."""

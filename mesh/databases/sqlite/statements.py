@@ -1,0 +1,145 @@
+"""Running one statement on one connection: which are let through, and what comes back.
+
+Only statements that read or change rows pass. Transactions are begun and ended by the writer,
+settings are made at the opening, tables by migrations: a function that could say COMMIT would
+break the group that it runs in.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from mesh.databases.sqlite.faults import fault
+from mesh.databases.sqlite.rows import Row, filler, is_struct
+from mesh.errors import Broken, MeshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mesh.databases.contract import Value
+
+T = TypeVar("T")
+
+READS = frozenset({"SELECT", "VALUES", "WITH"})
+CHANGES = READS | {"DELETE", "INSERT", "UPDATE"}
+
+TEXTS_MAX = 1024
+"""Statement texts remembered per connection: far more than a store has, unless it builds them."""
+
+_NOISE = re.compile(
+    r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\[[^\]]*\]""", re.DOTALL
+)
+_WORD = re.compile(r"\s*(\w*)")
+
+
+def bare(sql: str) -> str:
+    """The text without comments, strings and quoted names."""
+    return _NOISE.sub(" ", sql)
+
+
+def verb(sql: str) -> str:
+    """The first keyword, in capitals; "" when there is none."""
+    match = _WORD.match(bare(sql))
+    return match.group(1).upper() if match else ""
+
+
+class Statements:
+    """One connection's statements. Every error that leaves it is one of ours."""
+
+    def __init__(self, connection: sqlite3.Connection, file: Path, verbs: frozenset[str]) -> None:
+        self.connection = connection
+        self.fault: MeshError | None = None
+        """The last one raised; whoever needs to know sets it to None beforehand."""
+        self._file = file
+        self._verbs = verbs
+        self._cursor = connection.cursor()
+        self._admitted: set[str] = set()
+        self._fillers: dict[tuple[type, str], Callable[[Row], object]] = {}
+
+    def forget(self) -> None:
+        """The schema has changed: what is known of statements and columns is void."""
+        self._admitted.clear()
+        self._fillers.clear()
+
+    def control(self, sql: str) -> None:
+        """Run one of our own statements that answers nothing (BEGIN, SAVEPOINT, COMMIT)."""
+        try:
+            self._cursor.execute(sql)
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def ask(self, sql: str) -> list[Row]:
+        """Run one of our own statements that may answer rows (PRAGMA, a migration's)."""
+        try:
+            return self._cursor.execute(sql).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def execute(self, sql: str, params: dict[str, Value]) -> int:
+        """Run it to its end; returns how many rows it changed."""
+        if sql not in self._admitted:
+            self._admit(sql)
+        before = self.connection.total_changes
+        cursor = self._cursor
+        try:
+            cursor.execute(sql, params)
+            if cursor.description is not None:
+                cursor.fetchall()  # what RETURNING returns; the statement ends with its last row
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        if cursor.rowcount >= 0:
+            return cursor.rowcount
+        # Python counts no rows for a statement that begins with WITH.
+        if self.connection.total_changes == before:
+            return 0
+        return cast("int", self.ask("SELECT changes()")[0][0])
+
+    def one(self, shape: type[T], sql: str, params: dict[str, Value]) -> T | None:
+        """The first row as `shape`; None when there is none, or for NULL as a plain value."""
+        rows = self.rows(sql, params)
+        if not rows:
+            return None
+        row = rows[0]
+        if row[0] is None and not is_struct(shape):
+            return None
+        fill = self._fillers.get((shape, sql)) or self._filler(shape, sql)
+        return cast("T", fill(row))
+
+    def all(self, shape: type[T], sql: str, params: dict[str, Value]) -> list[T]:
+        """Every row as `shape`."""
+        rows = self.rows(sql, params)
+        fill = self._fillers.get((shape, sql)) or self._filler(shape, sql)
+        return cast("list[T]", [fill(row) for row in rows])
+
+    def rows(self, sql: str, params: dict[str, Value]) -> list[Row]:
+        """Every row, always to the end: a statement left half read would hold its snapshot."""
+        if sql not in self._admitted:
+            self._admit(sql)
+        try:
+            return self._cursor.execute(sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> MeshError:
+        self.fault = fault(error, self._file)
+        return self.fault
+
+    def _admit(self, sql: str) -> None:
+        if verb(sql) not in self._verbs:
+            raise Broken(
+                f"a statement here begins with one of {', '.join(sorted(self._verbs))}",
+                code="statement",
+                evidence=(sql,),
+            )
+        if len(self._admitted) >= TEXTS_MAX:
+            self.forget()
+        self._admitted.add(sql)
+
+    def _filler(self, shape: type[T], sql: str) -> Callable[[Row], T]:
+        """For the statement that has just run."""
+        fill = filler(shape, tuple(column[0] for column in self._cursor.description))
+        self._fillers[shape, sql] = fill
+        return fill

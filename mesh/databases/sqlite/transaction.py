@@ -1,0 +1,69 @@
+"""What a transaction's function is handed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from mesh.errors import Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mesh.databases.contract import Value
+    from mesh.databases.sqlite.statements import Statements
+
+T = TypeVar("T")
+
+
+class SqliteTransaction:
+    """One function's view of the transaction that it shares with its neighbours.
+
+    It is dead once the function has returned, and once SQLite has rolled everything back (a
+    statement after that would commit on its own).
+    """
+
+    __slots__ = ("_over", "_statements", "callbacks")
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._over = False
+        self.callbacks: list[Callable[[], None]] = []
+
+    def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
+        """The first row; None when there is none, or for NULL as a plain value."""
+        self._check()
+        return self._statements.one(shape, sql, params)
+
+    def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
+        """Every row."""
+        self._check()
+        return self._statements.all(shape, sql, params)
+
+    def execute(self, sql: str, **params: Value) -> int:
+        """Run one statement; returns the number of rows it changed.
+
+        Raises: Conflict (code `constraint`), StorageFull, DatabaseBroken.
+        """
+        self._check()
+        return self._statements.execute(sql, params)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call this on the event loop once the commit is durable, before the caller goes on."""
+        self._check()
+        self.callbacks.append(callback)
+
+    def define(self, sql: str) -> None:
+        """Run a statement that changes the schema. For migrations only."""
+        self._check()
+        self._statements.ask(sql)
+        self._statements.forget()
+
+    def end(self) -> None:
+        """The function has returned."""
+        self._over = True
+
+    def _check(self) -> None:
+        if self._over:
+            raise Broken("a transaction was used after its function had returned")
+        if not self._statements.connection.in_transaction:
+            raise self._statements.fault or Broken("the transaction is gone")

@@ -1,0 +1,99 @@
+"""A SQLite database with one table, ways to hold its writer still, and to look inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import pytest
+
+from mesh.database import Migration
+from mesh.databases.sqlite import connect
+
+NOTES = Migration(
+    "test",
+    1,
+    "CREATE TABLE notes (id TEXT NOT NULL PRIMARY KEY, body TEXT, raw BLOB) STRICT;",
+)
+
+
+@pytest.fixture
+async def database(tmp_path):
+    opened = await connect("sqlite://", tmp_path / "notes", "notes")
+    await opened.migrate([NOTES])
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Of the database above."""
+    return tmp_path / "notes" / "notes.db"
+
+
+@pytest.fixture
+def add():
+    def add(tx, note_id, raw=None):
+        tx.execute("INSERT INTO notes (id, raw) VALUES (:id, :raw)", id=note_id, raw=raw)
+        return note_id
+
+    return add
+
+
+@pytest.fixture
+def ids():
+    def ids(reader):
+        return reader.all(str, "SELECT id FROM notes ORDER BY id")
+
+    return ids
+
+
+@pytest.fixture
+def held():
+    """`async with held(database):` the writer stands still inside a transaction."""
+
+    @contextlib.asynccontextmanager
+    async def held(database):
+        loop = asyncio.get_running_loop()
+        inside = asyncio.Event()
+        gate = threading.Event()
+
+        def stand(tx):
+            loop.call_soon_threadsafe(inside.set)
+            assert gate.wait(20)
+
+        standing = asyncio.ensure_future(database.write(stand))
+        try:
+            async with asyncio.timeout(20):
+                await inside.wait()
+            yield
+        finally:
+            gate.set()
+        await standing
+
+    return held
+
+
+@pytest.fixture
+def ask():
+    """Run one of the writer's own statements, on its thread."""
+
+    async def ask(database, sql):
+        return await database.write(lambda tx: tx._statements.ask(sql))
+
+    return ask
+
+
+@pytest.fixture
+def until():
+    """Poll a condition on the event loop; fails after 10 s."""
+
+    async def until(condition):
+        end = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < end, "the condition did not come about within 10 s"
+            await asyncio.sleep(0.005)
+
+    return until

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from mesh.databases.sqlite.checkpoints import IDLE_COMMITS, LOOK_COMMITS
+from mesh.databases.sqlite.connections import WAL_BYTES
+
+MIB = 1024 * 1024
+
+
+async def fill(database, add, mib, *, block=256 * 1024, prefix=""):
+    longest = 0
+    for n in range(mib * MIB // block):
+        await database.write(add, f"{prefix}{n:05}", bytes(block))
+        longest = max(longest, database.wal_bytes)
+    return longest
+
+
+async def test_wal_has_a_bound_when_work_never_ends(database, add):
+    longest = await fill(database, add, 64)
+    assert longest <= WAL_BYTES + LOOK_COMMITS * 270 * 1024
+    assert longest > WAL_BYTES  # the bound was met
+    await fill(database, add, 1, prefix="next")
+    assert database.wal_bytes <= WAL_BYTES + MIB
+
+
+async def test_wal_is_emptied_while_nobody_writes(database, add, file, until):
+    for n in range(IDLE_COMMITS):
+        await database.write(add, f"{n:05}", b"x" * 1000)
+    await until(lambda: file.stat().st_size > IDLE_COMMITS * 1000)
+    wal = database.wal_bytes
+    await database.write(add, "next")
+    assert database.wal_bytes == wal  # its beginning is written over, which is the faster way
+
+
+async def test_few_commits_cause_no_checkpoint(database, add, file, ask):
+    for n in range(20):
+        await database.write(add, f"{n:05}")
+    assert database._writer._checkpoints.idle_wait_s() is None
+    assert file.stat().st_size == 4096
+
+
+async def test_reader_that_stays_delays_checkpoints_but_no_writer(database, add, file, until):
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM notes").fetchone()
+    slowest = 0.0
+    for n in range(100):
+        begun = time.monotonic()
+        await database.write(add, f"{n:05}", bytes(MIB))
+        slowest = max(slowest, time.monotonic() - begun)
+    assert slowest < 2
+    assert database.wal_bytes > 64 * MIB
+    reader.close()
+    await until(lambda: database.wal_bytes == 0)  # beyond 64 MiB it is cut as soon as can be

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S
+from mesh.databases.sqlite.writer import GROUP_MAX
+from mesh.errors import (
+    Broken,
+    Conflict,
+    DatabaseBusy,
+    NotFound,
+    StorageFull,
+)
+
+
+@pytest.fixture
+async def nearly_full(database, ask):
+    """The file may grow by three pages; the value lifts that again."""
+    (pages,) = (await ask(database, "PRAGMA page_count"))[0]
+    await ask(database, f"PRAGMA max_page_count = {pages + 3}")
+
+    async def lift():
+        await ask(database, "PRAGMA max_page_count = 1000000")
+
+    return lift
+
+
+BIG = b"x" * 100_000
+
+
+async def test_waiting_functions_share_a_commit(database, add, ids, held):
+    said = []
+    await database.write(lambda tx: tx._statements.connection.set_trace_callback(said.append))
+    before = database.groups, database.commits
+    async with held(database):
+        writes = [asyncio.ensure_future(database.write(add, f"{n:02}")) for n in range(64)]
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*writes) == [f"{n:02}" for n in range(64)]
+    assert database.commits - before[1] == 65
+    # the one that held the writer had its 5 ms of work, so the others come in groups of 32
+    assert database.groups - before[0] == 3
+    assert said.count("COMMIT") - 1 == 2 == said.count("BEGIN IMMEDIATE") - 1
+    assert said.count("SAVEPOINT one") == 62 == said.count("RELEASE one")
+    assert len(ids(database.read)) == 64
+
+
+async def test_lone_function_needs_no_savepoint_and_waits_for_nobody(database, add):
+    said = []
+    await database.write(lambda tx: tx._statements.connection.set_trace_callback(said.append))
+    said.clear()
+    await database.write(add, "a")
+    assert [text.split()[0] for text in said] == ["BEGIN", "INSERT", "COMMIT"]
+
+
+async def test_group_ends_after_its_share_of_work(database, held):
+    def slow(tx):
+        end = time.monotonic() + 0.006
+        while time.monotonic() < end:
+            tx.one(int, "SELECT 1")
+
+    before = database.groups
+    async with held(database):
+        writes = [asyncio.ensure_future(database.write(slow)) for _ in range(4)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*writes)
+    assert database.groups - before == 5
+
+
+async def test_first_of_a_group_fails_alone(database, add, ids, held):
+    def fail(tx):
+        add(tx, "x")
+        raise NotFound("x")
+
+    async with held(database):
+        writes = [database.write(fail), database.write(add, "a"), database.write(fail)]
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [NotFound, str, NotFound]
+    assert ids(database.read) == ["a"]
+
+
+async def test_full_storage_is_told_to_whom_it_concerns_only(database, add, ids, held, nearly_full):
+    async with held(database):
+        writes = [
+            database.write(add, "a"),
+            database.write(add, "big", BIG),
+            database.write(add, "b"),
+        ]
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [str, StorageFull, str]
+    assert ids(database.read) == ["a", "b"]
+
+
+async def test_writable_is_false_until_a_write_succeeds_again(database, add, ids, nearly_full):
+    with pytest.raises(StorageFull):
+        await database.write(add, "big", BIG)
+    assert not database.writable
+    assert ids(database.read) == []  # reading goes on
+    await database.write(ids)  # so does a transaction that changes nothing: that proves nothing
+    assert not database.writable
+    await nearly_full()
+    await database.write(add, "big", BIG)
+    assert database.writable
+
+
+async def test_writable_recovers_by_itself_when_nobody_writes(database, add, nearly_full, until):
+    before = database.commits
+    with pytest.raises(StorageFull):
+        await database.write(add, "big", BIG)
+    await until(lambda: database.writable)
+    assert database.commits == before
+
+
+async def test_function_that_swallows_full_storage_is_not_told_it_succeeded(
+    database, add, ids, held, nearly_full
+):
+    tried = []
+
+    def swallow(tx):
+        add(tx, "before")
+        try:
+            add(tx, "big", BIG)
+        except StorageFull:
+            tried.append("again")
+        try:
+            add(tx, "after")  # would commit on its own: SQLite has ended the transaction
+        except StorageFull:
+            tried.append("refused")
+
+    async with held(database):
+        writes = [database.write(add, "a"), database.write(swallow), database.write(add, "b")]
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [str, StorageFull, str]
+    assert ids(database.read) == ["a", "b"]
+    assert tried == ["again", "refused"] * 2  # in the group, then alone
+
+
+async def test_statement_that_rolls_everything_back_harms_only_itself(database, add, ids, held):
+    def roll_back(tx):
+        add(tx, "mine")
+        tx.execute("INSERT OR ROLLBACK INTO notes (id) VALUES ('mine')")
+
+    calls = []
+
+    def told(tx, note_id):
+        tx.after_commit(lambda: calls.append(note_id))
+        return add(tx, note_id)
+
+    async with held(database):
+        writes = [
+            database.write(told, "a"),
+            database.write(roll_back),
+            database.write(told, "b"),
+        ]
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [str, Conflict, str]
+    assert ids(database.read) == ["a", "b"]
+    assert calls == ["a", "b"]
+
+
+async def test_write_is_refused_when_it_cannot_begin_in_time(database, add, ids, held):
+    async with held(database):
+        begun = time.monotonic()
+        with pytest.raises(DatabaseBusy):
+            await database.write(add, "late")
+        assert WAIT_S <= time.monotonic() - begun < WAIT_S + 1
+    await database.write(add, "a")
+    assert ids(database.read) == ["a"]
+
+
+async def test_write_is_refused_at_once_when_too_many_wait(database, add, ids, held):
+    async with held(database):
+        waiting = [database.write(add, f"{n:03}") for n in range(QUEUE_MAX)]
+        with pytest.raises(DatabaseBusy, match=str(QUEUE_MAX)):
+            await database.write(add, "one too many")
+    await asyncio.gather(*waiting)
+    assert len(ids(database.read)) == QUEUE_MAX
+
+
+async def test_cancelled_callers_leave_nothing_open(database, add, ids, ask):
+    for n in range(200):
+        task = asyncio.ensure_future(database.write(add, f"{n:03}"))
+        for _ in range(n % 4):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await database.write(add, "last")  # runs after all of them
+    assert len(ids(database.read)) == 201
+    assert await database.write(lambda tx: tx.execute("DELETE FROM notes")) == 201
+
+
+async def test_transaction_is_dead_once_its_function_has_returned(database, add):
+    kept = []
+    await database.write(kept.append)
+    for use in (
+        lambda tx: tx.execute("DELETE FROM notes"),
+        lambda tx: tx.one(int, "SELECT 1"),
+        lambda tx: tx.all(int, "SELECT 1"),
+        lambda tx: tx.after_commit(print),
+    ):
+        with pytest.raises(Broken, match="returned"):
+            use(kept[0])
+        with pytest.raises(Broken, match="returned"):
+            await database.write(lambda _, use=use: use(kept[0]))
+
+
+async def test_write_refuses_a_coroutine_function(database, add, ids):
+    async def wrong(tx):
+        add(tx, "a")
+
+    with pytest.raises(TypeError, match="plain function"):
+        await database.write(wrong)
+    assert ids(database.read) == []
+
+
+async def test_write_carries_what_a_future_cannot(database, held):
+    def exhausted(tx):
+        return next(iter(()))
+
+    async with held(database):
+        writes = [database.write(exhausted), database.write(lambda tx: "answered")]
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [RuntimeError, str]
+
+
+async def test_callback_that_fails_keeps_nobody_from_theirs(database):
+    reported = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: reported.append(type(context["exception"]))
+    )
+    called = asyncio.Event()
+
+    def fn(tx):
+        tx.after_commit(lambda: 1 / 0)
+        tx.after_commit(called.set)
+        return "answered"
+
+    assert await database.write(fn) == "answered"
+    assert called.is_set()
+    assert reported == [ZeroDivisionError]
+
+
+async def test_foreign_lock_makes_writes_busy_not_broken(database, add, ids, file, ask):
+    import sqlite3
+
+    await ask(database, "PRAGMA busy_timeout = 50")
+    foreign = sqlite3.connect(file, isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseBusy):
+        await database.write(add, "a")
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    await database.write(add, "b")
+    assert ids(database.read) == ["b"]
+
+
+async def test_groups_are_never_larger_than_their_bound(database, add, held):
+    sizes = []
+    deliver = database._writer._deliver
+    database._writer._deliver = lambda jobs: (sizes.append(len(jobs)), deliver(jobs))
+    async with held(database):
+        writes = [database.write(add, f"{n:03}") for n in range(100)]
+    await asyncio.gather(*writes)
+    assert sum(sizes) == 101
+    assert max(sizes) <= GROUP_MAX
