@@ -1,0 +1,255 @@
+"""Events through the bus, durable at every step: how many a second, and how late.
+
+    python -m benchmarks.bus [--events 100000] [--rate 1000] [--seconds 5] [--runs 3]
+
+Three processes: a publisher that commits to its outbox, the broker, a consumer that commits effect
+and cursor; SQLite with `synchronous=FULL` in all three, bodies of 400 bytes, uvloop. *End to end*
+is from the first event told to the last one durable at the consumer. Latency is from the moment
+an event was due to be told, so a publisher that falls behind is not forgiven.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import sqlite3
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import uvloop
+
+from mesh import bus, clock
+from mesh.bus import NO_HASH, ORIGIN, Applied, Cursor, Epoch, Event, Link, OutboxState, Position, chain_hash
+
+BODY_BYTES = 400
+GROUP = 256
+BACKLOG_MAX = 4096
+"""Events told and not yet acknowledged, at most: a publisher waits like anybody else."""
+
+_STAMP = struct.Struct(">q")
+_OUTBOX = """CREATE TABLE outbox (seq INTEGER PRIMARY KEY, epoch INT, prev_epoch INT, prev_hash BLOB,
+    hash BLOB, id BLOB, type TEXT, key TEXT, ts_ms INT, trace BLOB, body BLOB)"""
+_INBOX = """CREATE TABLE cursor (one INTEGER PRIMARY KEY, epoch INT, seq INT, hash BLOB);
+    CREATE TABLE effect (n INTEGER PRIMARY KEY, body BLOB)"""
+
+
+class Database:
+    """Statements on the loop, the wait for the disk on a thread, as in the framework."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 8000"):
+            self.connection.execute(f"PRAGMA {pragma}")
+        self.connection.executescript(schema)
+        self._disk = ThreadPoolExecutor(1)
+        self._lock = asyncio.Lock()
+
+    async def many(self, *work: tuple[str, Sequence[Sequence[object]]]) -> None:
+        async with self._lock:
+            self.connection.execute("BEGIN IMMEDIATE")
+            for sql, rows in work:
+                self.connection.executemany(sql, rows)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._disk, self.connection.execute, "COMMIT")
+
+
+class Outbox:
+    def __init__(self, path: Path) -> None:
+        self.database = Database(path, _OUTBOX)
+        self.reader = sqlite3.connect(path, isolation_level=None)
+        self.head = self.told = ORIGIN
+        self.acked = 0
+        self.moved = asyncio.Event()
+
+    async def tell(self, bodies: Sequence[bytes]) -> None:
+        rows = []
+        for body in bodies:
+            last = self.told
+            rest = (clock.uuid7(), "order.status_changed", "ord_1", clock.now_ms(), b"{}", body)
+            self.told = Link(1, last.seq + 1, chain_hash(last.hash, 1, last.seq + 1, *rest))
+            rows.append((self.told.seq, 1, last.epoch, last.hash, self.told.hash, *rest))
+        told = self.told
+        insert = "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        await self.database.many((insert, rows))
+        self.head = told
+
+    async def state(self) -> OutboxState:
+        return OutboxState((Epoch(1, 0, NO_HASH, b"n"),), self.head, 1)
+
+    async def after(self, seq: int, *, rows_max: int, bytes_max: int) -> list[Event]:
+        rows = self.reader.execute(
+            "SELECT epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body"
+            " FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?",
+            (seq, min(rows_max, bytes_max // BODY_BYTES + 1)),
+        )
+        return [Event("order", *row) for row in rows.fetchall()]
+
+    async def acknowledged(self, position: Position) -> None:
+        self.acked = position.seq
+        self.moved.set()
+
+
+class Inbox:
+    def __init__(self, path: Path, expected: int) -> None:
+        self.database = Database(path, _INBOX)
+        self.now = Cursor()
+        self.expected = expected
+        self.late_ms: list[float] = []
+        self.done = asyncio.Event()
+
+    async def cursor(self, stream: str) -> Cursor:
+        return self.now
+
+    async def notice(self, stream: str, epoch: Epoch) -> Cursor:
+        self.now = Cursor(self.now.link, epoch.epoch, epoch.base)
+        return self.now
+
+    async def apply(self, stream: str, events: Sequence[Event]) -> Applied:
+        link = events[-1].link
+        await self.database.many(
+            ("INSERT INTO effect (body) VALUES (?)", [(event.body,) for event in events]),
+            ("INSERT OR REPLACE INTO cursor VALUES (1, ?, ?, ?)", [(1, link.seq, link.hash)]),
+        )
+        now = time.monotonic_ns()
+        self.late_ms += [(now - _STAMP.unpack_from(event.body)[0]) / 1e6 for event in events]
+        self.now = Cursor(link, self.now.known_epoch, self.now.known_base)
+        if link.seq >= self.expected:
+            self.done.set()
+        return Applied(self.now)
+
+
+def body(due_ns: int) -> bytes:
+    return _STAMP.pack(due_ns).ljust(BODY_BYTES, b"x")
+
+
+async def publish(url: str, path: Path, events: int, rate: float, go, answers) -> None:
+    outbox = Outbox(path)
+    connection = bus.connect(url, name="order")
+    await connection.start()
+    connection.relay(outbox)
+    while connection.state != "live":
+        await asyncio.sleep(0.01)
+    go.wait()
+    cpu, start = time.process_time(), time.monotonic_ns()
+    if rate:
+        for number in range(events):
+            due = start + int(number * 1e9 / rate)
+            wait_s = (due - time.monotonic_ns()) / 1e9
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            await outbox.tell([body(due)])
+            connection.wake()
+    else:
+        for number in range(0, events, GROUP):
+            bodies = [body(time.monotonic_ns())] * min(GROUP, events - number)
+            await outbox.tell(bodies)
+            connection.wake()
+            while outbox.head.seq - outbox.acked > BACKLOG_MAX:
+                outbox.moved.clear()
+                await outbox.moved.wait()
+    told = time.monotonic_ns()
+    while outbox.acked < events:
+        outbox.moved.clear()
+        await outbox.moved.wait()
+    answers.put(("publisher", start, told, time.process_time() - cpu))
+    await connection.close()
+
+
+async def consume(url: str, path: Path, events: int, ready, answers) -> None:
+    inbox = Inbox(path, events)
+    connection = bus.connect(url, name="product")
+    await connection.start()
+    connection.subscribe(["order"], inbox)
+    while connection.state != "live":
+        await asyncio.sleep(0.01)
+    cpu = time.process_time()
+    ready.set()
+    await inbox.done.wait()
+    answers.put(("consumer", time.monotonic_ns(), inbox.late_ms, time.process_time() - cpu))
+    await connection.close()
+
+
+def _publisher(*args) -> None:
+    uvloop.run(publish(*args))
+
+
+def _consumer(*args) -> None:
+    uvloop.run(consume(*args))
+
+
+def _broker(args: list[str]) -> None:
+    bus.serve(args)
+
+
+def trial(events: int, rate: float) -> dict[str, float]:
+    start = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name:
+        directory = Path(name)
+        wanted = bus.program("zmq://", directory=directory / "bus", sockets=directory / "run")
+        assert wanted is not None
+        answers, ready, go = start.Queue(), start.Event(), start.Event()
+        url = wanted.client_url
+        broker = start.Process(target=_broker, args=(list(wanted.args),))
+        consumer = start.Process(
+            target=_consumer, args=(url, directory / "in.db", events, ready, answers)
+        )
+        publisher = start.Process(
+            target=_publisher, args=(url, directory / "out.db", events, rate, go, answers)
+        )
+        for process in (broker, consumer, publisher):
+            process.start()
+        ready.wait()
+        time.sleep(0.3)
+        times = psutil.Process(broker.pid).cpu_times()
+        go.set()
+        found = {answer[0]: answer[1:] for answer in (answers.get(), answers.get())}
+        after = psutil.Process(broker.pid).cpu_times()
+        publisher.join()
+        consumer.join()
+        broker.terminate()
+        broker.join()
+    begun, told, publisher_s = found["publisher"]
+    ended, late_ms, consumer_s = found["consumer"]
+    late_ms.sort()
+    busy_s = after.user + after.system - times.user - times.system
+    return {
+        "told_per_s": events / (told - begun) * 1e9,
+        "end_to_end_per_s": events / (ended - begun) * 1e9,
+        "p50_ms": late_ms[len(late_ms) // 2],
+        "p99_ms": late_ms[int(len(late_ms) * 0.99)],
+        "publisher_us": publisher_s / events * 1e6,
+        "broker_us": busy_s / events * 1e6,
+        "consumer_us": consumer_s / events * 1e6,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--rate", type=float, default=1000.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load before {os.getloadavg()[0]:.2f}, {options.runs} runs each")
+    for title, events, rate in (
+        ("as fast as it goes", options.events, 0.0),
+        (f"{options.rate:.0f}/s", int(options.rate * options.seconds), options.rate),
+    ):
+        runs = [trial(events, rate) for _ in range(options.runs)]
+        print(f"{title}: {events} events of {BODY_BYTES} bytes, FULL at all three")
+        for key in runs[0]:
+            values = sorted(run[key] for run in runs)
+            print(
+                f"  {key:18} median {statistics.median(values):10.2f}"
+                f"   {values[0]:10.2f} to {values[-1]:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

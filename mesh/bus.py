@@ -1,0 +1,121 @@
+"""TELL: the bus's face. A program's connection to the bus is made here and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from mesh import buses
+from mesh.buses.contract import (
+    EVENT_BYTES_MAX,
+    NO_HASH,
+    ORIGIN,
+    Applied,
+    Arrived,
+    Bus,
+    Cursor,
+    Epoch,
+    Event,
+    Inbox,
+    Link,
+    Outbox,
+    OutboxState,
+    Position,
+    StreamHead,
+    Trace,
+    chain_hash,
+)
+from mesh.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+__all__ = [
+    "EVENT_BYTES_MAX",
+    "NO_HASH",
+    "ORIGIN",
+    "Applied",
+    "Arrived",
+    "Broker",
+    "Bus",
+    "Cursor",
+    "Epoch",
+    "Event",
+    "Inbox",
+    "Link",
+    "Outbox",
+    "OutboxState",
+    "Position",
+    "StreamHead",
+    "Trace",
+    "chain_hash",
+    "connect",
+    "program",
+    "schemes",
+    "serve",
+]
+
+
+class Broker(Struct, frozen=True):
+    """The program a bus needs beside its clients: what to call, with what, and where it is then."""
+
+    entry: str
+    args: tuple[str, ...]
+    client_url: str
+
+
+def schemes() -> list[str]:
+    """The URL schemes that have a folder here."""
+    return sorted(module.name for module in pkgutil.iter_modules(buses.__path__) if module.ispkg)
+
+
+def connect(url: str, *, name: str) -> Bus:
+    """A connection to the bus that `url` names; nothing happens before its `start`.
+
+    Args:
+        url: its scheme chooses the backend; `zmq:///run/dir` has its sockets in that directory.
+        name: the program's own: its stream as a producer, its name as a consumer.
+
+    Raises: InvalidInput (unknown scheme, or not a place the backend can connect to).
+    """
+    return cast("Bus", _backend(url).connect(url, name))
+
+
+def program(url: str, *, directory: Path, sockets: Path) -> Broker | None:
+    """The broker this bus needs on this machine; None if it is a server somewhere else.
+
+    Args:
+        url: `zmq://` for one in `sockets`; a path in the url is used in place of that.
+        directory: where the broker keeps its log.
+        sockets: a short path for its sockets, 0700.
+
+    Raises: InvalidInput (unknown scheme).
+    """
+    backend = _backend(url)
+    if not hasattr(backend, "program"):
+        return None
+    args, client_url = backend.program(url, directory, sockets)
+    return Broker("mesh.bus:serve", (urlsplit(url).scheme, *args), client_url)
+
+
+def serve(scheme: str, *args: str) -> None:
+    """Run a broker with the arguments of `program`, until SIGTERM.
+
+    Raises: SystemExit: 78 when its configuration will not do, 1 when its log failed.
+    """
+    _backend(f"{scheme}://").serve(list(args))
+
+
+def _backend(url: str) -> ModuleType:
+    scheme = urlsplit(url).scheme
+    if scheme not in schemes():
+        raise InvalidInput(
+            f"no bus backend for {url!r}",
+            hint=f"use one of: {', '.join(f'{name}://' for name in schemes())}",
+        )
+    return importlib.import_module(f"mesh.buses.{scheme}")

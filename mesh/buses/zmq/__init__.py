@@ -1,0 +1,55 @@
+"""The bus over ZeroMQ: MLP/1, a broker with a durable log, and its clients.
+
+`protocol` holds the rules, `wire` the bytes, `log` the disk; `broker` and `client` are the two
+ends, `program` the broker's process. Importing this costs nothing: ZeroMQ is loaded by use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from mesh.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from mesh.buses.contract import Bus
+
+
+def connect(url: str, name: str) -> Bus:
+    """A connection to the broker whose sockets are in the url's directory.
+
+    Raises: InvalidInput (no directory in the url, or a path too long for a socket).
+    """
+    from mesh.buses.zmq.client import ZmqBus  # noqa: PLC0415 - the door must not load ZeroMQ
+
+    directory = _directory_of(url)
+    if not directory:
+        raise InvalidInput(
+            f"the bus {url!r} names no directory", hint="zmq:///directory/of/sockets"
+        )
+    return ZmqBus(Path(directory), name)
+
+
+def program(url: str, directory: Path, sockets: Path) -> tuple[tuple[str, ...], str]:
+    """The broker's arguments, and the url its clients connect to."""
+    where = Path(_directory_of(url) or sockets).absolute()
+    return (str(directory.absolute()), str(where)), f"zmq://{quote(str(where))}"
+
+
+def serve(args: list[str]) -> None:
+    """Run the broker with the arguments that `program` gave."""
+    from mesh.buses.zmq.program import main  # noqa: PLC0415 - the door must not load ZeroMQ
+
+    directory, sockets = args
+    main(directory, sockets)
+
+
+def _directory_of(url: str) -> str:
+    """The path in `zmq:///run/user/1000/mesh-0123`; "" if there is none."""
+    parts = urlsplit(url)
+    if parts.netloc:
+        raise InvalidInput(
+            f"the bus {url!r} names a host", hint="only sockets on this machine: zmq:///directory"
+        )
+    return unquote(parts.path)

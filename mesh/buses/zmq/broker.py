@@ -1,0 +1,304 @@
+"""The broker: three sockets, one log, and a `step` for each stream. The rules are in `protocol`.
+
+Nothing is kept for a peer that does not read: what it misses it asks for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+import zmq
+
+from mesh import clock
+from mesh.buses.contract import NO_HASH, Epoch, Event, Link, StreamHead
+from mesh.buses.zmq.committer import Committer, weight
+from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
+from mesh.buses.zmq.log import Advancing, Group, Log, Seen
+from mesh.buses.zmq.protocol import broker as rules
+from mesh.buses.zmq.protocol.frames import (
+    EVERYTHING,
+    Attach,
+    Attached,
+    Batch,
+    Committed,
+    Evt,
+    Frame,
+    Get,
+    Heartbeat,
+    Hello,
+    Nak,
+    Ping,
+    Put,
+    Reset,
+    ToConsumer,
+)
+from mesh.buses.zmq.protocol.stream import (
+    Advance,
+    Advanced,
+    Append,
+    Appended,
+    Failed,
+    Gone,
+    Input,
+    LogRead,
+    Output,
+    Publish,
+    Quarantine,
+    ReadLog,
+    Received,
+    Record,
+    Reply,
+    Stream,
+)
+from mesh.buses.zmq.protocol.timing import BEAT_S
+from mesh.buses.zmq.pump import Pump
+from mesh.buses.zmq.wire import BEAT_TOPIC, pack, unpack
+from mesh.errors import LogBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FEED_BYTES_MAX = 64 * 1024
+"""Events in one message of the feed; a larger event is only announced there, and fetched."""
+
+STREAMS_MAX = 1024
+"""Streams known; a system has tens. One more is not answered."""
+
+TAILS_MAX = 256
+"""Readers of the whole log that are remembered; the oldest must attach again."""
+
+BEAT_SOON_S = 0.01
+"""A new subscriber gets its heartbeat after this; several share one."""
+
+BEATS_PER_RECORD = 4
+"""Cursors alone are worth a commit once a second."""
+
+_STREAM_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_logger = logging.getLogger("mesh.bus")
+
+
+class Broker:
+    """One bus. `broken` ends with the error when the log cannot go on; the process should too."""
+
+    def __init__(self, log: Log, sockets: Path) -> None:
+        """Nothing is bound before `start`."""
+        self._log = log
+        self._sockets = sockets
+        self._streams = {stream.name: stream for stream in log.streams}
+        self._tails: dict[tuple[bytes, int], None] = {}
+        self._instance = secrets.randbits(32)
+        self._beats = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.malformed = 0
+        """Messages dropped because they were none of ours, or harmed on the way."""
+
+    def start(self) -> None:
+        """Bind and serve, on the running loop.
+
+        Raises: InvalidInput (the directory of the sockets will not do).
+        """
+        self._loop = asyncio.get_running_loop()
+        self.broken: asyncio.Future[None] = self._loop.create_future()
+        make_private(self._sockets)
+        addresses = [endpoint(self._sockets, name) for name in (INGEST, FEED, FETCH)]
+        self._committer = Committer(
+            self._log, settled=self._settled, refused=self._refused, broken=self._break
+        )
+        self._context = zmq.Context[zmq.Socket[bytes]]()
+        kinds = (zmq.ROUTER, zmq.XPUB, zmq.ROUTER)
+        ingest, feed, fetch = (open_socket(self._context, kind) for kind in kinds)
+        mask = os.umask(0o077)
+        try:
+            for socket, address in zip((ingest, feed, fetch), addresses, strict=True):
+                socket.bind(address)
+        finally:
+            os.umask(mask)
+        self._ingest = Pump(ingest, self._on_ingest, self._committer.kick)
+        self._feed = Pump(feed, self._on_subscription)
+        self._fetch = Pump(fetch, self._on_fetch)
+        self._beat()
+
+    async def close(self) -> None:
+        """Finish the commit under way, then let everything go."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._ingest.pause()
+        await self._committer.close()
+        for pump in (self._ingest, self._feed, self._fetch):
+            pump.close()
+        self._context.destroy(linger=0)
+        for name in (INGEST, FEED, FETCH):
+            (self._sockets / name).unlink(missing_ok=True)
+        self._log.close()
+
+    def _break(self, error: BaseException) -> None:
+        if not self.broken.done():
+            self.broken.set_exception(error)
+
+    # What arrives
+
+    def _on_ingest(self, frames: list[bytes]) -> None:
+        peer, frame = frames[0], unpack(frames[1:])
+        match frame:
+            case Hello(stream=name) if self._known(name):
+                self._step(name, Received(peer, frame))
+            case Put(events=events) if events[0].stream in self._streams:
+                self._step(events[0].stream, Received(peer, frame))
+            case Ping(session) | Put(session):
+                self._on_ping(peer, session)
+            case _:
+                self.malformed += 1
+
+    def _on_ping(self, peer: bytes, session: int) -> None:
+        """A conversation that this life of the bus knows nothing of must greet again."""
+        for stream in self._streams.values():
+            if any((each.peer, each.number) == (peer, session) for each in stream.sessions):
+                self._step(stream.name, Received(peer, Ping(session)))
+                return
+        self._ingest.send([peer, *pack(Nak(session, "EPOCH", Link(0, 0, NO_HASH)))])
+
+    def _on_fetch(self, frames: list[bytes]) -> None:
+        try:
+            self._answer(frames[0], unpack(frames[1:]))
+        except LogBroken as error:
+            self._break(error)
+
+    def _answer(self, peer: bytes, frame: Frame | None) -> None:
+        match frame:
+            case Attach(stream=name) | Get(stream=name) if name == EVERYTHING:
+                self._on_tail(peer, frame)
+            case Attach(stream=name) | Get(stream=name) | Committed(stream=name) if self._known(
+                name
+            ):
+                self._step(name, Received(peer, frame))
+            case _:
+                self.malformed += 1
+
+    def _known(self, name: str) -> bool:
+        """Make room for a stream named for the first time, by its producer or by a consumer."""
+        if name in self._streams:
+            return True
+        if len(self._streams) >= STREAMS_MAX or not _STREAM_NAME.fullmatch(name):
+            return False
+        self._streams[name] = Stream(name)
+        return True
+
+    def _on_tail(self, peer: bytes, frame: Attach | Get) -> None:
+        """The whole log by arrival: no cursor and no epochs, so no rules but the bounds."""
+        head = Link(0, self._log.arrival, NO_HASH)
+        reply: Attached | Reset | Batch
+        if isinstance(frame, Attach):
+            self._tails[peer, frame.session] = None
+            while len(self._tails) > TAILS_MAX:
+                self._tails.pop(next(iter(self._tails)))
+            reply = Attached(frame.session, (Epoch(1, 0, NO_HASH, self._log.life),), head, 1)
+        elif (peer, frame.session) not in self._tails:
+            reply = Reset(frame.session, "PROTO")
+        elif not frame.rows_max:
+            reply = Batch(frame.session, frame.req, head, (), heads=self._heads())
+        else:
+            rows = min(frame.rows_max, rules.GET_ROWS_MAX)
+            room = min(frame.bytes_max, rules.GET_BYTES_MAX)
+            found = self._log.arrivals(frame.after.seq, rows, room)
+            numbers = tuple(each.arrival for each in found)
+            events = tuple(each.event for each in found)
+            reply = Batch(frame.session, frame.req, head, events, numbers)
+        self._fetch.send([peer, *pack(reply)])
+
+    def _heads(self) -> tuple[StreamHead, ...]:
+        known = (stream for stream in self._streams.values() if stream.epochs)
+        return tuple(StreamHead(each.name, each.head, each.tail_seq) for each in known)
+
+    # What the rules want
+
+    def _step(self, name: str, event: Input) -> None:
+        now = clock.monotonic_s()
+        self._streams[name], outputs = rules.step(self._streams[name], event, now)
+        for output in outputs:
+            self._do(name, output)
+
+    def _do(self, name: str, output: Output) -> None:  # noqa: C901 - one arm an output
+        match output:
+            case Reply(peer, frame):
+                to_consumer = isinstance(frame, ToConsumer)
+                pump = self._fetch if to_consumer else self._ingest
+                if not pump.send([peer, *pack(frame)]):
+                    self._step(name, Gone(peer))
+            case Append(events):
+                self._committer.append(events)
+                if self._committer.full:
+                    self._ingest.pause()
+            case Publish(events):
+                for part in _portions(events):
+                    shown = part if weight(part) <= FEED_BYTES_MAX else ()
+                    self._feed.send(pack(Evt(self._instance, name, part[-1].link, shown)))
+            case ReadLog(peer, get):
+                found = self._log.read(name, get.after.seq, get.rows_max, get.bytes_max)
+                self._step(name, LogRead(peer, get, found))
+            case Advance(epochs, head):
+                self._committer.advance(Advancing(name, epochs, head))
+                self._committer.kick()
+            case Quarantine(why):
+                _logger.critical("quarantined: %s", why)
+                self._committer.quarantine(name, why)
+                self._committer.kick()
+            case Record(consumer, cursor, known_epoch):
+                self._committer.see(Seen(name, consumer, cursor, known_epoch))
+
+    # What the disk has done
+
+    def _settled(self, group: Group, found: tuple[Link, ...]) -> None:
+        for step, link in zip(group.advances, found, strict=True):
+            self._step(step.stream, Advanced(link))
+        by_stream: dict[str, list[Event]] = {}
+        for event in group.events:
+            by_stream.setdefault(event.stream, []).append(event)
+        for name, events in by_stream.items():
+            self._step(name, Appended(tuple(events)))
+        if not self._committer.full:
+            self._ingest.resume()
+
+    def _refused(self, names: set[str]) -> None:
+        _logger.error("no space for the event log: producers are told to wait")
+        for name in names:
+            self._step(name, Failed())
+        self._ingest.resume()
+
+    # The heartbeat
+
+    def _beat(self) -> None:
+        self._timers["beat"] = self._loop.call_later(BEAT_S, self._beat)
+        self._send_beat()
+        self._beats += 1
+        if self._beats % BEATS_PER_RECORD == 0:
+            self._committer.kick(cursors_too=True)
+
+    def _on_subscription(self, frames: list[bytes]) -> None:
+        if frames[0] == b"\x01" + BEAT_TOPIC and "soon" not in self._timers:
+            self._timers["soon"] = self._loop.call_later(BEAT_SOON_S, self._beat_soon)
+
+    def _beat_soon(self) -> None:
+        del self._timers["soon"]
+        self._send_beat()
+
+    def _send_beat(self) -> None:
+        beats = tuple(rules.beat(stream) for stream in self._streams.values())
+        self._feed.send(pack(Heartbeat(self._instance, beats)))
+
+
+def _portions(events: tuple[Event, ...]) -> Iterator[tuple[Event, ...]]:
+    """Runs of at most FEED_BYTES_MAX, or of one event."""
+    start, held = 0, 0
+    for index, event in enumerate(events):
+        own = weight((event,))
+        if index > start and held + own > FEED_BYTES_MAX:
+            yield events[start:index]
+            start, held = index, 0
+        held += own
+    yield events[start:]

@@ -1,0 +1,120 @@
+"""Runs the consumer's rules for one stream: hands events to the inbox, one batch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, TypeVar
+
+from mesh import clock
+from mesh.buses.zmq.protocol import consumer as rules
+from mesh.buses.zmq.protocol.subscription import (
+    Apply,
+    Consumer,
+    CursorRead,
+    FromInbox,
+    Handled,
+    InboxFailed,
+    Notice,
+    Noticed,
+    Output,
+    ReadCursor,
+)
+from mesh.buses.zmq.protocol.timing import Begin, Reborn, Reconnect, Send, Tick, Unsent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mesh.buses.contract import Inbox
+    from mesh.buses.zmq.protocol.frames import Beat, Evt, Frame, ToConsumer
+    from mesh.buses.zmq.protocol.subscription import Input
+
+T = TypeVar("T")
+_logger = logging.getLogger("mesh.bus")
+
+
+class Delivery:
+    """Brings one stream to one inbox."""
+
+    def __init__(self, name: str, stream: str, inbox: Inbox, send: Callable[[Frame], bool]) -> None:
+        """Begin at once, on the running loop. `send` says whether the frame could be sent."""
+        self._inbox = inbox
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._state = Consumer(name, stream)
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._begin()
+
+    @property
+    def session(self) -> int:
+        """The number of the conversation under way."""
+        return self._state.session
+
+    @property
+    def attached(self) -> bool:
+        """True while the bus and the inbox agree where to go on."""
+        return self._state.attached
+
+    @property
+    def fence(self) -> str:
+        """Why nothing more is delivered, or ""."""
+        return self._state.fence
+
+    def hear(self, event: ToConsumer | Evt | Beat | Tick | Reborn) -> None:
+        """A frame from the bus, the time, or news of a new life of the bus."""
+        self._feed(event)
+
+    async def close(self) -> None:
+        """Hand over nothing more; what is being applied is finished, and its cursor reported."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _begin(self) -> None:
+        self._feed(Begin(secrets.randbits(32)))
+
+    def _feed(self, event: Input) -> None:
+        if self._closed and not isinstance(event, FromInbox):
+            return
+        fence = self._state.fence
+        self._state, outputs = rules.step(self._state, event, clock.monotonic_s())
+        if self._state.fence and self._state.fence != fence:
+            _logger.error("delivery is fenced: %s", self._state.fence)
+        for output in outputs:
+            self._do(output)
+
+    def _do(self, output: Output) -> None:
+        stream = self._state.stream
+        match output:
+            case Send(frame):
+                if not self._send(frame):
+                    self._feed(Unsent())
+            case _ if self._closed:
+                pass
+            case Apply(events):
+                self._ask(self._inbox.apply(stream, events), Handled)
+            case ReadCursor():
+                self._ask(self._inbox.cursor(stream), CursorRead)
+            case Notice(epoch):
+                self._ask(self._inbox.notice(stream, epoch), Noticed)
+            case Reconnect(after_s):
+                wait_s = after_s * clock.uniform(0.5, 1.0)
+                self._timer = self._loop.call_later(wait_s, self._begin)
+
+    def _ask(self, work: Awaitable[T], told: Callable[[T], FromInbox]) -> None:
+        """The rules ask the inbox one thing at a time, so one task is enough."""
+        self._task = self._loop.create_task(self._answer(work, told))
+
+    async def _answer(self, work: Awaitable[T], told: Callable[[T], FromInbox]) -> None:
+        try:
+            answer = await work
+        except Exception:
+            _logger.exception("the inbox of %s failed", self._state.stream)
+            self._feed(InboxFailed())
+        else:
+            self._feed(told(answer))

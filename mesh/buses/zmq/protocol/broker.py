@@ -1,0 +1,345 @@
+"""The bus's half of one stream, as a pure function (R4, R5, R6 and the answers of R9, R10, R15).
+
+UNKNOWN -HELLO→ OPEN ⇄ FULL; a fork of the history quarantines the stream until a HELLO brings a
+new epoch. `staged` runs ahead of the durable `head` by what is being committed: only `head` is
+ever acknowledged, shown on the feed, or served.
+"""
+
+from __future__ import annotations
+
+from mesh.buses.contract import Event, Link, Position
+from mesh.buses.zmq.protocol.frames import (
+    Ack,
+    Attach,
+    Attached,
+    Batch,
+    Beat,
+    Committed,
+    Fenced,
+    FenceReason,
+    Get,
+    Hello,
+    Nak,
+    NakReason,
+    Ping,
+    Pong,
+    Put,
+    Recheck,
+    Reset,
+    ToBus,
+    Welcome,
+)
+from mesh.buses.zmq.protocol.lineage import cut, extends, intact, newest, replaced
+from mesh.buses.zmq.protocol.stream import (
+    Advance,
+    Advanced,
+    Append,
+    Appended,
+    Attachment,
+    Failed,
+    Gone,
+    Input,
+    LogRead,
+    Output,
+    Publish,
+    Quarantine,
+    ReadLog,
+    Received,
+    Record,
+    Reply,
+    Session,
+    Step,
+    Stream,
+    Verdict,
+)
+from mesh.buses.zmq.protocol.timing import CREDIT_BYTES, CREDIT_MSGS, REPORT_S
+from mesh.codec import replace
+
+SESSIONS_MAX = 8
+"""Conversations remembered a stream; twins and remains of crashes. The oldest is forgotten, and
+told to greet again when it speaks."""
+
+CONSUMERS_MAX = 64
+"""The same for consumers of one stream."""
+
+GET_ROWS_MAX = 256
+GET_BYTES_MAX = 1024 * 1024
+"""What one GET is answered with at most, whatever it asks for."""
+
+
+def beat(state: Stream) -> Beat:
+    """The stream as a heartbeat shows it."""
+    epoch = newest(state.epochs)
+    base = next((each.base for each in state.epochs if each.epoch == epoch), 0)
+    return Beat(state.name, epoch, base, state.head, state.tail_seq)
+
+
+def step(state: Stream, event: Input, now: float) -> Step:
+    """What one input does. `now` is monotonic seconds."""
+    match event:
+        case Received(peer, frame):
+            return _received(state, peer, frame, now)
+        case Appended(events):
+            return _appended(state, events)
+        case Advanced(found):
+            return _advanced(state, found)
+        case Failed():
+            return _failed(state, now)
+        case LogRead(peer, get, events):
+            batch = Batch(get.session, get.req, state.head, events)
+            return state, (Reply(peer, batch),)
+        case Gone(peer):
+            return _forget(state, peer), ()
+
+
+def _received(state: Stream, peer: bytes, frame: ToBus, now: float) -> Step:
+    match frame:
+        case Hello():
+            return _hello(state, peer, frame)
+        case Put():
+            return _put(state, peer, frame, now)
+        case Ping(session):
+            known = _session(state, peer, session) is not None
+            answer = Pong(session) if known else Nak(session, "EPOCH", state.head)
+            return state, (Reply(peer, answer),)
+        case Attach():
+            return _attach(state, peer, frame)
+        case Get():
+            return _get(state, peer, frame)
+        case Committed():
+            return _committed(state, peer, frame)
+
+
+def _session(state: Stream, peer: bytes, number: int) -> Session | None:
+    return next((s for s in state.sessions if s.peer == peer and s.number == number), None)
+
+
+def _keep(state: Stream, session: Session) -> Stream:
+    others = [s for s in state.sessions if (s.peer, s.number) != (session.peer, session.number)]
+    return replace(state, sessions=(*others, session)[-SESSIONS_MAX:])
+
+
+def _forget(state: Stream, peer: bytes) -> Stream:
+    return replace(
+        state,
+        sessions=tuple(s for s in state.sessions if s.peer != peer),
+        consumers=tuple(c for c in state.consumers if c.peer != peer),
+    )
+
+
+# The producer's side
+
+
+def _hello(state: Stream, peer: bytes, hello: Hello) -> Step:
+    """Is this the history I know, and is it as new as what I hold (R4, R6)?"""
+    newest_known = newest(state.epochs)
+    nonces = {each.epoch: each.nonce for each in state.epochs}
+    new = tuple(
+        sorted((e for e in hello.epochs if e.epoch > newest_known), key=lambda each: each.epoch)
+    )
+    for each in hello.epochs:
+        if nonces.get(each.epoch, each.nonce) != each.nonce:
+            why = f"epoch {each.epoch} of {state.name} is not the one the bus knows"
+            return state, (_fenced(peer, hello, "FORK", why),)
+    if newest(hello.epochs) < newest_known:
+        why = f"the bus knows epoch {newest_known}, this database is of an older one"
+        return state, (_fenced(peer, hello, "OLD_EPOCH", why),)
+    if not new:
+        return _greet(state, peer, hello)
+    if state.advancing or state.staged != state.head:
+        return replace(state, waiting=(peer, hello)), ()
+    state = replace(state, advancing=new, waiting=(peer, hello))
+    return state, (Advance(new, cut(state.head, state.epochs, new)),)
+
+
+def _greet(state: Stream, peer: bytes, hello: Hello) -> Step:
+    if state.quarantined:
+        return state, (_fenced(peer, hello, "FORK", state.quarantined),)
+    before = _session(state, peer, hello.session)
+    if before is not None and hello.req < before.req:
+        return state, ()
+    repeated = before is not None and hello.req == before.req
+    if hello.head.seq == state.staged.seq and hello.head != state.staged and not repeated:
+        return _quarantine(state, peer, hello, hello.head.seq)
+    behind = hello.head.seq < state.staged.seq
+    if before is not None and repeated:
+        behind = not before.open
+    elif behind and before is not None and before.rechecked:
+        why = (
+            f"the database of {state.name} ends at event {hello.head.seq}, but it had told the bus "
+            f"up to {state.staged.seq}: an older file was put back, or its disk lost a flush"
+        )
+        return state, (_fenced(peer, hello, "BEHIND", why),)
+    session = Session(peer, hello.session, hello.req, open=not behind, rechecked=behind)
+    state = _keep(state, session)
+    if behind:
+        return state, (Reply(peer, Recheck(hello.session, hello.req, state.head)),)
+    welcome = Welcome(hello.session, hello.req, state.head, CREDIT_MSGS, CREDIT_BYTES)
+    return state, (Reply(peer, welcome),)
+
+
+def _fenced(peer: bytes, hello: Hello, reason: FenceReason, why: str) -> Reply:
+    return Reply(peer, Fenced(hello.session, hello.req, reason, why))
+
+
+def _quarantine(state: Stream, peer: bytes, frame: Hello | Put, seq: int) -> Step:
+    why = f"{state.name} has two different histories at event {seq}"
+    req = frame.req if isinstance(frame, Hello) else 0
+    fenced = Fenced(frame.session, req, "FORK", why)
+    return replace(state, quarantined=why), (Quarantine(why), Reply(peer, fenced))
+
+
+def _put(state: Stream, peer: bytes, put: Put, now: float) -> Step:
+    session = _session(state, peer, put.session)
+    if session is None or not session.open or state.advancing:
+        return _nak(state, peer, put.session, "EPOCH", now)
+    if state.quarantined:
+        return state, (Reply(peer, Fenced(put.session, 0, "FORK", state.quarantined)),)
+    accepted: list[Event] = []
+    staged, again = state.staged, False
+    verdict: Verdict = "next"
+    for event in put.events:
+        verdict = _judge(state, staged, event)
+        if verdict == "next":
+            accepted.append(event)
+            staged = event.link
+        elif verdict == "again":
+            again = True
+        else:
+            break
+    outputs: list[Output] = []
+    if accepted:
+        state = replace(state, staged=staged)
+        outputs.append(Append(tuple(accepted)))
+    if again and state.head.seq:
+        ack = Ack(put.session, Position(state.head.epoch, state.head.seq))
+        outputs.append(Reply(peer, ack))
+    state, refusals = _refuse(state, peer, put, verdict, staged.seq + 1, now)
+    return state, (*outputs, *refusals)
+
+
+def _judge(state: Stream, staged: Link, event: Event) -> Verdict:
+    """What an event is to a stream that ends at `staged` (R4).
+
+    One that is older than `staged` is not compared with the log: the hash chain makes an equal
+    hash at a later place prove everything before it, and another history shows at that place.
+    """
+    if event.epoch != state.epochs[-1].epoch and (
+        all(event.epoch != each.epoch for each in state.epochs)
+        or replaced(state.epochs, event.epoch, event.seq)
+    ):
+        return "EPOCH"
+    if event.seq < staged.seq or event.link == staged:
+        return "again"
+    if not extends(event, staged):
+        return "GAP" if event.seq > staged.seq + 1 else "FORK"
+    return "next" if intact(event) and event.stream == state.name else "DAMAGED"
+
+
+def _refuse(state: Stream, peer: bytes, put: Put, verdict: Verdict, seq: int, now: float) -> Step:
+    match verdict:
+        case "EPOCH" | "GAP":
+            return _nak(state, peer, put.session, verdict, now)
+        case "FORK":
+            return _quarantine(state, peer, put, seq)
+        case "DAMAGED":
+            why = f"event {seq} of {state.name} does not match its hash"
+            return state, (Reply(peer, Fenced(put.session, 0, "FORK", why)),)
+        case "next" | "again":
+            return state, ()
+
+
+def _nak(state: Stream, peer: bytes, session: int, reason: NakReason, now: float) -> Step:
+    if state.nak_at is not None and now - state.nak_at < REPORT_S:
+        return state, ()
+    nak = Nak(session, reason, state.head)
+    return replace(state, nak_at=now), (Reply(peer, nak),)
+
+
+def _appended(state: Stream, events: tuple[Event, ...]) -> Step:
+    """Durable: first acknowledge, then show (R5)."""
+    head = events[-1].link
+    state = replace(state, head=head, full=False)
+    position = Position(head.epoch, head.seq)
+    acks = tuple(Reply(s.peer, Ack(s.number, position)) for s in state.sessions if s.open)
+    state, after = _resume(state)
+    return state, (*acks, Publish(events), *after)
+
+
+def _failed(state: Stream, now: float) -> Step:
+    """No space: nothing is dropped, the outboxes hold it (R11)."""
+    refused = Nak(0, "NOSPACE", state.head)
+    naks = tuple(
+        Reply(s.peer, replace(refused, session=s.number)) for s in state.sessions if s.open
+    )
+    state = replace(state, staged=state.head, full=True, nak_at=now, advancing=(), waiting=None)
+    return state, naks
+
+
+def _resume(state: Stream) -> Step:
+    """Answer the HELLO that waited for the commit under way."""
+    waiting = state.waiting
+    if waiting is None or state.advancing or state.staged != state.head:
+        return state, ()
+    return _hello(replace(state, waiting=None), waiting[0], waiting[1])
+
+
+def _advanced(state: Stream, found: Link) -> Step:
+    new, waiting = state.advancing, state.waiting
+    head = cut(state.head, state.epochs, new)
+    state = replace(state, advancing=())
+    if found != head:
+        state = replace(state, waiting=None)
+        return _quarantine(state, waiting[0], waiting[1], head.seq) if waiting else (state, ())
+    state = replace(
+        state,
+        epochs=(*state.epochs, *new),
+        head=head,
+        staged=head,
+        tail_seq=min(state.tail_seq, head.seq + 1),
+        quarantined="",
+    )
+    return _resume(state)
+
+
+# The consumer's side
+
+
+def _attach(state: Stream, peer: bytes, attach: Attach) -> Step:
+    me = Attachment(peer, attach.session, attach.consumer)
+    others = [c for c in state.consumers if (c.peer, c.consumer) != (peer, attach.consumer)]
+    state = replace(state, consumers=(*others, me)[-CONSUMERS_MAX:])
+    if _trimmed(state, attach.cursor.seq):
+        return state, (Reply(peer, Reset(attach.session, "TRIMMED")),)
+    attached = Attached(attach.session, state.epochs, state.head, state.tail_seq)
+    return state, (Reply(peer, attached),)
+
+
+def _trimmed(state: Stream, after: int) -> bool:
+    return after + 1 < state.tail_seq and after < state.head.seq
+
+
+def _attachment(state: Stream, peer: bytes, number: int) -> Attachment | None:
+    return next((c for c in state.consumers if c.peer == peer and c.number == number), None)
+
+
+def _get(state: Stream, peer: bytes, get: Get) -> Step:
+    if _attachment(state, peer, get.session) is None:
+        return state, (Reply(peer, Reset(get.session, "PROTO")),)
+    if _trimmed(state, get.after.seq):
+        return state, (Reply(peer, Reset(get.session, "TRIMMED")),)
+    if get.after.seq >= state.head.seq:
+        return state, (Reply(peer, Batch(get.session, get.req, state.head, ())),)
+    bounded = replace(
+        get,
+        rows_max=max(1, min(get.rows_max, GET_ROWS_MAX, state.head.seq - get.after.seq)),
+        bytes_max=min(get.bytes_max, GET_BYTES_MAX),
+    )
+    return state, (ReadLog(peer, bounded),)
+
+
+def _committed(state: Stream, peer: bytes, committed: Committed) -> Step:
+    who = _attachment(state, peer, committed.session)
+    if who is None:
+        return state, ()
+    return state, (Record(who.consumer, committed.cursor, committed.known_epoch),)

@@ -1,0 +1,138 @@
+"""Reads the whole log in order of arrival: for `events tail`, lag, and checks. No cursor is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import TYPE_CHECKING
+
+from mesh.buses.contract import ORIGIN, Arrived, Position
+from mesh.buses.zmq.protocol.frames import EVERYTHING, Attach, Attached, Batch, Get
+from mesh.buses.zmq.protocol.timing import POLL_S, REPLY_S
+from mesh.errors import BusUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from mesh.buses.contract import StreamHead
+    from mesh.buses.zmq.protocol.frames import Frame, ToConsumer
+
+REACH_S = 5.0
+"""A bus that answers nothing for so long is unavailable; a restart takes a tenth of it."""
+
+RESEND_S = 0.02
+"""While nobody is connected, a question is offered to the socket this often."""
+
+ROWS_MAX = 256
+BYTES_MAX = 512 * 1024
+"""Of one question: a millisecond of the bus's time."""
+
+
+class Tail:
+    """One reader. `hear` must be given every frame of `session`; `ring` says there is news."""
+
+    def __init__(self, name: str, send: Callable[[Frame], bool]) -> None:
+        """Say nothing yet."""
+        self._name = name
+        self._send = send
+        self._req = 0
+        self._answer: asyncio.Future[ToConsumer] | None = None
+        self._news = asyncio.Event()
+        self.session = secrets.randbits(32)
+
+    def hear(self, frame: ToConsumer) -> None:
+        """An answer; late ones are dropped."""
+        late = isinstance(frame, Batch) and frame.req != self._req
+        if self._answer is not None and not self._answer.done() and not late:
+            self._answer.set_result(frame)
+
+    def ring(self) -> None:
+        """Something has arrived at the bus."""
+        self._news.set()
+
+    async def heads(self) -> list[StreamHead]:
+        """Every stream's head. Raises: BusUnavailable."""
+        _, heads = await self._begin()
+        return list(heads)
+
+    async def arrivals(self, after: int, *, follow: bool) -> AsyncIterator[list[Arrived]]:
+        """The contract's `arrivals`.
+
+        A log made anew numbers its arrivals from 1 again and fills up with what was there
+        before; only what is beyond the streams' heads seen so far is news then.
+        """
+        attached, heads = await self._begin()
+        life, goal = attached.epochs[0].nonce, attached.head.seq
+        seen = {each.stream: each.head.seq for each in heads}
+        known: dict[str, int] = {}
+        at = max(0, goal + after) if after < 0 else after
+        while follow or at < goal:
+            self._news.clear()
+            try:
+                batch = await self._get(at, ROWS_MAX)
+            except _Forgotten:
+                attached, _ = await self._begin()
+                if attached.epochs[0].nonce != life:
+                    life, at, known = attached.epochs[0].nonce, 0, dict(seen)
+                continue
+            found = list(map(Arrived, batch.arrivals, batch.events))
+            for each in found:
+                at, event = each.arrival, each.event
+                seen[event.stream] = max(event.seq, seen.get(event.stream, 0))
+            fresh = [
+                each
+                for each in found
+                if each.event.seq > known.get(each.event.stream, 0)
+                and (follow or each.arrival <= goal)
+            ]
+            if fresh:
+                yield fresh
+            elif not found and not follow:
+                return
+            elif not found:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def _begin(self) -> tuple[Attached, tuple[StreamHead, ...]]:
+        """Attach, and read every stream's head."""
+        attach = Attach(self.session, self._name, EVERYTHING, ORIGIN, 0)
+        while True:
+            answer = await self._ask(attach)
+            if isinstance(answer, Attached):
+                with contextlib.suppress(_Forgotten):
+                    return answer, (await self._get(0, 0)).heads
+
+    async def _get(self, after: int, rows_max: int) -> Batch:
+        self._req += 1
+        get = Get(self.session, self._req, EVERYTHING, Position(0, after), rows_max, BYTES_MAX)
+        answer = await self._ask(get)
+        if isinstance(answer, Batch):
+            return answer
+        raise _Forgotten
+
+    async def _ask(self, frame: Attach | Get) -> ToConsumer:
+        """Send until there is an answer. Raises: BusUnavailable."""
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(REACH_S):
+                while True:
+                    sent = self._send(frame)
+                    wait_s = REPLY_S if sent else RESEND_S
+                    done, _ = await asyncio.wait({self._answer}, timeout=wait_s)
+                    if done:
+                        return self._answer.result()
+        except TimeoutError:
+            raise BusUnavailable(
+                f"the bus has not answered for {REACH_S:.0f} s", hint="mesh ps"
+            ) from None
+
+
+class _Forgotten(Exception):
+    """The bus, started anew, does not know this conversation."""
