@@ -1,0 +1,55 @@
+"""What every service stands on. A service's author needs the names below and `mesh.errors`.
+
+A service is a table (`Service`); its actions get a `Context`, its transaction functions and
+listeners a `Tx`. The framework serves the table over HTTP, keeps outbox and inbox, identity,
+idempotency and deferred work. It knows no service and no orchestrator.
+"""
+
+from mesh.client import Call, facts_as
+from mesh.clock import iso
+from mesh.codec import SECRET
+from mesh.database import Reader
+from mesh.framework.context import Context
+from mesh.framework.identity import Caller
+from mesh.framework.service import (
+    ANYONE,
+    OPERATOR,
+    USER,
+    Allow,
+    Deferred,
+    Invariant,
+    Listener,
+    Operation,
+    Seed,
+    Service,
+    Tells,
+    roles,
+    services,
+)
+from mesh.framework.transaction import Tx
+from mesh.telemetry import facts
+
+__all__ = [
+    "ANYONE",
+    "OPERATOR",
+    "SECRET",
+    "USER",
+    "Allow",
+    "Call",
+    "Caller",
+    "Context",
+    "Deferred",
+    "Invariant",
+    "Listener",
+    "Operation",
+    "Reader",
+    "Seed",
+    "Service",
+    "Tells",
+    "Tx",
+    "facts",
+    "facts_as",
+    "iso",
+    "roles",
+    "services",
+]

@@ -1,0 +1,333 @@
+"""HTTP in: a request becomes a call of an action, whatever happens becomes an answer.
+
+Order of the checks: route, host and origin, identity,
+permission, room (admission), body, key; so nothing is read for a caller who may not ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from mesh import clock, codec, errors, telemetry
+from mesh.errors import (
+    Forbidden,
+    InvalidInput,
+    MeshError,
+    NotFound,
+    Overloaded,
+    TooLarge,
+)
+from mesh.framework import idempotency, identity
+from mesh.framework.context import Context, Wires
+from mesh.framework.problems import problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mesh.framework.identity import Caller, Identity
+    from mesh.framework.metrics import Metrics
+    from mesh.framework.service import Operation, Service
+
+REQUEST_S = 2.0
+"""Time for a request from outside that names no budget of its own."""
+
+BODY_S = 5.0
+"""A body must arrive within this; a stalled one holds a connection, not an action."""
+
+IN_FLIGHT_MAX = 64
+WAITING_MAX = 256
+"""Requests that may wait for one of the IN_FLIGHT_MAX places; beyond, 503 at once."""
+
+WAIT_S = 0.5
+"""Longest wait for a place, and at most half of what is left of the deadline."""
+
+LINE_BYTES_MAX = 4096
+HEADER_BYTES_MAX = 8190
+
+_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+
+log = telemetry.logger("framework.app")
+
+
+class Router:
+    """Finds an operation by method and path."""
+
+    def __init__(self, service: Service) -> None:
+        """The templates are compiled once."""
+        self._rows = [
+            (re.compile(re.sub(r"\{([a-z_0-9]+)\}", r"(?P<\1>[^/]+)", row.path)), row)
+            for row in service.operations
+        ]
+        self._fixed = {
+            (row.method, row.path): row for row in service.operations if not row.path_fields
+        }
+
+    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:  # type: ignore[type-arg]
+        """The operation and its path fields, still percent-decoded text.
+
+        Raises: NotFound; Refused (code `method-not-allowed`, fact `allowed`).
+        """
+        row = self._fixed.get((method, path))
+        if row is not None:
+            return row, {}
+        allowed = set()
+        for pattern, row in self._rows:
+            match = pattern.fullmatch(path)
+            if match and row.method == method:
+                return row, match.groupdict()
+            if match:
+                allowed.add(row.method)
+        if allowed:
+            raise errors.Refused(
+                f"{method} is not possible here",
+                code="method-not-allowed",
+                allowed=sorted(allowed),
+            )
+        raise NotFound(f"nothing is at {path}", code="no-such-route")
+
+
+class App:
+    """One service, seen over HTTP. `handle` is the handler of a low-level aiohttp server."""
+
+    def __init__(
+        self,
+        service: Service,
+        wires: Wires,
+        who: Identity,
+        metrics: Metrics,
+        pages: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        """`pages`: what is served beside the operations; `fatal`: the process cannot go on."""
+        self._router = Router(service)
+        self._wires = wires
+        self._identity = who
+        self._metrics = metrics
+        self._pages = pages
+        self._fatal = fatal
+        self._running = idempotency.Running()
+        self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
+        self._waiting = 0
+        self.requests_begun = 0
+        self.in_flight = 0
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; never raises."""
+        begun_s = clock.monotonic_s()
+        came = telemetry.parse_traceparent(request.headers.get("traceparent"))
+        trace = came.child() if came else telemetry.new_trace()
+        telemetry.current_trace.set(trace)
+        name = "other"
+        try:
+            _check_origin(request)
+            page = self._pages.get(request.path) if request.method == "GET" else None
+            if page is not None:
+                return await page(request)
+            operation, fields = self._router.find(request.method, request.path)
+            name = operation.name
+            response = await self._counted(request, operation, fields, trace)
+        except MeshError as error:
+            response = self._refuse(error, trace, request.path)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("an action failed", extra=telemetry.facts(operation=name))
+            response = self._refuse(errors.Broken(str(error)), trace, request.path)
+        response.headers["traceparent"] = trace.traceparent
+        self._metrics.request(name, response.status, clock.monotonic_s() - begun_s)
+        return response
+
+    def _refuse(self, error: MeshError, trace: telemetry.TraceContext, path: str) -> web.Response:
+        if isinstance(error, errors.Broken):
+            log.error("broken", exc_info=error, extra=telemetry.facts(path=path))
+        if isinstance(error, errors.DatabaseBroken):
+            self._fatal(error)
+        return problem(error, trace.trace_id, path)
+
+    async def _counted(
+        self,
+        request: web.BaseRequest,
+        operation: Operation,  # type: ignore[type-arg]
+        fields: dict[str, str],
+        trace: telemetry.TraceContext,
+    ) -> web.Response:
+        self.requests_begun += 1
+        self.in_flight += 1
+        try:
+            return await self._answer(request, operation, fields, trace)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        operation: Operation,  # type: ignore[type-arg]
+        fields: dict[str, str],
+        trace: telemetry.TraceContext,
+    ) -> web.Response:
+        caller = await self.caller(request)
+        identity.admit(caller, operation.allow)
+        deadline_s = clock.monotonic_s() + _budget_s(request)
+        await self._enter(deadline_s)
+        try:
+            takes = await _read(request, operation, fields)
+            context = Context(
+                wires=self._wires,
+                caller=caller,
+                trace=trace,
+                cause=_cause(request, caller, trace),
+                deadline_s=deadline_s,
+                status=operation.status,
+            )
+            return await self._act(request, operation, takes, context)
+        finally:
+            self._places.release()
+
+    async def caller(self, request: web.BaseRequest) -> Caller:
+        """Who asks, by the token shown.
+
+        Raises: Unauthenticated, Forbidden, InvalidInput, ServiceUnavailable.
+        """
+        bearer = identity.bearer_of(request.headers.get("Authorization"))
+        return identity.ANONYMOUS if bearer is None else await self._identity.verify(bearer)
+
+    async def _enter(self, deadline_s: float) -> None:
+        """Take one of the places, waiting a bounded time in a bounded queue."""
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        if self._waiting >= WAITING_MAX:
+            raise Overloaded("too many requests wait already")
+        wait_s = min(WAIT_S, (deadline_s - clock.monotonic_s()) / 2)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise Overloaded("no place became free in time") from None
+        finally:
+            self._waiting -= 1
+
+    async def _act(
+        self,
+        request: web.BaseRequest,
+        operation: Operation,  # type: ignore[type-arg]
+        takes: object,
+        context: Context,
+    ) -> web.Response:
+        key = request.headers.get("Idempotency-Key")
+        if key is None and operation.key == "required":
+            raise InvalidInput("Idempotency-Key is required here", code="idempotency-key-missing")
+        if key is None or operation.key == "none":
+            return _respond(request, context, await operation.action(context, takes))
+        keyed = idempotency.keyed(context.caller, operation.name, key, takes)
+        mark = self._running.enter(keyed)
+        try:
+            found = idempotency.find(context.read, keyed)
+            if found is not None:
+                return _json(found.status, found.body, {"Idempotent-Replayed": "true"})
+            context.keyed = keyed
+            return _respond(request, context, await operation.action(context, takes))
+        finally:
+            self._running.leave(mark)
+
+
+def _check_origin(request: web.BaseRequest) -> None:
+    """Refuse what a page of another site could make a browser send."""
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
+        raise errors.Refused("this server does not answer for that host", code="misdirected")
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden("requests of web pages are not taken", code="cross-site")
+
+
+def _budget_s(request: web.BaseRequest) -> float:
+    """What the caller allows, in seconds; at most REQUEST_S.
+
+    Raises: DeadlineExceeded when less is left than any work takes.
+    """
+    header = request.headers.get("Mesh-Timeout")
+    if header is None:
+        return REQUEST_S
+    if not header.isdecimal():
+        raise InvalidInput("Mesh-Timeout must be whole milliseconds")
+    budget_s = min(REQUEST_S, int(header[:9]) / clock.MS_PER_S)
+    if budget_s < 0.005:  # noqa: PLR2004  nothing is answered in under 5 ms of budget
+        raise errors.DeadlineExceeded("no time is left for this")
+    return budget_s
+
+
+def _cause(request: web.BaseRequest, caller: Caller, trace: telemetry.TraceContext) -> str:
+    """What events of this request will name as their cause; only a service may hand one on."""
+    if caller.kind == "service":
+        handed = request.headers.get("Mesh-Cause")
+        if handed:
+            return handed[:80]
+    return f"req_{trace.span_id}"
+
+
+async def _read(
+    request: web.BaseRequest,
+    operation: Operation,  # type: ignore[type-arg]
+    fields: dict[str, str],
+) -> object:
+    """Path, query and body as what the operation takes."""
+    values: dict[str, object] = dict(fields)
+    if operation.rest_in_query:
+        query = request.query
+        for name in query:
+            if len(query.getall(name)) > 1:
+                raise InvalidInput(f"{name} is given more than once", pointer=f"/{name}")
+        values = {**query, **values}
+        return codec.convert(values, operation.takes, loose=True)
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise InvalidInput("encoded bodies are not taken", code="content-encoding")
+    has_members = len(codec.fields(operation.takes)) > len(fields)
+    raw = await _body(request)
+    if raw or has_members:
+        if request.content_type != "application/json":
+            raise InvalidInput("Content-Type must be application/json", code="content-type")
+        body = codec.read_json(raw)
+        if not isinstance(body, dict):
+            raise InvalidInput("the body must be a JSON object")
+        twice = fields.keys() & body.keys()
+        if twice:
+            name = min(twice)
+            raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
+        values.update(body)
+    return codec.convert(values, operation.takes)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if not request.can_read_body:
+        return b""
+    if (request.content_length or 0) > codec.BODY_BYTES_MAX:
+        raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes") from None
+    except TimeoutError:
+        raise errors.DeadlineExceeded("the body did not arrive in time") from None
+
+
+def _respond(request: web.BaseRequest, context: Context, answer: object) -> web.Response:
+    """The action's answer, with the entity's version as its ETag."""
+    headers = dict(context.headers)
+    version = getattr(answer, "version", None)
+    if version is not None:
+        headers["ETag"] = f'"{version}"'
+        if request.method == "GET" and headers["ETag"] in request.headers.get("If-None-Match", ""):
+            return web.Response(status=304, headers=headers)
+    if answer is None:
+        return web.Response(status=204, headers=headers)
+    return _json(context.status, codec.encode(answer), headers)
+
+
+def _json(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)

@@ -1,0 +1,186 @@
+"""Work left for after a commit: run until it succeeds, with the trace and cause of who left it.
+
+The row is deleted only if nobody deferred the same work again meanwhile; then it runs once more.
+It is the only timer a service has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from mesh import clock, codec, telemetry
+from mesh.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mesh.database import Database, Transaction
+    from mesh.framework.context import Context
+    from mesh.framework.service import Deferred
+
+CONCURRENT_MAX = 16
+"""Pieces of work under way at once: deferred work must leave room for requests."""
+
+DEADLINE_S = 5.0
+"""For one try."""
+
+RETRY_S = (0.05, 5.0)
+"""First and longest wait before the next try; doubling, with jitter."""
+
+IDLE_S = 30.0
+"""Longest sleep without a wake-up."""
+
+log = telemetry.logger("framework.deferred")
+
+
+class Work(Struct, frozen=True):
+    """One row."""
+
+    action: str
+    key: str
+    args: bytes
+    due_ms: int
+    generation: int
+    attempts: int
+    traceparent: str
+    cause: str
+
+
+class Counts(Struct, frozen=True):
+    """Rows that wait: `due` for their next try, `dated` for a business date."""
+
+    due: int
+    dated: int
+
+
+class DeferredWork:
+    """Runs this service's deferred work."""
+
+    def __init__(
+        self,
+        database: Database,
+        rows: Sequence[Deferred],  # type: ignore[type-arg]  # each row has types of its own
+        context: Callable[[telemetry.TraceContext, str, float], Context],
+    ) -> None:
+        """`context` makes one from a trace, a cause and a deadline on the monotonic clock."""
+        self._database = database
+        self._rows = {row.name: row for row in rows}
+        self._context = context
+        self._running: set[tuple[str, str]] = set()
+        self._woken = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """Pieces of work under way."""
+        return len(self._running)
+
+    def wake(self) -> None:
+        """Something was deferred or finished."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Run what is due, for ever. Cancellation lets the current commit finish, no more."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._woken.clear()
+                try:
+                    for work in self._due():
+                        self._running.add((work.action, work.key))
+                        group.create_task(self._perform(work))
+                    sleep_s = self._sleep_s()
+                except Unavailable:
+                    sleep_s = RETRY_S[0]
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(sleep_s):
+                        await self._woken.wait()
+
+    def _due(self) -> list[Work]:
+        places = CONCURRENT_MAX - len(self._running)
+        if places <= 0:
+            return []
+        found = self._database.read.all(
+            Work,
+            "SELECT action, key, args, due_ms, generation, attempts, traceparent, cause"
+            " FROM deferred WHERE due_ms <= :now ORDER BY due_ms LIMIT :most",
+            now=clock.now_ms(),
+            most=CONCURRENT_MAX + len(self._running),
+        )
+        return [row for row in found if (row.action, row.key) not in self._running][:places]
+
+    def _sleep_s(self) -> float:
+        """Until the next row is due; a row that runs already wakes us itself."""
+        if len(self._running) >= CONCURRENT_MAX:
+            return IDLE_S
+        now = clock.now_ms()
+        next_ms = self._database.read.one(
+            int, "SELECT min(due_ms) FROM deferred WHERE due_ms > :now", now=now
+        )
+        return IDLE_S if next_ms is None else min(IDLE_S, (next_ms - now) / clock.MS_PER_S + 0.001)
+
+    async def _perform(self, work: Work) -> None:
+        row = self._rows[work.action]
+        came = telemetry.parse_traceparent(work.traceparent) or telemetry.new_trace()
+        trace = came.child()
+        telemetry.current_trace.set(trace)
+        context = self._context(trace, work.cause, clock.monotonic_s() + DEADLINE_S)
+        try:
+            await row.action(context, codec.decode(work.args, row.takes))
+            await self._database.write(_done, work)
+        except Exception as error:  # noqa: BLE001  whatever it is, the work stays owed
+            await self._failed(work, error)
+        finally:
+            self._running.discard((work.action, work.key))
+            self.wake()
+
+    async def _failed(self, work: Work, error: Exception) -> None:
+        wait_s = min(RETRY_S[1], RETRY_S[0] * 2 ** min(work.attempts, 16))
+        ours = isinstance(error, Unavailable)
+        log.log(
+            telemetry.WARNING if ours else telemetry.ERROR,
+            "deferred work failed; it will be tried again",
+            exc_info=None if ours else error,
+            extra=telemetry.facts(
+                action=work.action, key=work.key, attempts=work.attempts + 1, error=str(error)
+            ),
+        )
+        due_ms = clock.now_ms() + int(clock.uniform(wait_s / 2, wait_s) * clock.MS_PER_S)
+        try:
+            await self._database.write(_postpone, work, due_ms, str(error))
+        except Unavailable:
+            await asyncio.sleep(RETRY_S[0])
+
+    async def counts(self) -> Counts:
+        """What waits, for `mesh wait --for idle`."""
+        (found,) = await self._database.scan(
+            Counts,
+            "SELECT (SELECT count(*) FROM deferred WHERE dated = 0)"
+            " + (SELECT count(*) FROM deferred WHERE dated = 1 AND due_ms <= :now) AS due,"
+            " (SELECT count(*) FROM deferred WHERE dated = 1 AND due_ms > :now) AS dated",
+            now=clock.now_ms(),
+        )
+        return found
+
+
+def _done(tx: Transaction, work: Work) -> None:
+    tx.execute(
+        "DELETE FROM deferred WHERE action = :action AND key = :key AND generation = :generation",
+        action=work.action,
+        key=work.key,
+        generation=work.generation,
+    )
+
+
+def _postpone(tx: Transaction, work: Work, due_ms: int, error: str) -> None:
+    tx.execute(
+        "UPDATE deferred SET due_ms = :due_ms, attempts = attempts + 1, error = :error"
+        " WHERE action = :action AND key = :key AND generation = :generation",
+        due_ms=due_ms,
+        error=error,
+        action=work.action,
+        key=work.key,
+        generation=work.generation,
+    )

@@ -1,0 +1,320 @@
+"""Who calls, and who we are when we call.
+
+Three kinds of token, never interchangeable: a *user's* (signed by the service `auth`, for the whole
+project), a *service's* (signed by the caller with its own key, for one callee) and the
+*operator's* (signed for the control socket of the supervisor, for one callee). A user's identity
+travels only as that verified token, never as a header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from mesh import clock, codec, telemetry
+from mesh.client import Call, Client, Envelope
+from mesh.errors import Forbidden, InvalidInput, MeshError, ServiceUnavailable, Unauthenticated
+from mesh.framework import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from mesh.database import Database, Transaction
+    from mesh.framework.service import Allow
+    from mesh.framework.transaction import Tx
+
+ISSUER = "auth"
+"""The service that signs users' tokens and tells `auth.keys_changed`."""
+
+SERVICE_TOKEN_S = 60
+RENEW_AFTER_S = 45
+VERIFIED_MAX = 4096
+"""Verified tokens remembered, so that a signature is checked once and not at each request."""
+
+FETCH_FLOOR_S = 1.0
+"""An unknown key makes us ask auth for its key set, at most this often."""
+
+FETCH_RETRY_S = (0.2, 5.0)
+"""First and longest wait between background tries to get the first key set."""
+
+log = telemetry.logger("framework.identity")
+
+
+class Caller(Struct, frozen=True):
+    """Who asks. `id` is a user's or a service's; `roles` are a user's own."""
+
+    kind: Literal["anyone", "user", "service", "operator"] = "anyone"
+    id: str = ""
+    roles: tuple[str, ...] = ()
+    session: str = ""
+    expires_s: int = 0
+
+    @property
+    def subject(self) -> str:
+        """One text for each distinct caller, as idempotency and history keep it."""
+        return f"{self.kind}:{self.id}" if self.id else self.kind
+
+    def has(self, role: str) -> bool:
+        """Whether this is a user with that role."""
+        return self.kind == "user" and role in self.roles
+
+
+ANONYMOUS = Caller()
+
+
+class IdentityFile(Struct, frozen=True):
+    """What a service is given at its start (0600): its own private key, everybody's public ones.
+
+    `calls` is who may ask whom; `keys` maps `operator` and each service to a public `x`.
+    """
+
+    project: str
+    private: bytes
+    kid: str
+    keys: dict[str, str]
+    calls: dict[str, tuple[str, ...]]
+
+
+class KeySet(Struct, frozen=True):
+    """auth's public keys, as `/.well-known/jwks.json` and `auth.keys_changed` carry them."""
+
+    keys: tuple[dict[str, str], ...]
+
+
+class Nothing(Struct, frozen=True):
+    """A request without members."""
+
+
+JWKS = Call(ISSUER, "GET /.well-known/jwks.json", Nothing, KeySet)
+
+
+class Operator:
+    """Mints tokens for the control socket; lives in the supervisor's process."""
+
+    def __init__(self, keys: Mapping[str, tokens.SigningKey]) -> None:
+        """`keys`: `operator` and each service."""
+        self._keys = keys
+
+    def token(self, subject: str, audience: str) -> str:
+        """A token of at most 60 s, as the operator or in the name of a service.
+
+        Raises: Forbidden for a subject that has no key here.
+        """
+        key = self._keys.get(subject)
+        if key is None:
+            raise Forbidden(f"no identity {subject!r} in this mesh")
+        return _own_token(key, subject, audience)
+
+
+def _own_token(key: tokens.SigningKey, subject: str, audience: str) -> str:
+    typ = tokens.OPERATOR_TOKEN if subject == "operator" else tokens.SERVICE_TOKEN
+    return tokens.mint(key, typ=typ, iss=subject, sub=subject, aud=audience, life_s=SERVICE_TOKEN_S)
+
+
+def provision(directory: Path, *, project: str, calls: Mapping[str, Sequence[str]]) -> Operator:
+    """Make fresh keys for the operator and each service, and write each service's file.
+
+    Args:
+        directory: gets `<service>.json`, 0600; made 0700.
+        calls: each service → whom it may ask.
+    """
+    keys = {name: tokens.new_key() for name in ("operator", *calls)}
+    public = {name: key.public for name, key in keys.items()}
+    allowed = {name: tuple(callees) for name, callees in calls.items()}
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in calls:
+        content = IdentityFile(project, keys[name].private, keys[name].kid, public, allowed)
+        path = directory / f"{name}.json"
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(codec.encode(content))
+        temporary.replace(path)
+    return Operator(keys)
+
+
+class Identity:
+    """Signs this service's tokens and verifies those shown to it."""
+
+    def __init__(self, service: str, file: IdentityFile) -> None:
+        """`file` as `provision` wrote it."""
+        self.service = service
+        self.project = file.project
+        self._key = tokens.SigningKey(file.kid, file.private, file.keys[service])
+        self._peers = {name: tokens.public_key(x) for name, x in file.keys.items()}
+        self._callers = {name for name, callees in file.calls.items() if service in callees}
+        self._user_keys: dict[str, Ed25519PublicKey] = {}
+        self._verified: OrderedDict[str, Caller] = OrderedDict()
+        self._own: dict[str, tuple[float, str]] = {}
+        self._client: Client | None = None
+        self._database: Database | None = None
+        self._fetching = asyncio.Lock()
+        self._fetched_s = -FETCH_FLOOR_S
+
+    @property
+    def trusts_issuer(self) -> bool:
+        """Whether this mesh has an issuer of users' tokens, other than ourselves."""
+        return ISSUER in self._peers and self.service != ISSUER
+
+    def token(self, audience: str) -> str:
+        """Our token for `audience`, renewed after RENEW_AFTER_S."""
+        made_s, text = self._own.get(audience, (0.0, ""))
+        if not text or clock.monotonic_s() - made_s > RENEW_AFTER_S:
+            text = _own_token(self._key, self.service, audience)
+            self._own[audience] = (clock.monotonic_s(), text)
+        return text
+
+    def attach(self, client: Client, database: Database) -> None:
+        """Where to get users' keys from: auth itself, and the set kept in our own database."""
+        self._client, self._database = client, database
+        self.load_keys()
+
+    def load_keys(self) -> None:
+        """Take the key set that our database holds; tokens verified before are looked at anew."""
+        assert self._database is not None
+        document = self._database.read.one(bytes, "SELECT document FROM key_set")
+        if document is None:
+            return
+        found = codec.decode(document, KeySet)
+        self._user_keys = {
+            key["kid"]: tokens.public_key(key["x"]) for key in found.keys if "kid" in key
+        }
+        self._verified.clear()
+
+    async def verify(self, bearer: str) -> Caller:
+        """Who shows this token.
+
+        Raises: Unauthenticated; ServiceUnavailable when no key set could be had yet.
+        """
+        caller = self._verified.get(bearer)
+        if caller is None:
+            caller = await self._check(bearer)
+            self._verified[bearer] = caller
+            if len(self._verified) > VERIFIED_MAX:
+                self._verified.popitem(last=False)
+        if caller.expires_s + tokens.LEEWAY_S < clock.now_ms() / clock.MS_PER_S:
+            self._verified.pop(bearer, None)
+            raise Unauthenticated("the token has expired", code="token-expired")
+        return caller
+
+    async def _check(self, bearer: str) -> Caller:
+        kid, typ = tokens.header(bearer)
+        if typ == tokens.USER_TOKEN:
+            return await self._check_user(bearer, kid)
+        if typ not in {tokens.SERVICE_TOKEN, tokens.OPERATOR_TOKEN}:
+            raise Unauthenticated("the token is of no kind known here")
+        return self._check_peer(bearer, kid, typ)
+
+    def _check_peer(self, bearer: str, kid: str, typ: str) -> Caller:
+        """A service or the operator: the issuer named must be the one whose key signed it."""
+        issuer = tokens.unverified_issuer(bearer)
+        key = self._peers.get(issuer)
+        if key is None or (issuer == "operator") != (typ == tokens.OPERATOR_TOKEN):
+            raise Unauthenticated("the token's issuer is unknown")
+        claims = tokens.verify(bearer, {kid: key}, iss=issuer, aud=self.service)
+        if issuer == "operator":
+            return Caller("operator", issuer, expires_s=claims.exp)
+        if issuer not in self._callers:
+            raise Forbidden(
+                f"{issuer} may not ask {self.service}",
+                hint=f"add `{self.service}` to `calls:` of {issuer}",
+            )
+        return Caller("service", issuer, expires_s=claims.exp)
+
+    async def _check_user(self, bearer: str, kid: str) -> Caller:
+        if not self.trusts_issuer:
+            raise Unauthenticated("users' tokens are not taken here")
+        if kid not in self._user_keys:
+            await self._fetch_keys()
+        claims = tokens.verify(bearer, self._user_keys, iss=ISSUER, aud=self.project)
+        return Caller("user", claims.sub, claims.roles, claims.sid, claims.exp)
+
+    async def _fetch_keys(self) -> None:
+        """Ask auth for its key set, unless that was tried a moment ago."""
+        async with self._fetching:
+            if clock.monotonic_s() - self._fetched_s < FETCH_FLOOR_S:
+                return
+            try:
+                await self.refresh_keys()
+            except MeshError as error:
+                if not self._user_keys:
+                    raise ServiceUnavailable(
+                        "identities cannot be checked yet: auth has not answered"
+                    ) from error
+
+    async def refresh_keys(self) -> None:
+        """Ask auth for its key set and keep it.
+
+        Raises: what asking raises; the floor counts from the end of the attempt.
+        """
+        assert self._client is not None
+        assert self._database is not None
+        envelope = Envelope(
+            trace=telemetry.new_trace(), deadline_s=clock.monotonic_s() + JWKS.timeout_s
+        )
+        try:
+            found = await self._client.ask(JWKS, Nothing(), envelope)
+        finally:
+            self._fetched_s = clock.monotonic_s()
+        await self._database.write(keep_keys, found)
+        self.load_keys()
+
+    async def get_first_keys(self) -> None:
+        """In the background until a key set is here, however long auth is away."""
+        wait_s, longest_s = FETCH_RETRY_S
+        while not self._user_keys:
+            try:
+                await self.refresh_keys()
+            except MeshError as error:
+                log.info("no key set yet", extra=telemetry.facts(error=str(error)))
+                await asyncio.sleep(clock.uniform(wait_s / 2, wait_s))
+                wait_s = min(wait_s * 2, longest_s)
+
+
+def keep_keys(tx: Transaction | Tx, found: KeySet) -> None:
+    """Store auth's key set in our own database."""
+    tx.execute(
+        "INSERT INTO key_set (one, document, fetched_ms) VALUES (1, :document, :now)"
+        " ON CONFLICT (one) DO UPDATE SET document = excluded.document,"
+        " fetched_ms = excluded.fetched_ms",
+        document=codec.encode(found),
+        now=clock.now_ms(),
+    )
+
+
+def admit(caller: Caller, allow: Allow) -> None:
+    """Let a caller through, or not: what is not allowed is refused.
+
+    Raises: Unauthenticated (nobody yet), Forbidden (somebody else).
+    """
+    if allow.anyone:
+        return
+    if caller.kind == "user" and ("user" in allow.roles or set(caller.roles) & set(allow.roles)):
+        return
+    if caller.kind == "service" and caller.id in allow.services:
+        return
+    if caller.kind == "operator" and allow.operator:
+        return
+    if caller.kind == "anyone":
+        raise Unauthenticated("this needs an identity: send `Authorization: Bearer …`")
+    raise Forbidden(f"{caller.kind} {caller.id} may not do this")
+
+
+def bearer_of(header: str | None) -> str | None:
+    """The token of an Authorization header; None without one.
+
+    Raises: InvalidInput when it is another scheme.
+    """
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise InvalidInput("Authorization must be `Bearer <token>`")
+    return token.strip()

@@ -1,0 +1,318 @@
+"""One service as a process: open the wires, serve, drain on SIGTERM.
+
+It needs nothing but its environment and runs by hand too. What it refuses: to serve before its
+schema is right, and to go on once its database is not to be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import uvloop
+from aiohttp import web
+
+from mesh import bus, clock, codec, database, notify, telemetry
+from mesh.client import Client
+from mesh.errors import Broken, InvalidInput, MeshError
+from mesh.framework import idempotency, identity
+from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
+from mesh.framework.context import Context, Wires
+from mesh.framework.deferred import DeferredWork
+from mesh.framework.inbox import ServiceInbox
+from mesh.framework.metrics import Metrics
+from mesh.framework.outbox import ServiceOutbox, found_epoch
+from mesh.framework.pages import Pages
+from mesh.framework.service import Listener, Service, check
+from mesh.framework.settings import Settings, settings
+from mesh.framework.transaction import Tx, Vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from mesh.bus import Bus
+    from mesh.database import Database, Transaction
+    from mesh.framework.identity import Identity
+
+EX_CONFIG = 78
+"""sysexits.h: starting again will not help."""
+
+DRAIN_S = 8.0
+"""For requests in flight after SIGTERM; the supervisor kills at 10 s by default."""
+
+SHUTDOWN_S = 1.5
+"""For everything after the last request: deferred work, the bus, the database."""
+
+COMPUTE_THREADS = 2
+"""CPU work at a time: as many as argon2 may use without starving the event loop."""
+
+SWEEP_S = 60.0
+BACKLOG = 256
+log = telemetry.logger("framework.process")
+
+
+def find_service(name: str, configured: str) -> tuple[Service, Path]:
+    """The table that a configured `module:` means, and the folder of its schema files.
+
+    That is the attribute `service` of the module `NAME.service` if there is one, else of `NAME`.
+
+    Raises: InvalidInput.
+    """
+    try:
+        module = importlib.import_module(name)
+        if hasattr(module, "__path__") and importlib.util.find_spec(f"{name}.service"):
+            module = importlib.import_module(f"{name}.service")
+    except ImportError as error:
+        raise InvalidInput(f"module {name!r} cannot be imported: {error}") from error
+    found = getattr(module, "service", None)
+    if not isinstance(found, Service):
+        raise InvalidInput(
+            f"module {name!r} has no `service = Service(…)`",
+            hint="`from mesh.framework import Service` and put the table in a variable `service`",
+        )
+    if found.name != configured:
+        raise InvalidInput(
+            f"module {name!r} is the service {found.name!r}, configured as {configured!r}",
+            hint=f"call it `{found.name}:` in the configuration",
+        )
+    return found, _folder(module) / "schema"
+
+
+def _folder(module: ModuleType) -> Path:
+    return Path(module.__file__ or ".").resolve().parent
+
+
+def run(module: str) -> NoReturn:
+    """Serve the service that `module` names until SIGTERM; ends the process."""
+    telemetry.setup_logging(os.environ.get("MESH_SERVICE", module))
+    try:
+        chosen = settings(os.environ)
+        service, schema = find_service(module, chosen.service)
+        check(service)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Process(service, schema, chosen).serve())
+    except (InvalidInput, Broken) as error:
+        log.critical(
+            "cannot start: %s", error, extra=telemetry.facts(hint=error.hint, why=error.evidence)
+        )
+        sys.exit(EX_CONFIG)
+    except MeshError as error:
+        log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
+        sys.exit(1)
+    sys.exit(0)
+
+
+class _Process:
+    """The wires of one running service."""
+
+    def __init__(self, service: Service, schema: Path, chosen: Settings) -> None:
+        self._service = service
+        self._schema = schema
+        self._settings = chosen
+        self._stop = asyncio.Event()
+        self._fatal: BaseException | None = None
+
+    async def serve(self) -> None:
+        """From the first file opened to the last one closed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        chosen = self._settings
+        who = _identity(chosen)
+        store = await database.connect(chosen.database_url, chosen.data_dir, chosen.service)
+        try:
+            await self._prepare(store)
+            client = Client(chosen.peers, who.token)
+            who.attach(client, store)
+            wire = bus.connect(chosen.bus_url, name=chosen.service)
+            pool = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
+            try:
+                await self._run(who, store, client, wire, pool)
+            finally:
+                await wire.close()
+                await client.close()
+                pool.shutdown(wait=False, cancel_futures=True)
+        finally:
+            await store.close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _prepare(self, store: Database) -> None:
+        """The schema, the seed and the first epoch: all there before anybody is answered."""
+        own = Path(__file__).parent / "schema"
+        await store.migrate(
+            [
+                *database.found_in(own, "mesh"),
+                *database.found_in(self._schema, self._service.name),
+            ]
+        )
+        await store.write(found_epoch)
+        seed = self._service.seed
+        if seed is None or self._settings.seed_file is None:
+            return
+        content = codec.read_json(self._settings.seed_file.read_bytes())
+        try:
+            wanted = codec.convert(content, seed.takes)
+        except InvalidInput as error:
+            raise InvalidInput(
+                f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
+            ) from None
+        await store.write(_plant, self._vocabulary(lambda: None, lambda: None), seed.plant, wanted)
+
+    def _vocabulary(self, told: Callable[[], None], left: Callable[[], None]) -> Vocabulary:
+        return Vocabulary(
+            tells={row.data: row for row in self._service.tells},
+            deferred=frozenset(row.name for row in self._service.deferred),
+            told=told,
+            left=left,
+        )
+
+    async def _run(
+        self, who: Identity, store: Database, client: Client, wire: Bus, pool: ThreadPoolExecutor
+    ) -> None:
+        chosen = self._settings
+        work: DeferredWork
+        words = self._vocabulary(
+            wire.wake,
+            lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
+        )
+        wires = Wires(chosen.service, chosen.project, store, client, words, pool, COMPUTE_THREADS)
+        work = DeferredWork(
+            store,
+            self._service.deferred,
+            lambda trace, cause, deadline_s: Context(
+                wires,
+                identity.Caller("service", chosen.service),
+                trace,
+                cause,
+                deadline_s,
+            ),
+        )
+        listeners = [*self._service.listeners]
+        if who.trusts_issuer:
+            listeners.append(Listener("auth.keys_changed", _keys_listener(who), identity.KeySet))
+        inbox = ServiceInbox(store, words, listeners)
+        await inbox.prepare()
+        outbox = ServiceOutbox(store, chosen.service)
+        metrics = Metrics()
+        pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
+        app = App(self._service, wires, who, metrics, pages.table(), self._fail)
+        pages.app = app
+        _gauges(metrics, store, inbox, work, app)
+        await wire.start()
+        wire.relay(outbox)
+        if inbox.streams:
+            wire.subscribe(inbox.streams, inbox)
+        runner = web.ServerRunner(
+            web.Server(
+                app.handle,
+                access_log=None,
+                max_line_size=LINE_BYTES_MAX,
+                max_field_size=HEADER_BYTES_MAX,
+            ),
+            handle_signals=False,
+            shutdown_timeout=DRAIN_S,
+        )
+        await runner.setup()
+        site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
+        await site.start()
+        try:
+            await self._until_stopped(who, store, work, pages)
+        finally:
+            notify.stopping()
+            await runner.cleanup()
+
+    async def _until_stopped(
+        self, who: Identity, store: Database, work: DeferredWork, pages: Pages
+    ) -> None:
+        """Serve, with the loops that go beside it, until asked to stop or something breaks."""
+        notify.ready()
+        log.info("ready", extra=telemetry.facts(service=self._service.name))
+        pages.ready = True
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(work.run()),
+                group.create_task(_beat()),
+                group.create_task(_sweep(store)),
+            ]
+            if who.trusts_issuer:
+                tasks.append(group.create_task(who.get_first_keys()))
+            await self._stop.wait()
+            pages.ready = False
+            for task in tasks:
+                task.cancel()
+
+    def _fail(self, error: BaseException) -> None:
+        """The database cannot be trusted any more: stop, so that it is opened afresh."""
+        self._fatal = self._fatal or error
+        self._stop.set()
+
+
+def _identity(chosen: Settings) -> Identity:
+    try:
+        content = chosen.identity_file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"MESH_IDENTITY_FILE: {error}") from None
+    return identity.Identity(chosen.service, codec.decode(content, identity.IdentityFile))
+
+
+def _keys_listener(who: Identity) -> Callable[[Tx, identity.KeySet], None]:
+    def on_keys_changed(tx: Tx, data: identity.KeySet) -> None:
+        """Keep the key set that auth told of."""
+        identity.keep_keys(tx, data)
+        tx.after_commit(who.load_keys)
+
+    return on_keys_changed
+
+
+def _plant(
+    inner: Transaction, words: Vocabulary, plant: Callable[[Tx, object], None], seed: object
+) -> None:
+    """Apply the seed, once in the life of this database."""
+    first = inner.execute(
+        "INSERT INTO seeded (one, at_ms) VALUES (1, :now) ON CONFLICT DO NOTHING",
+        now=clock.now_ms(),
+    )
+    if first:
+        plant(Tx(inner, words, bus.Trace(telemetry.new_trace().traceparent, "", "seed")), seed)
+
+
+def _listener(chosen: Settings) -> socket.socket:
+    if chosen.listen_fd is not None:
+        return socket.socket(fileno=chosen.listen_fd)
+    listener = socket.create_server((chosen.host, chosen.port), backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+async def _beat() -> None:
+    while True:
+        notify.beat()
+        await asyncio.sleep(notify.BEAT_S)
+
+
+async def _sweep(store: Database) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await idempotency.sweep(store)
+        except MeshError as error:
+            log.warning("keys could not be swept", extra=telemetry.facts(error=str(error)))
+
+
+def _gauges(
+    metrics: Metrics, store: Database, inbox: ServiceInbox, work: DeferredWork, app: App
+) -> None:
+    metrics.gauge("in_flight", "Requests being answered", lambda: app.in_flight)
+    metrics.gauge("commits", "Durable transactions since the start", lambda: store.commits)
+    metrics.gauge("events_applied", "Events applied since the start", lambda: inbox.events_applied)
+    metrics.gauge("deferred_running", "Deferred work under way", lambda: work.running)
+    metrics.gauge("log_lines_dropped", "Lines that could not be written", telemetry.dropped)

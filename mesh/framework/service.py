@@ -1,0 +1,213 @@
+"""A service as a table: what it is asked, hears, tells, defers and promises.
+
+A table, not decorators: it reads top to bottom, can be printed and checked, and has no import
+order. `check` is run before the service starts, so a slip in a table never reaches a caller.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from mesh import codec
+from mesh.errors import Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mesh.framework.context import Context
+    from mesh.framework.transaction import Tx
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+"""A service, stream or operation name: also a file name and part of an ipc path."""
+
+_EVENT_TYPE = re.compile(r"([a-z][a-z0-9-]{0,30})\.[a-z][a-z0-9_]{0,60}")
+_ROUTE = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[a-z0-9_{}/.-]*)")
+_PATH_FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allow:
+    """Who may call an operation; an empty one lets nobody in.
+
+    `roles` are roles of users (any one suffices; `user` is every logged-in user), `services`
+    names of callers.
+    """
+
+    anyone: bool = False
+    roles: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    operator: bool = False
+
+
+ANYONE = Allow(anyone=True)
+USER = Allow(roles=("user",))
+OPERATOR = Allow(operator=True)
+
+
+def roles(*names: str) -> Allow:
+    """Users with any of these roles."""
+    return Allow(roles=names)
+
+
+def services(*names: str) -> Allow:
+    """These services, in their own name."""
+    return Allow(services=names)
+
+
+@dataclass(frozen=True)
+class Operation(Generic[In, Out]):
+    """Something the service can be asked.
+
+    `route` is `METHOD /path/{field}`; fields of `takes` that the path does not name are query
+    parameters for GET and DELETE and body members otherwise. `example` must be accepted by a
+    freshly seeded shop. `key` says whether an Idempotency-Key is required, taken or ignored.
+    """
+
+    name: str
+    route: str
+    action: Callable[[Context, In], Awaitable[Out]]
+    takes: type[In]
+    gives: type[Out]
+    allow: Allow = field(kw_only=True)
+    example: In = field(kw_only=True)
+    status: int = field(default=200, kw_only=True)
+    key: Literal["required", "optional", "none"] = field(default="none", kw_only=True)
+    may_be_accepted: bool = field(default=False, kw_only=True)
+    """Whether the answer may be 202: taken, but not decided yet."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.route.split(" ", 1)[0]
+
+    @property
+    def path(self) -> str:
+        """The path template."""
+        return self.route.split(" ", 1)[1]
+
+    @property
+    def path_fields(self) -> tuple[str, ...]:
+        """The fields the path names, in order."""
+        return tuple(_PATH_FIELD.findall(self.path))
+
+    @property
+    def rest_in_query(self) -> bool:
+        """Whether fields outside the path travel in the query instead of a body."""
+        return self.method in {"GET", "DELETE"}
+
+    @property
+    def summary(self) -> str:
+        """First line of the action's docstring."""
+        return (self.action.__doc__ or self.name).strip().split("\n", 1)[0]
+
+
+@dataclass(frozen=True)
+class Listener(Generic[In]):
+    """Something the service hears: a plain function of `(tx, data)`, run once for each event."""
+
+    event: str
+    react: Callable[[Tx, In], None]
+    reads: type[In]
+
+    @property
+    def stream(self) -> str:
+        """The service that tells it."""
+        return self.event.split(".", 1)[0]
+
+
+@dataclass(frozen=True)
+class Tells:
+    """An event the service tells; `key` is the member that holds the entity's id."""
+
+    event: str
+    data: type
+    key: str
+
+
+@dataclass(frozen=True)
+class Deferred(Generic[In]):
+    """Work of its own that a transaction may leave for after its commit (`tx.defer`).
+
+    It is run until it succeeds, so it must be safe to run again.
+    """
+
+    name: str
+    action: Callable[[Context, In], Awaitable[object]]
+    takes: type[In]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A promise about this service's own data: a query whose rows are the offenders."""
+
+    name: str
+    sentence: str
+    offenders: str
+
+
+@dataclass(frozen=True)
+class Seed(Generic[In]):
+    """How the configuration's `seed:` is planted, once, in one transaction after the migrations."""
+
+    takes: type[In]
+    plant: Callable[[Tx, In], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One service. `unsettled` counts entities that still move by themselves (first column)."""
+
+    name: str
+    summary: str
+    operations: tuple[Operation, ...]  # type: ignore[type-arg]  # each row has types of its own
+    listeners: tuple[Listener, ...] = ()  # type: ignore[type-arg]
+    tells: tuple[Tells, ...] = ()
+    deferred: tuple[Deferred, ...] = ()  # type: ignore[type-arg]
+    invariants: tuple[Invariant, ...] = ()
+    seed: Seed | None = None  # type: ignore[type-arg]
+    unsettled: str | None = None
+
+
+def check(service: Service) -> None:
+    """Look for slips in the table.
+
+    Raises: Broken, naming the row.
+    """
+    rows = [
+        *_bad_operations(service),
+        *(
+            f"listener {row.event!r}: not `<service>.<noun>_<participle>`"
+            for row in service.listeners
+            if not _EVENT_TYPE.fullmatch(row.event)
+        ),
+        *(
+            f"event {row.event!r}: must begin with `{service.name}.` and have its key {row.key!r}"
+            for row in service.tells
+            if not row.event.startswith(f"{service.name}.") or row.key not in codec.fields(row.data)
+        ),
+    ]
+    if not NAME.fullmatch(service.name):
+        rows.append(f"name {service.name!r}: not [a-z][a-z0-9-]{{0,30}}")
+    if rows:
+        raise Broken(f"the table of service {service.name!r} is wrong", evidence=tuple(rows))
+
+
+def _bad_operations(service: Service) -> list[str]:
+    bad = []
+    names = [row.name for row in service.operations]
+    routes = [re.sub(r"\{.*?\}", "{}", row.route) for row in service.operations]
+    for row, name, route in zip(service.operations, names, routes, strict=True):
+        place = f"operation {name!r}"
+        if not NAME.fullmatch(name) or names.count(name) > 1:
+            bad.append(f"{place}: names are [a-z][a-z0-9-]{{0,30}} and unique")
+        if not _ROUTE.fullmatch(row.route) or routes.count(route) > 1:
+            bad.append(f"{place}: route {row.route!r} is malformed or taken")
+        missing = set(row.path_fields) - set(codec.fields(row.takes))
+        if missing:
+            bad.append(f"{place}: {row.takes.__name__} lacks {', '.join(sorted(missing))}")
+    return bad

@@ -1,0 +1,70 @@
+"""What a service needs of its environment: names, addresses, files. Nothing secret is in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from mesh.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LISTEN_FD = 3
+"""The first descriptor handed over by LISTEN_FDS (sd_listen_fds(3))."""
+
+
+class Settings(Struct, frozen=True):
+    """What the environment says."""
+
+    service: str
+    project: str
+    data_dir: Path
+    database_url: str
+    bus_url: str
+    identity_file: Path
+    seed_file: Path | None
+    host: str
+    port: int
+    listen_fd: int | None
+    peers: dict[str, str]
+
+
+def settings(environment: Mapping[str, str]) -> Settings:
+    """Read what a service needs of its environment.
+
+    Raises: InvalidInput, naming the variable.
+    """
+
+    def needed(name: str) -> str:
+        value = environment.get(name)
+        if not value:
+            raise InvalidInput(
+                f"{name} is not set", hint="`mesh up` sets it; `mesh up -d` runs the whole mesh"
+            )
+        return value
+
+    seed = environment.get("MESH_SEED_FILE")
+    handed = environment.get("LISTEN_FDS") == "1" and environment.get("LISTEN_PID") == str(
+        os.getpid()
+    )
+    return Settings(
+        service=needed("MESH_SERVICE"),
+        project=needed("MESH_PROJECT"),
+        data_dir=Path(needed("MESH_DATA_DIR")),
+        database_url=environment.get("DATABASE_URL", "sqlite://"),
+        bus_url=needed("MESH_BUS_URL"),
+        identity_file=Path(needed("MESH_IDENTITY_FILE")),
+        seed_file=Path(seed) if seed else None,
+        host=environment.get("HOST", "127.0.0.1"),
+        port=int(environment.get("PORT", "0")),
+        listen_fd=LISTEN_FD if handed else None,
+        peers={
+            name.removeprefix("MESH_URL_").lower().replace("_", "-"): url
+            for name, url in environment.items()
+            if name.startswith("MESH_URL_")
+        },
+    )

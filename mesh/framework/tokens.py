@@ -1,0 +1,151 @@
+"""Signed tokens (JWT, RFC 7519) with one algorithm, EdDSA over Ed25519, and nothing to choose.
+
+A verifier here looks at no `alg`, `jwk`, `jku`, `x5u` or `crit` of the token: the algorithm is
+fixed, the key is looked up by `kid` in a dict of its own, and `typ`, `iss` and `aud` must be
+exactly what the verifier expects.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Struct
+
+from mesh import clock, codec
+from mesh.errors import InvalidInput, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LEEWAY_S = 10
+"""Clock difference tolerated between processes of one machine."""
+
+TOKEN_CHARACTERS_MAX = 4096
+"""A longer token is not looked at."""
+
+USER_TOKEN = "at+jwt"  # noqa: S105  a media type (RFC 9068), not a secret
+SERVICE_TOKEN = "svc+jwt"  # noqa: S105  likewise
+OPERATOR_TOKEN = "op+jwt"  # noqa: S105  likewise
+
+
+class SigningKey(Struct, frozen=True):
+    """A private key with its id; `private` is 32 raw bytes, `public` the unpadded base64url `x`."""
+
+    kid: str
+    private: bytes
+    public: str
+
+
+class Claims(Struct, frozen=True):
+    """What a verified token says. Times in seconds since the epoch."""
+
+    iss: str
+    sub: str
+    aud: str
+    iat: int
+    exp: int
+    sid: str = ""
+    roles: tuple[str, ...] = ()
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def new_key() -> SigningKey:
+    """A fresh Ed25519 key; its id is derived from the public part."""
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    kid = hashlib.blake2b(public, digest_size=8).hexdigest()
+    return SigningKey(kid, private.private_bytes_raw(), _base64url(public))
+
+
+def jwk(kid: str, public: str) -> dict[str, str]:
+    """The public key as a JSON Web Key (RFC 8037)."""
+    return {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": public}
+
+
+def public_key(x: str) -> Ed25519PublicKey:
+    """The key that a JWK's `x` names.
+
+    Raises: InvalidInput.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(x + "=" * (-len(x) % 4))
+        return Ed25519PublicKey.from_public_bytes(raw)
+    except ValueError:
+        raise InvalidInput("not an Ed25519 public key") from None
+
+
+def sign(key: SigningKey, claims: Claims, *, typ: str) -> str:
+    """A compact JWT."""
+    payload = {name: value for name, value in codec.plain(claims).items() if value}
+    private = Ed25519PrivateKey.from_private_bytes(key.private)
+    return jwt.encode(payload, private, algorithm="EdDSA", headers={"kid": key.kid, "typ": typ})
+
+
+def mint(key: SigningKey, *, typ: str, iss: str, sub: str, aud: str, life_s: int) -> str:
+    """A token that begins now and lives `life_s` seconds."""
+    now_s = clock.now_ms() // clock.MS_PER_S
+    return sign(key, Claims(iss, sub, aud, now_s, now_s + life_s), typ=typ)
+
+
+def header(token: str) -> tuple[str, str]:
+    """`(kid, typ)` of a token, not yet trusted.
+
+    Raises: Unauthenticated when it is no JWT of ours in form.
+    """
+    if len(token) > TOKEN_CHARACTERS_MAX:
+        raise Unauthenticated("the token is too long")
+    try:
+        found = jwt.get_unverified_header(token)
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        raise Unauthenticated("the token is malformed") from None
+    kid, typ = found.get("kid"), found.get("typ")
+    if found.get("alg") != "EdDSA" or {"jwk", "jku", "x5u", "x5c", "crit"} & found.keys():
+        raise Unauthenticated("the token's header is not acceptable")
+    if not isinstance(kid, str) or not isinstance(typ, str):
+        raise Unauthenticated("the token's header is incomplete")
+    return kid, typ
+
+
+def unverified_issuer(token: str) -> str:
+    """Whom the token says it is from; only good for choosing the key to verify it with.
+
+    Raises: Unauthenticated.
+    """
+    try:
+        payload = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, ValueError, RecursionError):
+        raise Unauthenticated("the token is malformed") from None
+    return str(payload.get("iss", ""))
+
+
+def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: str) -> Claims:
+    """The claims of a token that one of `keys` (by kid) has signed.
+
+    Raises: Unauthenticated.
+    """
+    kid, _ = header(token)
+    key = keys.get(kid)
+    if key is None:
+        raise Unauthenticated("the token's key is unknown", code="unknown-key")
+    try:
+        payload = jwt.decode(
+            token,
+            key,
+            algorithms=["EdDSA"],
+            issuer=iss,
+            audience=aud,
+            leeway=LEEWAY_S,
+            options={"require": ["iss", "sub", "aud", "iat", "exp"], "strict_aud": True},
+        )
+        return codec.convert(payload, Claims)
+    except jwt.ExpiredSignatureError:
+        raise Unauthenticated("the token has expired", code="token-expired") from None
+    except (jwt.InvalidTokenError, InvalidInput, ValueError, RecursionError):
+        raise Unauthenticated("the token does not hold") from None

@@ -1,0 +1,139 @@
+"""What a transaction function and a listener are handed: reads, writes, `tell` and `defer`.
+
+Everything done through it is one commit: the rows, the events told, the work left for later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from mesh import clock, codec
+from mesh.errors import Broken
+from mesh.framework import outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mesh.bus import Trace
+    from mesh.database import Transaction, Value
+    from mesh.framework.service import Tells
+
+T = TypeVar("T")
+
+GENERATION_BYTES = 7
+"""Of randomness to tell one deferral of some work from the next; fits a signed 64-bit integer."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What this service may say: its events by data type, its deferred actions by name."""
+
+    tells: Mapping[type, Tells]
+    deferred: frozenset[str]
+    told: Callable[[], None]
+    """Called after a commit that told something."""
+    left: Callable[[], None]
+    """Called after a commit that deferred something."""
+
+
+class Tx:
+    """One atomic change of this service's database. Valid inside the function it was given to."""
+
+    __slots__ = ("_inner", "_vocabulary", "now_ms", "trace")
+
+    def __init__(self, inner: Transaction, vocabulary: Vocabulary, trace: Trace) -> None:
+        """`trace` is the cause that events and deferred work of this commit will carry."""
+        self._inner = inner
+        self._vocabulary = vocabulary
+        self.trace = trace
+        self.now_ms = clock.now_ms()
+
+    @property
+    def cause(self) -> str:
+        """What this change comes from: the id of the event handled, else of the request."""
+        return self.trace.cause
+
+    def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
+        """The first row as `shape` (a struct by column name, else the first column), or None."""
+        return self._inner.one(shape, sql, **params)
+
+    def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
+        """Every row as `shape`; bound the statement."""
+        return self._inner.all(shape, sql, **params)
+
+    def execute(self, sql: str, **params: Value) -> int:
+        """Run one statement; returns how many rows it changed.
+
+        Raises: Conflict (code `constraint`).
+        """
+        return self._inner.execute(sql, **params)
+
+    def new_id(self, prefix: str) -> str:
+        """A time-sortable id such as `pay_0198c2d4-…`."""
+        return clock.new_id(prefix)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call this on the event loop once the commit is durable: to wake a loop, never an effect."""
+        self._inner.after_commit(callback)
+
+    def tell(self, data: object) -> None:
+        """Tell the world: an outbox row of this very commit.
+
+        Raises: Broken when the service's table does not declare this event.
+        """
+        row = self._vocabulary.tells.get(type(data))
+        if row is None:
+            raise Broken(f"{type(data).__name__} is not among the events this service tells")
+        outbox.append(
+            self._inner,
+            event_type=row.event,
+            key=str(getattr(data, row.key)),
+            trace=self.trace,
+            body=codec.encode(data),
+            ts_ms=self.now_ms,
+        )
+        self._inner.after_commit(self._vocabulary.told)
+
+    def defer(
+        self,
+        action: str,
+        args: object,
+        *,
+        key: str,
+        after_s: float = 0.0,
+        on_ms: int | None = None,
+    ) -> None:
+        """Leave a call of one of the service's deferred actions for after this commit.
+
+        One call is kept for each (action, key): deferring again replaces its arguments, and it
+        runs once more even if it is running now.
+
+        Args:
+            after_s: not before this many seconds from now.
+            on_ms: a business date (wall time) instead; such work does not count as unrest.
+        """
+        if action not in self._vocabulary.deferred:
+            raise Broken(f"{action!r} is not among the deferred actions of this service")
+        self._inner.execute(
+            "INSERT INTO deferred (action, key, args, due_ms, dated, generation, traceparent, cause)"
+            " VALUES (:action, :key, :args, :due_ms, :dated, :generation, :traceparent, :cause)"
+            " ON CONFLICT (action, key) DO UPDATE SET args = excluded.args,"
+            " due_ms = excluded.due_ms, dated = excluded.dated, generation = excluded.generation,"
+            " attempts = 0, traceparent = excluded.traceparent, cause = excluded.cause",
+            action=action,
+            key=key,
+            args=codec.encode(args),
+            due_ms=on_ms if on_ms is not None else self.now_ms + int(after_s * clock.MS_PER_S),
+            dated=int(on_ms is not None),
+            generation=int(clock.random_hex(GENERATION_BYTES), 16),
+            traceparent=self.trace.traceparent,
+            cause=self.trace.cause,
+        )
+        self._inner.after_commit(self._vocabulary.left)
+
+    def undefer(self, action: str, *, key: str) -> None:
+        """The work is done or no longer wanted."""
+        self._inner.execute(
+            "DELETE FROM deferred WHERE action = :action AND key = :key", action=action, key=key
+        )
