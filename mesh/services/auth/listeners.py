@@ -1,0 +1,1 @@
+"""What auth hears: nothing yet. Suspension and erasure of users will end their sessions here."""

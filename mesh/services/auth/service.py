@@ -1,0 +1,98 @@
+"""auth as a table."""
+
+from __future__ import annotations
+
+from types import NoneType
+
+from mesh.framework import ANYONE, Invariant, Operation, Seed, Service, Tells, services
+from mesh.services.auth import actions, messages, store
+
+ALICE = "usr_00000000-0000-7000-8000-000000000001"
+NOBODY = "usr_00000000-0000-7000-8000-0000000000ff"
+
+service = Service(
+    name="auth",
+    summary="Who is who: passwords, sessions and the keys that sign access tokens.",
+    operations=(
+        Operation(
+            "set-credentials",
+            "PUT /credentials/{subject}",
+            actions.set_credentials,
+            messages.SetCredentials,
+            messages.CredentialsView,
+            allow=services("user"),
+            example=messages.SetCredentials(NOBODY, "nobody@shop.example", "demo-shop-pass"),
+        ),
+        Operation(
+            "verify-credentials",
+            "POST /credentials/verify",
+            actions.verify_credentials,
+            messages.VerifyCredentials,
+            messages.Verified,
+            allow=services("user"),
+            example=messages.VerifyCredentials("alice@shop.example", "demo-shop-pass"),
+        ),
+        Operation(
+            "issue-token",
+            "POST /tokens",
+            actions.issue_token,
+            messages.IssueToken,
+            messages.Tokens,
+            allow=services("user"),
+            example=messages.IssueToken(ALICE, ("customer",)),
+            status=201,
+            key="optional",
+        ),
+        Operation(
+            "refresh-token",
+            "POST /tokens/refresh",
+            actions.refresh_token,
+            messages.RefreshToken,
+            messages.Tokens,
+            allow=ANYONE,
+            example=messages.RefreshToken("customer.the-token-of-a-login"),
+            key="optional",
+        ),
+        Operation(
+            "revoke-token",
+            "POST /tokens/revoke",
+            actions.revoke_token,
+            messages.RevokeToken,
+            NoneType,
+            allow=ANYONE,
+            example=messages.RevokeToken("customer.the-token-of-a-login"),
+            status=204,
+        ),
+        Operation(
+            "jwks",
+            "GET /.well-known/jwks.json",
+            actions.jwks,
+            messages.NoMembers,
+            messages.KeySet,
+            allow=ANYONE,
+            example=messages.NoMembers(),
+        ),
+    ),
+    tells=(
+        Tells("auth.keys_changed", messages.KeysChanged, key="kid"),
+        Tells("auth.session_revoked", messages.SessionRevoked, key="session_id"),
+    ),
+    invariants=(
+        Invariant(
+            "passwords-hashed",
+            "Every password is kept as argon2id and in no other way.",
+            store.PASSWORDS_NOT_HASHED,
+        ),
+        Invariant(
+            "one-live-token",
+            "A session has at most one refresh token that can be used.",
+            store.SESSIONS_WITH_TWO_TOKENS,
+        ),
+        Invariant(
+            "sessions-signed",
+            "Where there are sessions, one key signs.",
+            store.SESSIONS_UNSIGNED,
+        ),
+    ),
+    seed=Seed(messages.Seed, actions.plant),
+)

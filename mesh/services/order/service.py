@@ -1,0 +1,114 @@
+"""Order's table. Read this first."""
+
+from __future__ import annotations
+
+from mesh.framework import (
+    USER,
+    Deferred,
+    Invariant,
+    Listener,
+    Operation,
+    Service,
+    Tells,
+    roles,
+)
+from mesh.services.order import actions, listeners, messages, store
+
+LAMP = "prd_00000000-0000-7000-8000-000000000001"
+ORDER = messages.OrderRef("ord_00000000-0000-7000-8000-000000000001")
+
+service = Service(
+    name="order",
+    summary="Takes orders, holds their stock, takes payment.",
+    operations=(
+        Operation(
+            "create",
+            "POST /orders",
+            actions.create,
+            messages.PlaceOrder,
+            messages.OrderView,
+            allow=roles("customer"),
+            example=messages.PlaceOrder(
+                lines=[messages.OrderLine(LAMP, 1)],
+                ship_to=messages.Address(
+                    name="Alice Adams",
+                    line1="1 Harbour Street",
+                    city="Hamburg",
+                    postcode="20457",
+                    country="DE",
+                ),
+            ),
+            status=201,
+            key="required",
+            may_be_accepted=True,
+        ),
+        Operation(
+            "list",
+            "GET /orders",
+            actions.list_orders,
+            messages.ListOrders,
+            messages.OrderPage,
+            allow=USER,
+            example=messages.ListOrders(),
+        ),
+        Operation(
+            "get",
+            "GET /orders/{id}",
+            actions.get,
+            messages.OrderRef,
+            messages.OrderView,
+            allow=USER,
+            example=ORDER,
+        ),
+        Operation(
+            "history",
+            "GET /orders/{id}/history",
+            actions.history,
+            messages.OrderRef,
+            messages.History,
+            allow=USER,
+            example=ORDER,
+        ),
+        Operation(
+            "pay",
+            "POST /orders/{id}/payment",
+            actions.pay,
+            messages.Pay,
+            messages.OrderView,
+            allow=USER,
+            example=messages.Pay(ORDER.id, "tok_visa"),
+            key="optional",
+            may_be_accepted=True,
+        ),
+        Operation(
+            "cancel",
+            "POST /orders/{id}/cancel",
+            actions.cancel,
+            messages.Cancel,
+            messages.OrderView,
+            allow=USER,
+            example=messages.Cancel(ORDER.id),
+            key="optional",
+        ),
+    ),
+    listeners=(
+        Listener("product.stock_changed", listeners.on_stock_changed, messages.StockChanged),
+        Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
+    ),
+    tells=(Tells("order.status_changed", messages.StatusChanged, key="order_id"),),
+    deferred=(
+        Deferred("decide", actions.decide, messages.Decide),
+        Deferred("wake", actions.wake, messages.Wake),
+        Deferred("release", actions.release, messages.Release),
+        Deferred("capture", actions.capture, messages.Capture),
+        Deferred("refund", actions.refund, messages.Refund),
+        Deferred("expire", actions.expire, messages.Expire),
+    ),
+    invariants=(
+        Invariant("V4", "an order costs what its lines cost", store.SUMS_HOLD),
+        Invariant("V4", "money kept is the total of what is paid for", store.MONEY_HOLDS),
+        Invariant("V6", "the history is contiguous", store.HISTORY_CONTIGUOUS),
+        Invariant("V6", "one event was told for each step", store.TOLD),
+    ),
+    unsettled=store.UNSETTLED,
+)

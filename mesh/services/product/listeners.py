@@ -1,0 +1,1 @@
+"""Product hears nothing: it owns what others react to."""

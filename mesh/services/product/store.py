@@ -1,0 +1,225 @@
+"""All SQL of product, and nothing but SQL. Every function takes a transaction or a reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from mesh.services.product.messages import ProductView, QuotedLine
+from mesh.services.product.model import HoldRow
+
+if TYPE_CHECKING:
+    from mesh.framework import Reader, Tx
+    from mesh.services.product.messages import CreateProduct, ListProducts, SeedProduct
+    from mesh.services.product.model import HoldState
+
+_VIEW = (
+    "SELECT id, sku, name, description, price_minor, currency, on_hand, reserved,"
+    " on_hand - reserved AS available, low_water, status, version, stock_version FROM products"
+)
+
+
+class Stock(Struct, frozen=True):
+    """A product's stock after a change."""
+
+    sku: str
+    on_hand: int
+    reserved: int
+    stock_version: int
+
+
+def insert(tx: Tx, product_id: str, product: CreateProduct | SeedProduct) -> None:
+    """Add a product without stock.
+
+    Raises: Conflict (constraint) when the SKU is taken.
+    """
+    tx.execute(
+        "INSERT INTO products (id, sku, name, description, price_minor, currency, low_water)"
+        " VALUES (:id, :sku, :name, :description, :price_minor, :currency, :low_water)",
+        id=product_id,
+        sku=product.sku,
+        name=product.name,
+        description=product.description,
+        price_minor=product.price_minor,
+        currency=product.currency,
+        low_water=product.low_water,
+    )
+    tx.execute(
+        "INSERT INTO prices (product_id, price_minor, from_ms) VALUES (:id, :price_minor, :now)",
+        id=product_id,
+        price_minor=product.price_minor,
+        now=tx.now_ms,
+    )
+
+
+def sku_taken(tx: Tx, sku: str) -> bool:
+    """Whether a product has this SKU."""
+    return tx.one(int, "SELECT 1 FROM products WHERE sku = :sku", sku=sku) is not None
+
+
+def get(reads: Reader, product_id: str) -> ProductView | None:
+    """One product."""
+    return reads.one(ProductView, f"{_VIEW} WHERE id = :id", id=product_id)
+
+
+def page(reads: Reader, wanted: ListProducts) -> list[ProductView]:
+    """One row more than the page holds, so that the caller sees whether there is a next."""
+    return reads.all(
+        ProductView,
+        f"{_VIEW} WHERE id > :after"
+        " AND (:q IS NULL OR instr(lower(name), lower(:q)) OR instr(lower(sku), lower(:q)))"
+        " AND (:status IS NULL OR status = :status)"
+        " AND (:in_stock IS NULL OR (on_hand > reserved) = :in_stock)"
+        " ORDER BY id LIMIT :most",
+        after=wanted.page_token or "",
+        q=wanted.q,
+        status=wanted.status,
+        in_stock=None if wanted.in_stock is None else int(wanted.in_stock),
+        most=wanted.page_size + 1,
+    )
+
+
+def quoted(reads: Reader, product_id: str, quantity: int) -> QuotedLine | None:
+    """What is to be said of one line right now; None for a product that is not sold."""
+    return reads.one(
+        QuotedLine,
+        "SELECT id AS product_id, sku, name, :quantity AS quantity,"
+        " price_minor AS unit_price_minor, currency, on_hand - reserved AS available,"
+        " stock_version FROM products WHERE id = :id AND status = 'active'",
+        id=product_id,
+        quantity=quantity,
+    )
+
+
+def move_stock(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> Stock | None:
+    """Change a product's stock; None when that would leave the bounds 0 ≤ reserved ≤ on_hand."""
+    return tx.one(
+        Stock,
+        "UPDATE products SET on_hand = on_hand + :d_on_hand, reserved = reserved + :d_reserved,"
+        " stock_version = stock_version + 1"
+        " WHERE id = :id AND reserved + :d_reserved >= 0"
+        " AND reserved + :d_reserved <= on_hand + :d_on_hand"
+        " RETURNING sku, on_hand, reserved, stock_version",
+        id=product_id,
+        d_on_hand=d_on_hand,
+        d_reserved=d_reserved,
+    )
+
+
+def append_ledger(
+    tx: Tx, product_id: str, stock: Stock, d_on_hand: int, d_reserved: int, reason: str, ref: str
+) -> None:
+    """One row for one change of stock; never altered."""
+    tx.execute(
+        "INSERT INTO ledger"
+        " (product_id, stock_version, d_on_hand, d_reserved, on_hand, reserved, reason, ref, at_ms)"
+        " VALUES (:product_id, :stock_version, :d_on_hand, :d_reserved, :on_hand, :reserved,"
+        " :reason, :ref, :now)",
+        product_id=product_id,
+        stock_version=stock.stock_version,
+        d_on_hand=d_on_hand,
+        d_reserved=d_reserved,
+        on_hand=stock.on_hand,
+        reserved=stock.reserved,
+        reason=reason,
+        ref=ref,
+        now=tx.now_ms,
+    )
+
+
+def get_hold(reads: Reader, order_id: str) -> HoldRow | None:
+    """An order's hold, in whatever state."""
+    return reads.one(
+        HoldRow,
+        "SELECT order_id, state, version, expires_at_ms FROM holds WHERE order_id = :order_id",
+        order_id=order_id,
+    )
+
+
+def hold_lines(reads: Reader, order_id: str) -> list[QuotedLine]:
+    """What a hold holds, at the price it was held for."""
+    return reads.all(
+        QuotedLine,
+        "SELECT l.product_id, p.sku, p.name, l.quantity, l.unit_price_minor, p.currency,"
+        " p.on_hand - p.reserved AS available, p.stock_version"
+        " FROM hold_lines l JOIN products p ON p.id = l.product_id"
+        " WHERE l.order_id = :order_id ORDER BY l.product_id LIMIT 100",
+        order_id=order_id,
+    )
+
+
+def put_hold(tx: Tx, order_id: str, version: int, expires_at_ms: int) -> None:
+    """Hold, for the first time or anew."""
+    tx.execute(
+        "INSERT INTO holds (order_id, state, version, expires_at_ms)"
+        " VALUES (:order_id, 'held', :version, :expires_at_ms)"
+        " ON CONFLICT (order_id) DO UPDATE SET state = 'held', version = excluded.version,"
+        " expires_at_ms = excluded.expires_at_ms",
+        order_id=order_id,
+        version=version,
+        expires_at_ms=expires_at_ms,
+    )
+
+
+def clear_hold_lines(tx: Tx, order_id: str) -> None:
+    """Forget what an expired hold held, before it is held anew."""
+    tx.execute("DELETE FROM hold_lines WHERE order_id = :order_id", order_id=order_id)
+
+
+def put_hold_line(tx: Tx, order_id: str, line: QuotedLine) -> None:
+    """One product of a hold."""
+    tx.execute(
+        "INSERT INTO hold_lines (order_id, product_id, quantity, unit_price_minor)"
+        " VALUES (:order_id, :product_id, :quantity, :unit_price_minor)"
+        " ON CONFLICT (order_id, product_id) DO UPDATE SET quantity = excluded.quantity,"
+        " unit_price_minor = excluded.unit_price_minor",
+        order_id=order_id,
+        product_id=line.product_id,
+        quantity=line.quantity,
+        unit_price_minor=line.unit_price_minor,
+    )
+
+
+def put_tombstone(tx: Tx, order_id: str) -> None:
+    """A release that came before its hold: no later hold may succeed."""
+    tx.execute(
+        "INSERT INTO holds (order_id, state, version, expires_at_ms)"
+        " VALUES (:order_id, 'released', 0, 0)",
+        order_id=order_id,
+    )
+
+
+def set_hold_state(tx: Tx, order_id: str, state: HoldState) -> None:
+    """Move a hold to another state."""
+    tx.execute(
+        "UPDATE holds SET state = :state WHERE order_id = :order_id", order_id=order_id, state=state
+    )
+
+
+NO_OVERSELL = "SELECT id FROM products WHERE reserved < 0 OR reserved > on_hand"
+
+CONSERVED = """
+SELECT p.id FROM products p
+LEFT JOIN (
+    SELECT product_id, sum(d_on_hand) AS on_hand, sum(d_reserved) AS reserved
+    FROM ledger GROUP BY product_id
+) l ON l.product_id = p.id
+LEFT JOIN (
+    SELECT product_id, sum(quantity) AS quantity
+    FROM hold_lines JOIN holds USING (order_id)
+    WHERE state IN ('held', 'committed') GROUP BY product_id
+) h ON h.product_id = p.id
+WHERE p.on_hand <> coalesce(l.on_hand, 0)
+   OR p.reserved <> coalesce(l.reserved, 0)
+   OR p.reserved <> coalesce(h.quantity, 0)
+"""
+
+TOLD = """
+SELECT l.product_id || ' ' || l.stock_version FROM ledger l
+LEFT JOIN (
+    SELECT key, count(*) AS told FROM outbox
+    WHERE type = 'product.stock_changed' GROUP BY key
+) o ON o.key = l.product_id
+GROUP BY l.product_id HAVING count(*) <> coalesce(max(o.told), 0)
+"""

@@ -1,0 +1,1 @@
+"""What user hears: nothing yet. The history view will hear `order.status_changed` here."""

@@ -1,0 +1,635 @@
+"""Order and product under the interleavings that a seed thinks of, one step at a time.
+
+Real actions, listeners, deferred work, inbox and outbox on real database files. What is simulated
+is what lies between them: when each piece of work goes on, requests and answers that are lost,
+late or doubled, processes that die at an await, events that are delivered late, and the clock.
+Every wait of a service (a write, a question to its neighbour) is a gate; the seed opens one at a
+time and nothing else runs meanwhile, so a seed is the same story each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from mesh import clock, codec
+from mesh.errors import Conflict, DatabaseBusy, DeadlineExceeded, MeshError, ServiceUnavailable
+from mesh.errors import Unavailable as Away
+from mesh.framework import Caller, Context, idempotency
+from mesh.framework.deferred import DeferredWork
+from mesh.framework.inbox import ServiceInbox
+from mesh.framework.outbox import ServiceOutbox
+from tests.services.in_process import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tests.services.in_process import Room
+
+PRODUCTS = [f"prd_00000000-0000-7000-8000-00000000000{n}" for n in range(1, 4)]
+BUYERS = [Caller("user", f"usr_{n}", ("customer",)) for n in range(3)]
+STAFF = Caller("user", "usr_sam", ("staff",))
+ADDRESS = {
+    "name": "Alice Adams",
+    "line1": "1 Harbour Street",
+    "city": "Hamburg",
+    "postcode": "20457",
+    "country": "DE",
+}
+STEPS = (20, 120)
+"""Fewest and most of one story: short ones are over before a later event mends what went wrong."""
+
+TASKS_MAX = 10
+HOURS = 14
+"""Enough for each order to have been a backorder that got stock when another one expired."""
+
+ROUNDS_MAX = 4000
+"""Steps in which everything must come to rest once the faults are over."""
+
+
+@dataclass
+class Gate:
+    """Where one task waits for its turn."""
+
+    service: str
+    task: asyncio.Task
+    opened: asyncio.Future
+    ready: bool = True
+
+
+class Stage:
+    """Lets one task run at a time."""
+
+    def __init__(self) -> None:
+        self.gates: list[Gate] = []
+        self.tasks: dict[asyncio.Task, str] = {}
+        self._active = 0
+        self._at_rest = asyncio.Event()
+
+    def spawn(self, service: str, work: Coroutine) -> asyncio.Task:
+        self._active += 1
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks[task] = service
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task) -> None:
+        del self.tasks[task]
+        self._rest()
+        if not task.cancelled():
+            task.result()
+
+    def _rest(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._at_rest.set()
+
+    def gate(self, *, ready: bool = True) -> Gate:
+        task = asyncio.current_task()
+        made = Gate(self.tasks[task], task, asyncio.get_running_loop().create_future(), ready)
+        self.gates.append(made)
+        return made
+
+    async def wait(self, gate: Gate) -> None:
+        self._rest()
+        await gate.opened
+
+    async def turn(self) -> None:
+        await self.wait(self.gate())
+
+    @property
+    def ready(self) -> list[Gate]:
+        return [gate for gate in self.gates if gate.ready]
+
+    async def go(self, gate: Gate) -> None:
+        """Let one task run to its next gate."""
+        self.gates.remove(gate)
+        self._active += 1
+        gate.opened.set_result(None)
+        await self.settle()
+
+    async def settle(self) -> None:
+        if self._active:
+            self._at_rest.clear()
+            await self._at_rest.wait()
+
+    async def kill(self, service: str) -> None:
+        """The process dies wherever each of its tasks is."""
+        for gate in [gate for gate in self.gates if gate.service == service]:
+            self.gates.remove(gate)
+            self._active += 1
+            gate.task.cancel()
+        await self.settle()
+
+
+class Gated:
+    """A database whose writes wait for their turn, and may be refused for want of room."""
+
+    def __init__(self, inner, simulation: Simulation) -> None:
+        self._inner = inner
+        self._simulation = simulation
+
+    async def write(self, fn, *args, **kwargs):
+        simulation = self._simulation
+        await simulation.stage.turn()
+        if simulation.chance(0.02):
+            raise DatabaseBusy
+        result = await self._inner.write(fn, *args, **kwargs)
+        await simulation.stage.turn()
+        return result
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
+class Network:
+    """Between order and product: what is asked may be lost, late or doubled, and so its answer."""
+
+    def __init__(self, inner, simulation: Simulation) -> None:
+        self._inner = inner
+        self._simulation = simulation
+
+    async def ask(self, call, request, envelope):
+        simulation = self._simulation
+        stage = simulation.stage
+        await stage.turn()
+        if simulation.away or simulation.chance(0.05):
+            raise ServiceUnavailable
+        late, twice, lost = (simulation.chance(p) for p in (0.06, 0.05, 0.07))
+        gate = stage.gate(ready=late)
+        outcome: list[object] = []
+
+        async def serve(gate: Gate | None) -> None:
+            try:
+                await stage.turn()
+                outcome.append(await self._inner.ask(call, request, envelope))
+            except MeshError as error:
+                outcome.append(error)
+            except asyncio.CancelledError:
+                outcome.append(ServiceUnavailable())
+                raise
+            finally:
+                if gate is not None:
+                    gate.ready = True
+
+        stage.spawn("product", serve(gate))
+        if twice:
+            stage.spawn("product", serve(None))
+        await stage.wait(gate)
+        if late or lost:
+            raise DeadlineExceeded
+        if isinstance(outcome[0], MeshError):
+            raise outcome[0]
+        return outcome[0]
+
+
+class _Errors(logging.Handler):
+    def __init__(self, found: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._found = found
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._found.append(f"{record.name}: {record.getMessage()} {record.facts}")
+
+
+class Stock(Struct, frozen=True):
+    id: str
+    available: int
+    stock_version: int
+
+
+class Line(Struct, frozen=True):
+    order_id: str
+    status: str
+    product_id: str
+    quantity: int
+
+
+@dataclass
+class Simulation:
+    """One seed's story."""
+
+    seed: int
+    order: Room
+    product: Room
+    wall: Clock
+    faults: bool = True
+    away: bool = False
+    wrong: list[str] = field(default_factory=list)
+    answers: dict[str, list[object]] = field(default_factory=dict)
+    unanswered: dict[str, tuple] = field(default_factory=dict)
+    """Requests with a key whose sender will send them again."""
+    story: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.steps = self.rng.randint(*STEPS)
+        self.products = PRODUCTS[: self.rng.choice([1, 1, 2, 3])]
+        self.keys = self.rng.choice([2, 4, 8])
+        self.jump_s = self.rng.choice([[0.1, 1, 6], [1, 6, 16 * 60], [16 * 60]])
+        self.sluggish = self.rng.random() < 0.5
+        self.moves = self._moods()
+        self.stage = Stage()
+        self.inner = {"order": self.order.database, "product": self.product.database}
+        self.rooms = {"order": self.order, "product": self.product}
+        self.inbox = ServiceInbox(
+            self.order.database, self.order.wires.vocabulary, self.order.service.listeners
+        )
+        self.outbox = ServiceOutbox(self.product.database, "product")
+        self.work: dict[str, DeferredWork] = {}
+        self.urgencies: dict[asyncio.Task, float] = {}
+
+    def chance(self, p: float) -> bool:
+        return self.faults and self.rng.random() < p
+
+    def uuid7(self) -> bytes:
+        """Time-sortable as ours, its chance from the seed."""
+        raw = bytearray(self.wall.now_ms.to_bytes(6, "big") + self.rng.randbytes(10))
+        raw[6] = (raw[6] & 0x0F) | 0x70
+        raw[8] = (raw[8] & 0x3F) | 0x80
+        return uuid.UUID(bytes=bytes(raw)).bytes
+
+    async def run(self) -> list[str]:
+        """Tell the story to its end; returns everything that is wrong then."""
+        for room in self.rooms.values():
+            room.wires.database = Gated(room.wires.database, self)
+        self.order.wires.client = Network(self.order.wires.client, self)
+        logger, handler = logging.getLogger("mesh"), _Errors(self.wrong)
+        logger.addHandler(handler)
+        try:
+            await self.inbox.prepare()
+            for name in self.rooms:
+                self.boot(name)
+            await self.plant()
+            for _ in range(self.steps):
+                self.wall.now_ms += 1
+                await self.step()
+            await self.heal()
+            self.check("at rest")
+            for hour in range(HOURS):
+                if not self.expirable():
+                    break
+                self.wall.forward(3600)
+                await self.heal()
+                self.check(f"{hour + 1} hours later")
+            self.wrong += [f"in the end: {text}" for text in self.expirable()]
+        finally:
+            logger.removeHandler(handler)
+            for name, room in self.rooms.items():
+                room.wires.database = self.inner[name]
+        return self.wrong
+
+    def boot(self, name: str) -> None:
+        """A fresh process: what it had in memory is gone."""
+        room = self.rooms[name]
+        room._running = idempotency.Running()
+        self.work[name] = DeferredWork(
+            room.wires.database,
+            room.service.deferred,
+            lambda trace, cause, deadline_s: Context(
+                room.wires, Caller("service", name), trace, cause, deadline_s
+            ),
+        )
+
+    async def plant(self) -> None:
+        products = [
+            {
+                "id": product_id,
+                "sku": f"SKU-{n}",
+                "name": f"Product {n}",
+                "price_minor": 100 * self.rng.randint(1, 30),
+                "currency": "EUR",
+                "on_hand": self.rng.choice([0, 0, 1, 2, 4]),
+            }
+            for n, product_id in enumerate(self.products)
+        ]
+        await self.product.plant({"products": products})
+
+    # --- what may happen next ----------------------------------------------------------------
+
+    def _moods(self) -> dict:
+        """Each story has its own mood (swarm testing, Groce et al. 2012): some things abound."""
+        usual = {
+            self.open: 40,
+            self.create: 7,
+            self.pay: 6,
+            self.again: 5,
+            self.cancel: 4,
+            self.restock: 6,
+            self.deliver: 10,
+            self.defer: 10,
+            self.tick: 5,
+            self.crash: 2,
+            self.fade: 1,
+        }
+        mood = {move: weight * self.rng.choice([0, 0.5, 1, 1, 3]) for move, weight in usual.items()}
+        return {**mood, self.open: usual[self.open], self.create: usual[self.create]}
+
+    async def step(self) -> None:
+        await self.rng.choices(list(self.moves), list(self.moves.values()))[0]()
+
+    async def open(self) -> None:
+        """Let somebody go on: anybody, or in a sluggish story whoever is the most urgent.
+
+        Priorities that seldom change leave one task behind for long (Burckhardt et al. 2010).
+        """
+        ready = self.stage.ready
+        if not ready:
+            return
+        gate = self.rng.choice(ready)
+        if self.sluggish:
+            gate = max(ready, key=lambda each: self.urgency(each.task))
+            if self.rng.random() < 0.1:
+                self.urgencies[gate.task] = self.rng.random() / 10
+        await self.stage.go(gate)
+
+    def urgency(self, task: asyncio.Task) -> float:
+        if task not in self.urgencies:
+            self.urgencies[task] = self.rng.random()
+        return self.urgencies[task]
+
+    async def tick(self) -> None:
+        self.wall.forward(self.rng.choice(self.jump_s))
+
+    async def fade(self) -> None:
+        self.away = not self.away
+
+    async def crash(self) -> None:
+        name = self.rng.choice(["order", "order", "product"])
+        self.tell(f"{name} dies")
+        await self.stage.kill(name)
+        self.boot(name)
+
+    async def deliver(self) -> None:
+        cursor = await self.inbox.cursor("product")
+        rows = self.rng.randint(1, 6)
+        events = await self.outbox.after(cursor.link.seq, rows_max=rows, bytes_max=10**6)
+        if events:
+            self.tell(f"order hears {[event.type for event in events]}")
+            await self.inbox.apply("product", events)
+
+    async def defer(self) -> None:
+        name = self.rng.choice(["order", "order", "product"])
+        await self.do(name)
+
+    async def do(self, name: str) -> None:
+        """Begin one piece of deferred work that is due."""
+        work = self.work[name]
+        due = work._due()
+        if due:
+            chosen = self.rng.choice(due)
+            self.tell(f"{name} does {chosen.action} {chosen.key[-4:]}")
+            work._running.add((chosen.action, chosen.key))
+            self.stage.spawn(name, work._perform(chosen))
+            await self.stage.settle()
+
+    async def create(self) -> None:
+        n = self.rng.randrange(self.keys)
+        fixed = random.Random(self.seed * 100 + n)
+        lines = [
+            {"product_id": product_id, "quantity": fixed.randint(1, 3)}
+            for product_id in fixed.sample(self.products, min(len(self.products), fixed.choice([1, 1, 2])))
+        ]
+        body = {
+            "lines": lines,
+            "ship_to": ADDRESS,
+            "on_shortage": fixed.choice(["backorder", "backorder", "backorder", "reject"]),
+        }
+        if fixed.random() < 0.1:
+            body["expected_total_minor"] = fixed.choice([1, 100_000])
+        await self.ask("order", "create", body, BUYERS[n % len(BUYERS)], f"create-{n}")
+
+    def some_order(self) -> tuple[str, Caller] | None:
+        found = self.inner["order"].read.all(str, "SELECT id || ' ' || user_id FROM orders")
+        if not found:
+            return None
+        order_id, user_id = self.rng.choice(sorted(found)).split()
+        return order_id, next(buyer for buyer in BUYERS if buyer.id == user_id)
+
+    async def pay(self) -> None:
+        found = self.some_order()
+        if found:
+            order_id, owner = found
+            n = self.rng.randrange(2)
+            token = random.Random(f"{order_id}{n}").choice(["tok_visa", "tok_declined"])
+            key = self.rng.choice([None, f"pay-{order_id}-{n}"])
+            body = {"id": order_id, "payment_token": token}
+            await self.ask("order", "pay", body, owner, key)
+
+    async def cancel(self) -> None:
+        found = self.some_order()
+        if found:
+            order_id, owner = found
+            key = self.rng.choice([None, f"cancel-{order_id}"])
+            await self.ask("order", "cancel", {"id": order_id}, self.rng.choice([owner, STAFF]), key)
+
+    async def restock(self) -> None:
+        body = {
+            "id": self.rng.choice(self.products),
+            "delta": self.rng.choice([-1, 1, 1, 2, 4]),
+            "reason": "delivery",
+        }
+        await self.ask("product", "restock", body, STAFF, None)
+
+    async def again(self) -> None:
+        if self.unanswered:
+            await self.ask(*self.rng.choice(list(self.unanswered.values())))
+
+    async def ask(self, room: str, name: str, body: dict, caller: Caller, key: str | None) -> None:
+        if len(self.stage.tasks) < TASKS_MAX:
+            self.tell(f"{caller.id} asks {name} {key or body.get('id', '')[-4:]}")
+            self.stage.spawn(room, self.answered(room, name, body, caller, key))
+            await self.stage.settle()
+
+    async def answered(
+        self, room: str, name: str, body: dict, caller: Caller, key: str | None
+    ) -> None:
+        """Ask as a customer does, and look at what comes back."""
+        mark = f"{caller.id} {name} {key}"
+        if key is not None:
+            self.unanswered[mark] = (room, name, body, caller, key)
+        begun = key is not None and self.inner["order"].read.one(
+            int,
+            "SELECT 1 FROM request WHERE caller = :caller AND key = :key",
+            caller=caller.subject,
+            key=key,
+        )
+        try:
+            answer = await self.rooms[room].ask(name, body, caller=caller, key=key)
+        except Away:
+            return
+        except Conflict as error:
+            if error.code != "request-running":
+                self.unanswered.pop(mark, None)
+            taken = {"illegal-transition", "request-running", "would-oversell"}
+            if error.code not in taken or (begun and error.code == "illegal-transition"):
+                self.wrong.append(f"{name} {key}: {error.code} {error}, begun before: {begun}")
+            return
+        except MeshError as error:
+            self.wrong.append(f"{name}: {error!r}")
+            return
+        self.unanswered.pop(mark, None)
+        if key is not None:
+            self.answers.setdefault(mark, []).append(codec.plain(answer))
+
+    def tell(self, text: str) -> None:
+        self.story.append(f"{self.wall.now_ms % 10**7} {text}")
+
+    # --- the end -----------------------------------------------------------------------------
+
+    async def heal(self) -> None:
+        """No more faults: everything that is owed is done, in any order."""
+        self.faults, self.away = False, False
+        for _ in range(ROUNDS_MAX):
+            self.wall.now_ms += 1
+            if self.stage.ready:
+                await self.open()
+                continue
+            if self.stage.tasks:
+                self.wrong.append("a task waits for nothing that could come")
+                return
+            moves = [self.again] * bool(self.unanswered) + [self.deliver] * self.behind()
+            moves += [partial(self.do, name) for name, work in self.work.items() if work._due()]
+            if moves:
+                await self.rng.choice(moves)()
+            elif (due_ms := self.undated()) is None:
+                return
+            else:
+                self.wall.now_ms = max(self.wall.now_ms, due_ms)
+        self.wrong.append(f"does not come to rest within {ROUNDS_MAX} steps")
+
+    def behind(self) -> bool:
+        told = self.inner["product"].read.one(int, "SELECT max(seq) FROM outbox") or 0
+        return told > (self.inner["order"].read.one(int, "SELECT seq FROM mlp_cursor") or 0)
+
+    def undated(self) -> int | None:
+        """When the next piece of work is due that waits for no business date."""
+        sql = "SELECT min(due_ms) FROM deferred WHERE dated = 0"
+        found = [store.read.one(int, sql) for store in self.inner.values()]
+        return min((due for due in found if due is not None), default=None)
+
+    def check(self, when: str) -> None:
+        wrong = [
+            *(f"{room.service.name}: {offenders}" for room in self.rooms.values()
+              if (offenders := room.offenders())),
+            *self._disagreements(),
+            *self._asleep(),
+            *self._twice(),
+        ]
+        self.wrong += [f"{when}: {text}" for text in wrong]
+
+    def expirable(self) -> list[str]:
+        """What is held for somebody who has not paid, and work that waits for a date."""
+        rows = {
+            "product": "SELECT 'hold of ' || order_id FROM holds WHERE state = 'held'"
+            " UNION ALL SELECT action || ' ' || key FROM deferred",
+            "order": "SELECT 'reserved ' || id FROM orders WHERE status = 'reserved'"
+            " UNION ALL SELECT action || ' ' || key FROM deferred",
+        }
+        return [row for name, sql in rows.items() for row in self.inner[name].read.all(str, sql)]
+
+    def orders(self) -> dict[str, tuple[str, dict[str, int]]]:
+        found: dict[str, tuple[str, dict[str, int]]] = {}
+        for row in self.inner["order"].read.all(
+            Line,
+            "SELECT o.id AS order_id, o.status, l.product_id, l.quantity"
+            " FROM orders o JOIN lines l ON l.order_id = o.id",
+        ):
+            found.setdefault(row.order_id, (row.status, {}))[1][row.product_id] = row.quantity
+        return found
+
+    def _disagreements(self) -> list[str]:
+        """V3: stock is held for an order exactly as long as the order says so."""
+        holds: dict[str, tuple[str, dict[str, int]]] = {}
+        for row in self.inner["product"].read.all(
+            Line,
+            "SELECT h.order_id, h.state AS status, l.product_id, l.quantity FROM holds h"
+            " JOIN hold_lines l ON l.order_id = h.order_id WHERE h.state IN ('held', 'committed')",
+        ):
+            holds.setdefault(row.order_id, (row.status, {}))[1][row.product_id] = row.quantity
+        orders = self.orders()
+        wrong = [f"a hold without an order: {order_id}" for order_id in holds.keys() - orders.keys()]
+        for order_id, (status, lines) in orders.items():
+            state, held = holds.get(order_id, ("none", {}))
+            wanted = {"reserved": {"held", "committed"}, "paid": {"committed"}}.get(status, {"none"})
+            if status in {"pending", "paying"}:
+                wrong.append(f"{order_id} is still {status}")
+            if state not in wanted or (held and held != lines):
+                wrong.append(f"{order_id} is {status} {lines}, its hold {state} {held}")
+        return wrong
+
+    def _asleep(self) -> list[str]:
+        """V9: no backorder sleeps while its stock is there; the replica is what product has."""
+        stock = {
+            row.id: row
+            for row in self.inner["product"].read.all(
+                Stock, "SELECT id, on_hand - reserved AS available, stock_version FROM products"
+            )
+        }
+        wrong = [
+            f"{order_id} sleeps, though {lines} is there"
+            for order_id, (status, lines) in self.orders().items()
+            if status == "backordered"
+            and all(stock[product_id].available >= n for product_id, n in lines.items())
+        ]
+        for seen in self.inner["order"].read.all(
+            Stock, "SELECT product_id AS id, available, stock_version FROM stock_seen"
+        ):
+            if seen != stock[seen.id]:
+                wrong.append(f"order believes {seen}, product has {stock[seen.id]}")
+        return wrong
+
+    def _twice(self) -> list[str]:
+        """V7: one order for each key, and one answer however often it is asked for."""
+        wrong = [
+            f"{key} was answered in different ways: {answers}"
+            for key, answers in self.answers.items()
+            if any(answer != answers[0] for answer in answers)
+        ]
+        orders = self.inner["order"].read.one(int, "SELECT count(*) FROM orders")
+        keys = self.inner["order"].read.one(
+            int, "SELECT count(*) FROM request WHERE route = 'create'"
+        )
+        if orders != keys:
+            wrong.append(f"{orders} orders for {keys} keys")
+        return wrong
+
+
+async def wipe(room: Room) -> None:
+    """Make a database as it was after its migrations."""
+
+    def clear(tx) -> None:
+        tables = tx.all(
+            str, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid DESC"
+        )
+        for table in tables:
+            if table not in {"migrations_applied", "mlp_epoch", "mlp_head"}:
+                tx.execute(f"DELETE FROM {table}")
+        tx.execute("UPDATE mlp_head SET epoch = 0, seq = 0, hash = zeroblob(16)")
+
+    await room.database.write(clear)
+
+
+async def simulate(
+    seed: int, order: Room, product: Room, monkeypatch
+) -> Simulation:
+    """Run one seed on emptied databases."""
+    await wipe(order)
+    await wipe(product)
+    client = order.wires.client
+    simulation = Simulation(seed, order, product, Clock(monkeypatch))
+    simulation.wall.now_ms = 1_800_000_000_000
+    monkeypatch.setattr(clock, "uuid7", simulation.uuid7)
+    monkeypatch.setattr(clock, "uniform", simulation.rng.uniform)
+    try:
+        await simulation.run()
+    finally:
+        order.wires.client = client
+    return simulation

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from mesh import codec
+from mesh.errors import Forbidden, InvalidInput, Unauthenticated
+from mesh.framework import Caller, identity
+from mesh.framework.openapi import document
+from mesh.framework.service import check
+from mesh.services.auth.service import service as auth
+from mesh.services.user import messages
+from mesh.services.user.service import service
+
+CALLERS = {
+    "anyone": identity.ANONYMOUS,
+    "customer": Caller("user", "usr_1", ("customer",)),
+    "staff": Caller("user", "usr_2", ("staff",)),
+    "admin": Caller("user", "usr_3", ("admin",)),
+    "service": Caller("service", "order"),
+    "operator": Caller("operator", "operator"),
+}
+EVERYBODY = set(CALLERS)
+PEOPLE = {"customer", "staff", "admin"}
+ALLOWED = {
+    "register": EVERYBODY,
+    "login": EVERYBODY,
+    "act-as": {"operator"},
+    "me": PEOPLE,
+    "get": PEOPLE,
+    "list": {"admin"},
+}
+
+
+def test_table_is_sound():
+    check(service)
+    assert set(document(service, "1")["paths"]) == {
+        "/users",
+        "/sessions",
+        "/sessions/act-as",
+        "/users/me",
+        "/users/{id}",
+    }
+
+
+@pytest.mark.parametrize("row", service.operations, ids=lambda row: row.name)
+@pytest.mark.parametrize("who", CALLERS)
+def test_operation_lets_in_whom_it_lists_and_nobody_else(row, who):
+    if who in ALLOWED[row.name]:
+        identity.admit(CALLERS[who], row.allow)
+        return
+    with pytest.raises(Unauthenticated if who == "anyone" else Forbidden):
+        identity.admit(CALLERS[who], row.allow)
+
+
+@pytest.mark.parametrize("row", service.operations, ids=lambda row: row.name)
+def test_example_is_valid_and_unknown_members_are_refused(row):
+    plain = codec.plain(row.example)
+    assert codec.convert(plain, row.takes) == row.example
+    with pytest.raises(InvalidInput):
+        codec.convert({**plain, "extra": 1}, row.takes)
+
+
+def test_passwords_are_marked_secret():
+    for shape in (messages.Register, messages.Login):
+        assert codec.secret_fields(shape) == {"password"}
+
+
+@pytest.mark.parametrize(
+    "call", [messages.SET_CREDENTIALS, messages.VERIFY_CREDENTIALS, messages.ISSUE_TOKEN]
+)
+def test_what_is_said_to_auth_is_what_auth_declares(call):
+    row = next(row for row in auth.operations if row.route == call.route)
+    assert set(codec.fields(call.takes)) == set(codec.fields(row.takes))
+    given, read = (
+        codec.schema(shape)["$defs"][shape.__name__] for shape in (row.gives, call.gives)
+    )
+    assert set(read["properties"]) <= set(given["properties"])
+    for name, schema in read["properties"].items():
+        assert schema["type"] == given["properties"][name]["type"]
+
+
+def test_event_carries_ids_and_no_personal_data():
+    assert codec.fields(messages.Registered) == ("user_id", "roles", "version")
