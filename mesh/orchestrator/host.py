@@ -1,0 +1,224 @@
+"""A mesh in this process: takes what it needs in the one safe order, gives everything back.
+
+The starter before any descriptor that must not leak, the lock before anything is unlinked or
+bound, every port before anything is started, the description when callers can connect.
+On every way out nothing is left: no process, no socket, no lock, no file but data and logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING, TypeVar
+
+from mesh import clock
+from mesh.orchestrator import child, control, logs, plan, ports, probe, state
+from mesh.orchestrator.control import Control
+from mesh.orchestrator.launcher import Launcher
+from mesh.orchestrator.ports import Listener
+from mesh.orchestrator.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from mesh.orchestrator.contract import Outcome, Program, Status, Transition
+    from mesh.orchestrator.logs import Follower, Journal, Line
+
+T = TypeVar("T")
+
+
+def supervise(
+    programs: Sequence[Program],
+    *,
+    project: str,
+    data_dir: Path,
+    config_file: str,
+    mint: Callable[[str, str], str],
+    start: Sequence[str] | None = None,
+    preload: Sequence[str] = (),
+    free_ports: bool = False,
+    linger: bool = True,
+    on_change: Callable[[Status | Transition], None] | None = None,
+    on_line: Callable[[Line], None] | None = None,
+) -> Outcome:
+    """Run programs until asked to end, from the main thread of a process with no event loop.
+
+    Args:
+        programs: all that may ever run here.
+        start: those to start now, exactly these; None for all.
+        preload: modules that the starter imports once for all of them.
+        mint: makes a token for (subject, audience); called for the control socket.
+        linger: go on when all programs have ended or failed by themselves.
+        on_change: told the first status, with every port known, then every transition.
+        on_line: told every line the programs log from now on.
+
+    Raises: AlreadyRunning; PortTaken (nothing was started); ConfigInvalid (a cycle, …); Broken.
+    Effects: umask 077; this process adopts its orphaned descendants, and at the end kills every
+        child that it did not have before.
+    """
+    plan.check(programs)
+    probe.check(programs)
+    names = [program.name for program in programs] if start is None else [*start]
+    os.umask(0o077)
+    data_dir = data_dir.absolute()
+    for part in ("run", "logs"):
+        (data_dir / part).mkdir(parents=True, exist_ok=True)
+    listeners = {
+        program.name: Listener(
+            program.name,
+            0 if free_ports else program.port,
+            shared=program.socket == "inherit",
+        )
+        for program in programs
+        if program.port is not None
+    }
+    with contextlib.ExitStack() as stack:
+        before = frozenset(child.children())
+        launcher = Launcher(preload)
+        stack.callback(launcher.close)
+        stack.enter_context(state.locked(data_dir))
+        sockets = stack.enter_context(state.made_runtime_dir(data_dir))
+        stack.enter_context(ports.held(listeners.values(), names))
+        door = stack.enter_context(control.listening(sockets / "control.sock"))
+        journal = logs.Journal(data_dir / "logs" / f"{plan.SUPERVISOR}.log")
+        stack.callback(journal.close)
+        run = _described(project, data_dir, sockets, config_file, listeners)
+        stack.enter_context(state.published(run))
+        journal.write("up", pid=run["pid"], run_id=run["run_id"], services=names)
+
+        def supervisor() -> Supervisor:
+            return Supervisor(
+                programs,
+                project=project,
+                logs_dir=data_dir / "logs",
+                listeners=listeners,
+                launcher=launcher,
+                journal=journal,
+                mint=mint,
+                on_change=_unless_gone(on_change),
+                linger=linger,
+            )
+
+        logged = {program.name: data_dir / "logs" / f"{program.name}.log" for program in programs}
+        lines = logs.Follower(logged) if on_line is not None else None
+        mesh = _Mesh(launcher, journal, door, before, lines, _unless_gone(on_line))
+        outcome = asyncio.run(mesh.run(supervisor, names, _unless_gone(on_change)))
+        journal.write("down", reason=outcome.reason)
+        return outcome
+
+
+class _Mesh:
+    """The part of a mesh's life that has an event loop."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        journal: Journal,
+        door: socket.socket,
+        others: frozenset[int],
+        lines: Follower | None,
+        on_line: Callable[[Line], None],
+    ) -> None:
+        self._launcher = launcher
+        self._journal = journal
+        self._door = door
+        self._others = others
+        self._lines = lines
+        self._on_line = on_line
+
+    async def run(
+        self,
+        make: Callable[[], Supervisor],
+        names: Sequence[str],
+        on_status: Callable[[Status], None],
+    ) -> Outcome:
+        """Serve until the supervisor has ended; whatever happens, leave no process behind."""
+        child.adopt_orphans(yes=True)
+        supervisor = make()
+        server = Control(supervisor)
+        telling = asyncio.ensure_future(self._tell(self._lines)) if self._lines else None
+        try:
+            self._launcher.attach(self._preloaded)
+            self._catch_signals(supervisor)
+            on_status(supervisor.status())
+            supervisor.begin(names)
+            await server.serve(self._door)
+            return await supervisor.ended
+        finally:
+            supervisor.close()
+            self._launcher.close()
+            await child.sweep(self._others)
+            if telling is not None and self._lines is not None:
+                telling.cancel()
+                self._tell_more(self._lines)
+            await server.close()
+            child.adopt_orphans(yes=False)
+
+    def _catch_signals(self, supervisor: Supervisor) -> None:
+        """The first asks, a second SIGINT insists. A closed terminal asks too."""
+        loop = asyncio.get_running_loop()
+
+        def asked(number: signal.Signals) -> None:
+            if supervisor.ending and number == signal.SIGINT:
+                supervisor.kill_all()
+            supervisor.end("signal")
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, asked, number)
+        loop.add_signal_handler(signal.SIGCHLD, supervisor.reap, self._others)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _preloaded(self) -> None:
+        if failed := self._launcher.failed_imports:
+            self._journal.write("preload failed", modules=dict(failed))
+
+    async def _tell(self, lines: Follower) -> None:
+        while True:
+            self._tell_more(lines)
+            await asyncio.sleep(0 if lines.behind else logs.FOLLOW_S)
+
+    def _tell_more(self, lines: Follower) -> None:
+        for line in lines.read():
+            self._on_line(line)
+
+
+def _described(
+    project: str,
+    data_dir: Path,
+    sockets: Path,
+    config_file: str,
+    listeners: Mapping[str, Listener],
+) -> state.Run:
+    pid = os.getpid()
+    return {
+        "schema": state.SCHEMA,
+        "project": project,
+        "pid": pid,
+        "start_time": state.start_time(pid) or 0,
+        "boot_id": state.boot_id(),
+        "run_id": clock.new_id("run"),
+        "runtime_dir": str(sockets),
+        "control": str(sockets / "control.sock"),
+        "config_file": config_file,
+        "data_dir": str(data_dir),
+        "started_at": clock.iso(clock.now_ms()),
+        "services": {
+            name: {"port": listener.number, "url": listener.url}
+            for name, listener in listeners.items()
+        },
+    }
+
+
+def _unless_gone(callback: Callable[[T], None] | None) -> Callable[[T], None]:
+    """The same, but a terminal or pipe that has closed stops nobody."""
+
+    def call(value: T) -> None:
+        if callback is not None:
+            with contextlib.suppress(OSError):
+                callback(value)
+
+    return call
