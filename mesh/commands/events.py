@@ -1,0 +1,217 @@
+"""`mesh events`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from mesh import bus, clock
+from mesh.commands import output
+from mesh.commands.cloudevents import Wanted, cloud_event
+from mesh.commands.lines import parse_moment
+from mesh.commands.project import Project, check_names
+from mesh.commands.verb import VerbGroup, json_option, verb
+from mesh.configs.check import BUS
+from mesh.errors import BusUnavailable, DeadlineExceeded, NotRunning, WrongUsage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from mesh.buses.contract import Arrived, Bus, Event
+
+LAST = 10
+"""Events shown before following, unless -n or --since says otherwise."""
+
+WINDOW = 1000
+"""Events looked through, from the end, for the last that a filter lets through; then ten times
+as many, and so on: the last ten of a busy type are found without reading the whole log."""
+
+DOWN = ("stopped", "failed")
+"""States of the bus's program in which there is no use in trying to reach it."""
+
+DATA_CHARS_MAX = 160
+"""Of an event's data, as a person sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What to show: the `last` so many (None: all that are wanted), then what follows."""
+
+    wanted: Wanted
+    last: int | None
+    follow: bool
+    count: int | None
+    timeout_s: float | None
+
+
+def short(event: Event) -> str:
+    """An event's data on one line, cut."""
+    text = event.body.decode("utf-8", "replace")
+    return text if len(text) <= DATA_CHARS_MAX else text[: DATA_CHARS_MAX - 1] + "…"
+
+
+def _show(event: Event, *, as_json: bool) -> None:
+    if as_json:
+        output.json_line(cloud_event(event))
+        return
+    output.out(
+        (clock.iso(event.ts_ms)[11:23], "faint"),
+        f" {event.stream}#{event.seq} ",
+        (event.type, "cyan"),
+        f" {event.key} ",
+        (short(event), "faint"),
+    )
+
+
+async def _oldest_wanted(wire: Bus, tail: Tail) -> tuple[list[Event], int]:
+    """The last events that a filter lets through, and the arrival number of the log's end."""
+    window = WINDOW
+    while True:
+        kept: deque[Event] = deque(maxlen=tail.last)
+        seen, end, complete = 0, 0, False
+        async for batch in wire.arrivals(-window, follow=False):
+            for arrived in batch:
+                seen, end = seen + 1, arrived.arrival
+                since_ms = tail.wanted.since_ms
+                complete |= since_ms is not None and arrived.event.ts_ms < since_ms
+                if tail.wanted.takes(arrived.event):
+                    kept.append(arrived.event)
+        enough = tail.last is not None and len(kept) == tail.last
+        if enough or complete or seen < window:
+            return list(kept), end
+        window *= 10
+
+
+async def _chosen(wire: Bus, tail: Tail) -> AsyncIterator[Event]:
+    """Every event to show, in the bus's order of arrival."""
+    after = 0 if tail.last is None else -tail.last
+    if tail.wanted.filters:
+        found, after = await _oldest_wanted(wire, tail)
+        for event in found:
+            yield event
+        if not tail.follow:
+            return
+    elif tail.last == 0:
+        if not tail.follow:
+            return
+        after = await _end(wire)
+    async for batch in wire.arrivals(after, follow=tail.follow):
+        for arrived in batch:
+            if tail.wanted.takes(arrived.event):
+                yield arrived.event
+
+
+async def _end(wire: Bus) -> int:
+    """The number of the last arrival so far; 0 in an empty log."""
+    last: list[Arrived] = []
+    async for batch in wire.arrivals(-1, follow=False):
+        last = batch
+    return last[-1].arrival if last else 0
+
+
+async def _run(url: str, tail: Tail, show: Callable[[Event], None]) -> None:
+    """Show events until there are no more, `count` are shown, or time is up."""
+    wire = bus.connect(url, name="cli")
+    shown = 0
+    try:
+        await wire.start()
+        async with asyncio.timeout(tail.timeout_s):
+            async for event in _chosen(wire, tail):
+                show(event)
+                shown += 1
+                if shown == tail.count:
+                    return
+    except TimeoutError:
+        if tail.count is not None:
+            raise DeadlineExceeded(
+                f"{shown} of {tail.count} events within {tail.timeout_s:g} s"
+            ) from None
+    except BusUnavailable:
+        raise NotRunning(
+            "the bus does not run", code="bus-stopped", hint="mesh start bus"
+        ) from None
+    finally:
+        await wire.close()
+
+
+def _stopped() -> NotRunning:
+    return NotRunning("the bus does not run", code="bus-stopped", hint="mesh start bus")
+
+
+def client_url(project: Project) -> str:
+    """Where the running mesh's bus is reached. Raises NotRunning, WrongUsage."""
+    status = project.remote().status()
+    url = project.config.bus
+    if not url:
+        raise WrongUsage("this mesh has no bus", hint="add `bus: zmq://` to the configuration")
+    if any(row["name"] == BUS and row["state"] in DOWN for row in status["services"]):
+        raise _stopped()
+    broker = bus.program(url, directory=project.data / "bus", sockets=project.sockets)
+    return broker.client_url if broker else url
+
+
+def _where(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = [text.partition("=") for text in given]
+    for name, sign, _ in pairs:
+        if not sign or not name:
+            raise WrongUsage(f"`{name}` is no FIELD=VALUE", hint="for example: --where sku=TEA-1")
+    return tuple((name, value) for name, _, value in pairs)
+
+
+@click.group("events", cls=VerbGroup)
+def command() -> None:
+    """Read the events the services tell."""
+
+
+@verb(
+    "mesh events tail",
+    "mesh events tail --no-follow --json -n 50",
+    "mesh events tail --type 'product.*' --where sku=TEA-1 --count 1 --timeout 5",
+    name="tail",
+)
+@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Begin N back (10).")
+@click.option("--no-follow", is_flag=True, help="End with the newest event there is now.")
+@click.option("--count", type=click.IntRange(min=1), metavar="K", help="End after K events.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.001),
+    metavar="S",
+    help="End after S seconds; exit code 4 if --count was not reached.",
+)
+@click.option("--since", metavar="T", help="Begin there: 10m, or an RFC 3339 time.")
+@click.option("--type", "type_glob", metavar="GLOB", help="Only types like product.*")
+@click.option("--stream", metavar="SVC", help="Only events of this service.")
+@click.option("--where", multiple=True, metavar="F=V", help="Only where this member is so.")
+@json_option
+@click.pass_context
+def _tail(
+    ctx: click.Context,
+    *,
+    last: int | None,
+    no_follow: bool,
+    count: int | None,
+    timeout_s: float | None,
+    since: str | None,
+    type_glob: str | None,
+    stream: str | None,
+    where: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show the last events, then follow, in the bus's order of arrival: causes first."""
+    project = Project.of(ctx)
+    if stream is not None:
+        check_names([stream], list(project.config.services))
+    since_ms = None if since is None else parse_moment(since, clock.now_ms())
+    wanted = Wanted(type_glob, stream, since_ms, _where(where))
+    if last is None and since is None:
+        last = LAST
+    tail = Tail(wanted, last, not no_follow, count, timeout_s)
+    asyncio.run(_run(client_url(project), tail, lambda event: _show(event, as_json=as_json)))
+
+
+command.add_command(_tail)

@@ -1,0 +1,155 @@
+"""`mesh logs`."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import defaultdict, deque
+from time import sleep
+from typing import TYPE_CHECKING
+
+import click
+
+from mesh import clock
+from mesh.commands import lines, output
+from mesh.commands.project import Project, check_names
+from mesh.commands.verb import json_option, services_argument, verb
+from mesh.configs.locate import NAME
+from mesh.errors import ConfigInvalid, WrongUsage
+from mesh.orchestrator import logs as log_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+SUPERVISOR = "mesh"
+"""The log of the supervisor itself; shown only when it is named."""
+
+
+def printer(
+    names: Sequence[str], *, as_json: bool, timestamps: bool
+) -> Callable[[lines.Line], None]:
+    """A function that prints one line in the form asked for."""
+    width = max((len(name) for name in names), default=0)
+
+    def show(line: lines.Line) -> None:
+        if as_json:
+            output.json_line(lines.as_json(line))
+        else:
+            style = output.hue(line.service, names)
+            output.out(*lines.as_parts(line, width=width, style=style, timestamps=timestamps))
+
+    return show
+
+
+def _names(project: Project, asked: Sequence[str]) -> list[str]:
+    """Whose logs to read: those asked for, else everybody's that the file or the folder knows."""
+    written = sorted(
+        found.stem for found in project.logs.glob("*.log") if NAME.fullmatch(found.stem)
+    )
+    try:
+        known = project.programs
+    except ConfigInvalid:
+        if not written:
+            raise
+        known = []  # the logs can be read although the file has been broken since
+    known = list(dict.fromkeys([*known, *written]))
+    check_names(asked, list(dict.fromkeys([*known, SUPERVISOR])))
+    return list(dict.fromkeys(asked)) or [name for name in known if name != SUPERVISOR]
+
+
+def _wanted(
+    since: str | None, until: str | None, level: str | None, search: str | None
+) -> lines.Wanted:
+    now_ms = clock.now_ms()
+    try:
+        pattern = None if search is None else re.compile(search)
+    except re.error as error:
+        raise WrongUsage(f"`{search}` is no regular expression: {error}") from None
+    return lines.Wanted(
+        None if since is None else lines.parse_moment(since, now_ms),
+        None if until is None else lines.parse_moment(until, now_ms),
+        None if level is None else lines.parse_level(level),
+        pattern,
+    )
+
+
+def _count(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise WrongUsage(f"-n takes a number or `all`, not `{text}`")
+    return int(text)
+
+
+@verb("mesh logs -f", "mesh logs order product -n 50", "mesh logs --since 10m --level warning")
+@services_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("-n", "--tail", default="all", metavar="N|all", help="Last N lines of each service.")
+@click.option("--since", metavar="T", help="Only from then on: 10m, or an RFC 3339 time.")
+@click.option("--until", metavar="T", help="Only until then.")
+@click.option("-t", "--timestamps", is_flag=True, help="Show each line's time.")
+@click.option("--level", metavar="L", help="Only this level and above.")
+@click.option("--search", metavar="RE", help="Only lines that match.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    services: tuple[str, ...],
+    follow: bool,
+    tail: str,
+    since: str | None,
+    until: str | None,
+    timestamps: bool,
+    level: str | None,
+    search: str | None,
+    as_json: bool,
+) -> None:
+    """Read the programs' logs, merged by time; also when nothing runs.
+
+    The supervisor's own log is read by its name: mesh logs mesh
+    """
+    project = Project.of(ctx)
+    wanted, last = _wanted(since, until, level, search), _count(tail)
+    names = _names(project, services)
+    show = printer(names, as_json=as_json, timestamps=timestamps)
+    paths = {name: project.logs / f"{name}.log" for name in names}
+    # A filter looks at everything and then keeps the last ones that it lets through.
+    read_last = None if wanted.filters else last
+    keep_last = last if wanted.filters else None
+    if not follow:
+        for line in _last(wanted, log_files.tail(paths, read_last), keep_last):
+            show(line)
+        if not any(map(log_files.size, paths.values())):
+            output.note("nothing has been logged here yet")
+        return
+    follower = log_files.Follower(paths, read_last)
+    for line in _last(wanted, _so_far(follower), keep_last):
+        show(line)
+    while True:
+        if not follower.behind:
+            sleep(log_files.FOLLOW_S)
+        for line in _last(wanted, follower.read(), None):
+            show(line)
+
+
+def _so_far(follower: log_files.Follower) -> Iterator[log_files.Line]:
+    """What is already written, until the reader has caught up with the files."""
+    yield from follower.read()
+    while follower.behind:
+        yield from follower.read()
+
+
+def _last(
+    wanted: lines.Wanted, found: Iterable[log_files.Line], count: int | None
+) -> Iterator[lines.Line]:
+    """The lines that are wanted, in order; with `count`, the last so many of each program."""
+    parsed = (lines.parse(*line) for line in found)
+    passing = (line for line in parsed if wanted.takes(line))
+    if count is None:
+        yield from passing
+        return
+    kept: defaultdict[str, deque[lines.Line]] = defaultdict(lambda: deque(maxlen=count))
+    for line in passing:
+        kept[line.service].append(line)
+    yield from heapq.merge(*kept.values(), key=lambda line: line.at_ms or 0)

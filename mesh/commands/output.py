@@ -1,0 +1,224 @@
+"""The one look: everything this program prints leaves through here.
+
+Data goes to stdout; progress, hints and errors to stderr. No byte of data reaches the terminal
+as anything but visible text: escape sequences are made here and nowhere else, from a fixed
+table. Refuses to interpret markup of any kind, and never tells something by colour alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mesh.errors import MeshError
+
+ColorMode = Literal["auto", "always", "never"]
+Style = Literal["good", "warn", "bad", "faint", "strong", "blue", "cyan", "magenta"]
+Part = str | tuple[str, Style]
+"""Text from anywhere, or such a text with a style."""
+
+HUES: tuple[Style, ...] = ("cyan", "magenta", "blue", "good", "warn")
+"""Styles that tell names apart; which of them a name has means nothing."""
+
+_CODES: dict[Style, str] = {
+    "good": "32",
+    "warn": "33",
+    "bad": "31",
+    "faint": "2",
+    "strong": "1",
+    "blue": "34",
+    "cyan": "36",
+    "magenta": "35",
+}
+
+_CELL_MIN = 8
+"""A column squeezed to fit the terminal keeps at least this many cells."""
+
+_FOREIGN = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but newline and tab, DEL, C1
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # invisible
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, bidi
+    "\u3164\ufeff\uffa0\ufff9-\uffff"  # fillers, byte order mark, annotations
+    "\ud800-\udfff"  # lone surrogates, which no stream can encode
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # invisible, tags
+    "]"
+)
+
+
+class ReaderGone(BrokenPipeError):
+    """Nobody reads our output any more (`mesh logs | head`); not a failure."""
+
+
+class _Look:
+    """What the command line says of colours; set once, at the door."""
+
+    color: ColorMode = "auto"
+
+
+_look = _Look()
+
+
+def configure(color: ColorMode) -> None:
+    """Choose when to colour: `auto` = on a terminal, unless NO_COLOR is set or TERM is dumb."""
+    _look.color = color
+
+
+def clean(text: str) -> str:
+    """The text with every control, bidi and invisible character as a visible JSON escape.
+
+    Newline and tab stay. Inside JSON text the escapes are valid JSON.
+    """
+    return _FOREIGN.sub(lambda found: json.dumps(found.group())[1:-1], text)
+
+
+def clean_line(text: str) -> str:
+    """The same for one line: a newline shows as an escape too, so data cannot forge lines."""
+    return clean(text).replace("\n", "\\n")
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether stdout (or `stream`) is a terminal."""
+    return (stream or sys.stdout).isatty()
+
+
+def _coloured(stream: TextIO) -> bool:
+    if _look.color != "auto":
+        return _look.color == "always"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # a terminal that is not UTF-8
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def _painted(text: str, style: Style | None, *, colours: bool) -> str:
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if colours and style and text else text
+
+
+def _styled(part: Part) -> tuple[str, Style | None]:
+    return part if isinstance(part, tuple) else (part, None)
+
+
+def _line(stream: TextIO, parts: Sequence[Part]) -> None:
+    colours = _coloured(stream)
+    text = "".join(
+        _painted(clean_line(text), style, colours=colours) for text, style in map(_styled, parts)
+    )
+    _write(stream, text + "\n")
+
+
+def out(*parts: Part) -> None:
+    """One line of data on stdout."""
+    _line(sys.stdout, parts)
+
+
+def note(*parts: Part) -> None:
+    """One line of progress, warning or hint on stderr."""
+    _line(sys.stderr, parts)
+
+
+def block(text: str) -> None:
+    """Several lines of data on stdout, newlines kept."""
+    _write(sys.stdout, clean(text).rstrip("\n") + "\n")
+
+
+def note_block(text: str) -> None:
+    """Several lines on stderr, newlines kept."""
+    _write(sys.stderr, clean(text).rstrip("\n") + "\n")
+
+
+def json_block(value: object) -> None:
+    """Plain values as indented JSON for a person, on stdout."""
+    block(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_line(value: object) -> None:
+    """A snapshot, or one object of a stream, for a program: ASCII, one line, flushed."""
+    from mesh import codec  # noqa: PLC0415  (costs a third of a bare `mesh ps`)
+
+    _write(sys.stdout, codec.encode_text(value) + "\n")
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    """At most `width` cells, the end replaced by `…` where it does not fit."""
+    if cells(text) <= width:
+        return text
+    taken = ""
+    for char in text:
+        if cells(taken + char) > width - 1:
+            break
+        taken += char
+    return taken + "…"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Part]]) -> None:
+    """Aligned columns on stdout. Numbers and blanks are the caller's text, `-` for unknown.
+
+    On a terminal the widest column gives way so that lines fit; piped, nothing is cut.
+    """
+    lines: list[list[tuple[str, Style | None]]] = [
+        [(clean_line(text).replace("\t", "\\t"), style) for text, style in map(_styled, row)]
+        for row in ([(title, "strong") for title in head], *rows)
+    ]
+    widths = [max(cells(line[n][0]) for line in lines) for n in range(len(head))]
+    if is_terminal():
+        spare = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(head) - 1)
+        widest = max(range(len(head)), key=widths.__getitem__)
+        if spare < 0:
+            widths[widest] = max(_CELL_MIN, widths[widest] + spare)
+    colours = _coloured(sys.stdout)
+    for line in lines:
+        text = ""
+        for (value, style), width in zip(line, widths, strict=True):
+            shown = _cut(value, width)
+            pad = " " * (width - cells(shown) + 2)
+            text += _painted(shown, style, colours=colours) + pad
+        _write(sys.stdout, text.rstrip() + "\n")
+
+
+def failure(error: MeshError) -> None:
+    """The one shape of an error: what failed [code], the evidence, what to do next."""
+    first, *more = error.detail.split("\n")
+    note(("error:", "bad"), f" {first}  ", (f"[{error.code}]", "faint"))
+    for line in (*more, *error.evidence):
+        note("    ", line)
+    if error.hint:
+        note(("hint:", "cyan"), f" {error.hint}")
+
+
+def hue(name: str, names: Sequence[str]) -> Style:
+    """The style in which `name` is told apart from the other `names`."""
+    return HUES[names.index(name) % len(HUES)] if name in names else "faint"
+
+
+def confirm(question: str) -> bool:
+    """Ask on stderr, read stdin; anything but y or yes is no. Only for a terminal."""
+    _write(sys.stderr, clean_line(question) + " [y/N] ")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,0 +1,167 @@
+"""What `mesh up` runs: programs made of a configuration, and the files they are given.
+
+The orchestrator knows programs only; this is the one place that knows what a service of ours
+needs to be told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mesh.config import RestartPolicy
+from mesh.configs import environment
+from mesh.configs.check import BUS
+from mesh.configs.reader import UNASKED
+from mesh.errors import Broken, WrongUsage
+from mesh.orchestrator import plan
+from mesh.orchestrator.contract import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mesh.bus import Broker
+    from mesh.commands.project import Project
+    from mesh.config import Config, Service
+
+PROCESS = "mesh.framework.process:run"
+"""Entry of a service with a `module`, which is its argument."""
+
+PRELOAD = ("mesh.framework.process", "mesh.bus")
+"""Imported once by the starter, for all of ours."""
+
+
+def chosen(config: Config, named: Sequence[str], *, no_deps: bool) -> list[str]:
+    """The programs to start: those named, or all, and whatever they wait for, ask or tell."""
+    edges = {
+        name: [*service.depends_on, *service.calls, *([BUS] if service.module else [])]
+        for name, service in config.services.items()
+    }
+    if config.bus:
+        edges[BUS] = []
+    if not named:
+        return list(edges)
+    return [name for name in edges if name in named] if no_deps else plan.closure(edges, named)
+
+
+class Programs:
+    """The programs of one configuration.
+
+    Attributes:
+        all: every one the configuration knows, in its order, the bus's last.
+    """
+
+    def __init__(self, project: Project) -> None:
+        """Nothing is written yet. Raises: WrongUsage (the project is named like a service)."""
+        self._config = project.config
+        self._data = project.data
+        if project.options.name in self._config.services:
+            raise WrongUsage(
+                f"a project cannot be named like the service `{project.options.name}`:"
+                " their folders would lie in one another",
+                hint="choose another name for -p",
+            )
+        self._broker: Broker | None = None
+        if self._config.bus:
+            from mesh import bus  # noqa: PLC0415  (a mesh without one pays for none)
+
+            self._broker = bus.program(
+                self._config.bus, directory=self._data / BUS, sockets=project.sockets
+            )
+        self.all = [self._service(service) for service in self._config.services.values()]
+        if self._broker is not None:
+            entry, args = self._broker.entry, self._broker.args
+            always = RestartPolicy("always")
+            self.all.append(Program(name=BUS, entry=entry, args=tuple(args), restart=always))
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """Modules for the starter."""
+        ours = any(service.module for service in self._config.services.values())
+        return PRELOAD if ours else PRELOAD[1:] if self._broker else ()
+
+    def _service(self, service: Service) -> Program:
+        depends_on = dict(service.depends_on)
+        if self._broker is None:
+            depends_on.pop(BUS, None)  # a bus that runs elsewhere is there
+        asked = service.healthcheck
+        unasked = asked is not None and asked.test == UNASKED
+        return Program(
+            name=service.name,
+            entry=PROCESS if service.module else None,
+            args=(service.module,) if service.module else (),
+            command=service.command,
+            environment=self._environment(service),
+            working_dir=str(Path(self._config.root) / service.working_dir),
+            port=None if unasked and service.command and not service.port else service.port,
+            socket=service.socket,
+            peers=service.calls,
+            depends_on=depends_on,
+            restart=service.restart,
+            stop_signal=service.stop_signal,
+            stop_grace_s=service.stop_grace_period_s,
+            health=None if unasked else asked,
+            sandbox=service.sandbox,
+        )
+
+    def _environment(self, service: Service) -> dict[str, str]:
+        """What we say first, so that `env_file` and then `environment` may say otherwise."""
+        said = {
+            "MESH_PROJECT": self._config.name,
+            "MESH_DATA_DIR": str(self._data / service.name),
+            "DATABASE_URL": service.database,
+            "PYTHONUNBUFFERED": "1",
+        }
+        if service.module:
+            said["MESH_IDENTITY_FILE"] = str(self._identity / f"{service.name}.json")
+            said["MESH_BUS_URL"] = self._broker.client_url if self._broker else self._config.bus
+            if service.seed:
+                said["MESH_SEED_FILE"] = str(self._seed / f"{service.name}.json")
+        for file in service.env_file:
+            found, _ = environment.read(Path(self._config.root) / file)
+            said |= found
+        return said | service.environment
+
+    @property
+    def _identity(self) -> Path:
+        return self._data / "run" / "identity"
+
+    @property
+    def _seed(self) -> Path:
+        return self._data / "run" / "seed"
+
+    def prepare(self) -> Callable[[str, str], str]:
+        """Write identities and seeds; returns what mints tokens. Only under the mesh's lock.
+
+        Raises: Broken when they cannot be written.
+        """
+        from mesh.framework import identity  # noqa: PLC0415  (beside the starter's own imports)
+
+        services = self._config.services
+        try:
+            for folder in (self._identity, self._seed):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _empty(folder.glob("*.json"))
+            for name in services:
+                (self._data / name).mkdir(mode=0o700, exist_ok=True)
+            calls = {name: service.calls for name, service in services.items()}
+            operator = identity.provision(self._identity, project=self._config.name, calls=calls)
+            for name, service in services.items():
+                if service.seed:
+                    _write(self._seed / f"{name}.json", service.seed)
+        except OSError as error:
+            raise Broken(f"{error.filename}: {error.strerror}", hint="mesh doctor") from None
+        return operator.token
+
+
+def _empty(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink()
+
+
+def _write(path: Path, value: object) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        json.dump(value, file)

@@ -1,0 +1,104 @@
+"""Configuration: one YAML file as frozen structs; every complaint names file, line and column.
+
+What it refuses to do: guess. An unknown key, an unset variable, a cycle or a name nobody has
+is an error, and all errors are told at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Condition = Literal["service_started", "service_healthy", "service_completed_successfully"]
+
+
+class Dependency(Struct, frozen=True, forbid_unknown_fields=True):
+    """What must hold of another service before this one starts for the first time."""
+
+    condition: Condition = "service_started"
+    required: bool = True
+
+
+class RestartPolicy(Struct, frozen=True):
+    """`no`, `always` (never gives up), `on-failure` (gives up after `limit` in 60 s), `unless-stopped`."""
+
+    when: Literal["no", "always", "on-failure", "unless-stopped"] = "on-failure"
+    limit: int = 5
+
+
+class Healthcheck(Struct, frozen=True):
+    """A question asked again and again; durations in seconds.
+
+    `test` is `("http", path)`, `("tcp",)`, `("CMD", argv…)` or `("CMD-SHELL", line)`; `("NONE",)`
+    is no question at all: a program that serves no port is ready once it runs.
+    """
+
+    test: tuple[str, ...]
+    interval_s: float = 1.0
+    timeout_s: float = 1.0
+    retries: int = 3
+    start_period_s: float = 10.0
+
+
+class WatchRule(Struct, frozen=True):
+    """Restart the service when something under `path` changes."""
+
+    path: str
+    action: Literal["restart"] = "restart"
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """One service of the configuration, values resolved."""
+
+    name: str
+    module: str | None = None
+    command: tuple[str, ...] | None = None
+    port: int = 0
+    socket: Literal["inherit", "own"] = "inherit"
+    database: str = "sqlite://"
+    seed: dict[str, object] = {}
+    calls: tuple[str, ...] = ()
+    depends_on: dict[str, Dependency] = {}
+    environment: dict[str, str] = {}
+    env_file: tuple[str, ...] = ()
+    working_dir: str = "."
+    restart: RestartPolicy = RestartPolicy()
+    stop_signal: str = "SIGTERM"
+    stop_grace_period_s: float = 10.0
+    healthcheck: Healthcheck | None = None
+    sandbox: Literal["auto", "required", "off"] = "auto"
+    watch: tuple[WatchRule, ...] = ()
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole configuration.
+
+    `file` is where it was read from, `root` the folder that relative paths, `module:` names and
+    `data/` start from.
+    """
+
+    name: str
+    bus: str
+    services: dict[str, Service]
+    file: str
+    root: str
+
+
+def load(file: str | None, *, env: Mapping[str, str], cwd: Path) -> Config:
+    """Find, read and check the configuration.
+
+    Args:
+        file: as given on the command line; None to look for one (`mesh.configs.locate`).
+        env: for `${NAME}`, MESH_FILE and variables passed on without a value.
+        cwd: absolute.
+
+    Raises: ConfigInvalid, with every complaint at once.
+    """
+    from mesh.configs import locate, reader  # noqa: PLC0415  (they read into the structs above)
+
+    return reader.read(locate.locate(file, env=env, cwd=cwd), env=env, cwd=cwd)
