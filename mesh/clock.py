@@ -7,7 +7,6 @@ takes `now` and random numbers as arguments instead of asking here.
 
 from __future__ import annotations
 
-import os
 import random
 import time
 import uuid
@@ -45,8 +44,11 @@ def parse_iso(text: str) -> int:
 
 
 def uuid7() -> bytes:
-    """16 bytes of a UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits."""
-    raw = bytearray(now_ms().to_bytes(6, "big") + os.urandom(10))
+    """16 bytes of a UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits.
+
+    An id is a name, not a key: whoever knows it may still not be allowed in.
+    """
+    raw = bytearray(now_ms().to_bytes(6, "big") + random.randbytes(10))
     raw[6] = (raw[6] & 0x0F) | 0x70
     raw[8] = (raw[8] & 0x3F) | 0x80
     return bytes(raw)
@@ -63,5 +65,8 @@ def new_id(prefix: str) -> str:
 
 
 def random_hex(n_bytes: int) -> str:
-    """`n_bytes` of operating-system randomness as lower-case hex."""
-    return os.urandom(n_bytes).hex()
+    """`n_bytes` of chance as lower-case hex: to tell things apart, never to keep a secret.
+
+    The generator is seeded by the operating system, and anew in each forked process.
+    """
+    return random.randbytes(n_bytes).hex()

@@ -1,0 +1,5 @@
+CREATE TABLE noticed (
+    n INTEGER PRIMARY KEY,
+    product_id TEXT NOT NULL,
+    delta INTEGER NOT NULL
+) STRICT;

@@ -1,0 +1,1 @@
+"""What several test files need: a running mesh of their own."""
