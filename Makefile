@@ -9,7 +9,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 up: .venv/.run  ## start the shop here; Ctrl-C stops it
-	@$(BIN)/mesh up
+	@$(BIN)/python .ci/foreground $(BIN)/mesh up
 
 test: .venv/.dev  ## every test; those that need an absent server skip with their reason
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e"

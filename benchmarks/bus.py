@@ -25,7 +25,18 @@ import psutil
 import uvloop
 
 from mesh import bus, clock
-from mesh.bus import NO_HASH, ORIGIN, Applied, Cursor, Epoch, Event, Link, OutboxState, Position, chain_hash
+from mesh.bus import (
+    NO_HASH,
+    ORIGIN,
+    Applied,
+    Cursor,
+    Epoch,
+    Event,
+    Link,
+    OutboxState,
+    Position,
+    chain_hash,
+)
 
 BODY_BYTES = 400
 GROUP = 256
@@ -183,8 +194,8 @@ def _consumer(*args) -> None:
     uvloop.run(consume(*args))
 
 
-def _broker(args: list[str]) -> None:
-    bus.serve(args)
+def _broker(*args: str) -> None:
+    bus.serve(*args)
 
 
 def trial(events: int, rate: float) -> dict[str, float]:
@@ -195,7 +206,7 @@ def trial(events: int, rate: float) -> dict[str, float]:
         assert wanted is not None
         answers, ready, go = start.Queue(), start.Event(), start.Event()
         url = wanted.client_url
-        broker = start.Process(target=_broker, args=(list(wanted.args),))
+        broker = start.Process(target=_broker, args=wanted.args)
         consumer = start.Process(
             target=_consumer, args=(url, directory / "in.db", events, ready, answers)
         )

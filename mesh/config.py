@@ -1,18 +1,13 @@
-"""Configuration: one YAML file as frozen structs; every complaint names file, line and column.
+"""Configuration as frozen structs: what was meant, every default filled in.
 
-What it refuses to do: guess. An unknown key, an unset variable, a cycle or a name nobody has
-is an error, and all errors are told at once.
+How a file is found, read and checked into them is `mesh.configs`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec import Struct
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 Condition = Literal["service_started", "service_healthy", "service_completed_successfully"]
 
@@ -87,18 +82,3 @@ class Config(Struct, frozen=True, kw_only=True):
     services: dict[str, Service]
     file: str
     root: str
-
-
-def load(file: str | None, *, env: Mapping[str, str], cwd: Path) -> Config:
-    """Find, read and check the configuration.
-
-    Args:
-        file: as given on the command line; None to look for one (`mesh.configs.locate`).
-        env: for `${NAME}`, MESH_FILE and variables passed on without a value.
-        cwd: absolute.
-
-    Raises: ConfigInvalid, with every complaint at once.
-    """
-    from mesh.configs import locate, reader  # noqa: PLC0415  (they read into the structs above)
-
-    return reader.read(locate.locate(file, env=env, cwd=cwd), env=env, cwd=cwd)

@@ -15,6 +15,7 @@ and somebody to hand events to (`Inbox`).
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 from msgspec import Meta, Struct
@@ -102,6 +103,10 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     cause: str = ""
 
 
+_FIXED = struct.Struct(f">I{HASH_BYTES}sIIIQI")
+_TIME = struct.Struct(">IQI")
+
+
 def chain_hash(
     prev_hash: bytes,
     epoch: int,
@@ -114,21 +119,20 @@ def chain_hash(
     body: bytes,
 ) -> bytes:
     """blake2b-128 over every part, each prefixed by its length as u32, so no two tuples collide."""
-    digest = hashlib.blake2b(digest_size=HASH_BYTES)
-    for part in (
-        prev_hash,
-        epoch.to_bytes(4, "big"),
-        seq.to_bytes(8, "big"),
+    kind, name = event_type.encode(), key.encode()
+    parts = (
+        _FIXED.pack(HASH_BYTES, prev_hash, 4, epoch, 8, seq, len(event_id)),
         event_id,
-        event_type.encode(),
-        key.encode(),
-        ts_ms.to_bytes(8, "big"),
+        len(kind).to_bytes(4, "big"),
+        kind,
+        len(name).to_bytes(4, "big"),
+        name,
+        _TIME.pack(8, ts_ms, len(trace)),
         trace,
+        len(body).to_bytes(4, "big"),
         body,
-    ):
-        digest.update(len(part).to_bytes(4, "big"))
-        digest.update(part)
-    return digest.digest()
+    )
+    return hashlib.blake2b(b"".join(parts), digest_size=HASH_BYTES).digest()
 
 
 class OutboxState(Struct, frozen=True):

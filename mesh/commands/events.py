@@ -67,30 +67,44 @@ def _show(event: Event, *, as_json: bool) -> None:
     )
 
 
-async def _oldest_wanted(wire: Bus, tail: Tail) -> tuple[list[Event], int]:
+async def _last_wanted(wire: Bus, tail: Tail, last: int) -> tuple[list[Event], int]:
     """The last events that a filter lets through, and the arrival number of the log's end."""
     window = WINDOW
     while True:
-        kept: deque[Event] = deque(maxlen=tail.last)
-        seen, end, complete = 0, 0, False
+        kept: deque[Event] = deque(maxlen=last)
+        seen, end = 0, 0
         async for batch in wire.arrivals(-window, follow=False):
             for arrived in batch:
                 seen, end = seen + 1, arrived.arrival
-                since_ms = tail.wanted.since_ms
-                complete |= since_ms is not None and arrived.event.ts_ms < since_ms
                 if tail.wanted.takes(arrived.event):
                     kept.append(arrived.event)
-        enough = tail.last is not None and len(kept) == tail.last
-        if enough or complete or seen < window:
+        if len(kept) == last or seen < window:
             return list(kept), end
+        window *= 10
+
+
+async def _before(wire: Bus, since_ms: int) -> int:
+    """An arrival number beyond which everything since that time lies; little else does."""
+    window = WINDOW
+    while True:
+        first: Arrived | None = None
+        seen = 0
+        async for batch in wire.arrivals(-window, follow=False):
+            first, seen = first or batch[0], seen + len(batch)
+        if first is None or seen < window:
+            return 0
+        if first.event.ts_ms < since_ms:
+            return first.arrival
         window *= 10
 
 
 async def _chosen(wire: Bus, tail: Tail) -> AsyncIterator[Event]:
     """Every event to show, in the bus's order of arrival."""
-    after = 0 if tail.last is None else -tail.last
-    if tail.wanted.filters:
-        found, after = await _oldest_wanted(wire, tail)
+    after = 0
+    if tail.last is None:
+        after = await _before(wire, tail.wanted.since_ms or 0)
+    elif tail.wanted.filters:
+        found, after = await _last_wanted(wire, tail, tail.last)
         for event in found:
             yield event
         if not tail.follow:
@@ -99,6 +113,8 @@ async def _chosen(wire: Bus, tail: Tail) -> AsyncIterator[Event]:
         if not tail.follow:
             return
         after = await _end(wire)
+    else:
+        after = -tail.last
     async for batch in wire.arrivals(after, follow=tail.follow):
         for arrived in batch:
             if tail.wanted.takes(arrived.event):

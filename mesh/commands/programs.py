@@ -137,7 +137,7 @@ class Programs:
 
         Raises: Broken when they cannot be written.
         """
-        from mesh.framework import identity  # noqa: PLC0415  (beside the starter's own imports)
+        from mesh import tokens  # noqa: PLC0415  (beside the starter's own imports)
 
         services = self._config.services
         try:
@@ -147,7 +147,7 @@ class Programs:
             for name in services:
                 (self._data / name).mkdir(mode=0o700, exist_ok=True)
             calls = {name: service.calls for name, service in services.items()}
-            operator = identity.provision(self._identity, project=self._config.name, calls=calls)
+            operator = tokens.provision(self._identity, project=self._config.name, calls=calls)
             for name, service in services.items():
                 if service.seed:
                     _write(self._seed / f"{name}.json", service.seed)

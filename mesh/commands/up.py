@@ -191,10 +191,10 @@ def command(
     check_names(services, project.programs)
     names = chosen(project.config, services, no_deps=no_deps)
     _refuse_second(project)
-    os.umask(0o077)
-    project.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     any_port = free_ports or project.env.get("MESH_FREE_PORTS") == "1"
     mesh = _Mesh(project, names, free_ports=any_port)
+    os.umask(0o077)
+    project.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     progress = Progress(names, begun_s)
     if detached or wait:
         _in_background(mesh, project, progress, wait_s=None if wait is False else wait_s)

@@ -5,6 +5,7 @@ listeners a `Tx`. The framework serves the table over HTTP, keeps outbox and inb
 idempotency and deferred work. It knows no service and no orchestrator.
 """
 
+from mesh import tokens
 from mesh.client import Call, facts_as
 from mesh.clock import iso
 from mesh.codec import SECRET
@@ -28,6 +29,7 @@ from mesh.framework.service import (
 )
 from mesh.framework.transaction import Tx
 from mesh.telemetry import facts
+from mesh.tokens import SigningKey
 
 __all__ = [
     "ANYONE",
@@ -45,6 +47,7 @@ __all__ = [
     "Reader",
     "Seed",
     "Service",
+    "SigningKey",
     "Tells",
     "Tx",
     "facts",
@@ -52,4 +55,5 @@ __all__ = [
     "iso",
     "roles",
     "services",
+    "tokens",
 ]

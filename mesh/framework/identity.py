@@ -9,20 +9,16 @@ travels only as that verified token, never as a header.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from mesh import clock, codec, telemetry
+from mesh import clock, codec, telemetry, tokens
 from mesh.client import Call, Client, Envelope
 from mesh.errors import Forbidden, InvalidInput, MeshError, ServiceUnavailable, Unauthenticated
-from mesh.framework import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 ISSUER = "auth"
 """The service that signs users' tokens and tells `auth.keys_changed`."""
 
-SERVICE_TOKEN_S = 60
 RENEW_AFTER_S = 45
 VERIFIED_MAX = 4096
 """Verified tokens remembered, so that a signature is checked once and not at each request."""
@@ -69,19 +64,6 @@ class Caller(Struct, frozen=True):
 ANONYMOUS = Caller()
 
 
-class IdentityFile(Struct, frozen=True):
-    """What a service is given at its start (0600): its own private key, everybody's public ones.
-
-    `calls` is who may ask whom; `keys` maps `operator` and each service to a public `x`.
-    """
-
-    project: str
-    private: bytes
-    kid: str
-    keys: dict[str, str]
-    calls: dict[str, tuple[str, ...]]
-
-
 class KeySet(Struct, frozen=True):
     """auth's public keys, as `/.well-known/jwks.json` and `auth.keys_changed` carry them."""
 
@@ -95,55 +77,10 @@ class Nothing(Struct, frozen=True):
 JWKS = Call(ISSUER, "GET /.well-known/jwks.json", Nothing, KeySet)
 
 
-class Operator:
-    """Mints tokens for the control socket; lives in the supervisor's process."""
-
-    def __init__(self, keys: Mapping[str, tokens.SigningKey]) -> None:
-        """`keys`: `operator` and each service."""
-        self._keys = keys
-
-    def token(self, subject: str, audience: str) -> str:
-        """A token of at most 60 s, as the operator or in the name of a service.
-
-        Raises: Forbidden for a subject that has no key here.
-        """
-        key = self._keys.get(subject)
-        if key is None:
-            raise Forbidden(f"no identity {subject!r} in this mesh")
-        return _own_token(key, subject, audience)
-
-
-def _own_token(key: tokens.SigningKey, subject: str, audience: str) -> str:
-    typ = tokens.OPERATOR_TOKEN if subject == "operator" else tokens.SERVICE_TOKEN
-    return tokens.mint(key, typ=typ, iss=subject, sub=subject, aud=audience, life_s=SERVICE_TOKEN_S)
-
-
-def provision(directory: Path, *, project: str, calls: Mapping[str, Sequence[str]]) -> Operator:
-    """Make fresh keys for the operator and each service, and write each service's file.
-
-    Args:
-        directory: gets `<service>.json`, 0600; made 0700.
-        calls: each service → whom it may ask.
-    """
-    keys = {name: tokens.new_key() for name in ("operator", *calls)}
-    public = {name: key.public for name, key in keys.items()}
-    allowed = {name: tuple(callees) for name, callees in calls.items()}
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in calls:
-        content = IdentityFile(project, keys[name].private, keys[name].kid, public, allowed)
-        path = directory / f"{name}.json"
-        temporary = path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(codec.encode(content))
-        temporary.replace(path)
-    return Operator(keys)
-
-
 class Identity:
     """Signs this service's tokens and verifies those shown to it."""
 
-    def __init__(self, service: str, file: IdentityFile) -> None:
+    def __init__(self, service: str, file: tokens.IdentityFile) -> None:
         """`file` as `provision` wrote it."""
         self.service = service
         self.project = file.project
@@ -167,7 +104,7 @@ class Identity:
         """Our token for `audience`, renewed after RENEW_AFTER_S."""
         made_s, text = self._own.get(audience, (0.0, ""))
         if not text or clock.monotonic_s() - made_s > RENEW_AFTER_S:
-            text = _own_token(self._key, self.service, audience)
+            text = tokens.own(self._key, self.service, audience)
             self._own[audience] = (clock.monotonic_s(), text)
         return text
 

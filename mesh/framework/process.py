@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import uvloop
 from aiohttp import web
 
-from mesh import bus, clock, codec, database, notify, telemetry
+from mesh import bus, clock, codec, database, notify, telemetry, tokens
 from mesh.client import Client
 from mesh.errors import Broken, InvalidInput, MeshError
 from mesh.framework import idempotency, identity
@@ -261,7 +261,7 @@ def _identity(chosen: Settings) -> Identity:
         content = chosen.identity_file.read_bytes()
     except OSError as error:
         raise InvalidInput(f"MESH_IDENTITY_FILE: {error}") from None
-    return identity.Identity(chosen.service, codec.decode(content, identity.IdentityFile))
+    return identity.Identity(chosen.service, codec.decode(content, tokens.IdentityFile))
 
 
 def _keys_listener(who: Identity) -> Callable[[Tx, identity.KeySet], None]:

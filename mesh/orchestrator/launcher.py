@@ -1,7 +1,7 @@
 """The supervisor's end of the starter: hand over an order, get a process that waits to go.
 
-A dead starter takes nobody with it: it is replaced, told the living groups, and the order it held
-is given again (what it may have forked for that order finds its door closed and ends).
+A dead starter takes nobody with it: it is replaced and told the living groups. What it may have
+forked for the order in its hand is never let go: it finds its door closed and ends.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _EXIT_S = 2.0
 """Killing the groups it was told of takes a starter microseconds; then it is killed itself."""
 
 
-class _StarterLostError(Unavailable):
-    """The starter went away with an order in hand."""
+class StarterLost(Unavailable):
+    """The starter went away with an order in hand; give it again, with a new door."""
 
 
 class Launcher:
@@ -62,6 +62,7 @@ class Launcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_hello: Callable[[], None] = lambda: None
         self._hello: asyncio.Future[bool] | None = None
+        self._asked = 0
         self._answer: asyncio.Future[Mapping[str, object]] | None = None
         self._begin()
 
@@ -86,16 +87,17 @@ class Launcher:
 
         One at a time: the starter works them off in order anyway, and its socket never fills.
 
-        Raises: ProgramFailed when it never can be; Unavailable or OSError when it cannot now.
+        Raises: ProgramFailed when it never can be; Unavailable or OSError when it cannot now,
+            among them StarterLost, after which another starter is there.
         """
-        message = json.dumps({"start": order}).encode()
-        if len(message) > starter.MESSAGE_BYTES_MAX:
-            raise ProgramFailed(f"{len(message)} bytes of arguments and environment are too many")
         async with self._turn:
-            try:
-                pid = await self._ask(message, descriptors)
-            except _StarterLostError:
-                pid = await self._ask(message, descriptors)
+            self._asked += 1
+            message = json.dumps({"id": self._asked, "start": order}).encode()
+            if len(message) > starter.MESSAGE_BYTES_MAX:
+                raise ProgramFailed(
+                    f"{len(message)} bytes of arguments and environment are too many"
+                )
+            pid = await self._ask(message, descriptors)
             self._groups.add(pid)
             return pid, os.pidfd_open(pid)
 
@@ -160,8 +162,10 @@ class Launcher:
             if self._hello is not None and not self._hello.done():
                 self._hello.set_result(True)
             self._on_hello()
-        elif self._answer is not None and not self._answer.done():
+        elif message["to"] == self._asked and self._answer is not None and not self._answer.done():
             self._answer.set_result(message)
+        elif "pid" in message:
+            self.forget(cast("int", message["pid"]))  # an order given up; its door is closed
 
     def _replace(self) -> None:
         """Bury a starter that died or fell silent, and execute another unless they keep dying.
@@ -188,29 +192,30 @@ class Launcher:
         return clock.monotonic_s() - self._stillborn[0] < STILLBORN_WINDOW_S
 
     async def _ask(self, message: bytes, descriptors: Sequence[int]) -> int:
-        """One order, one answer. Raises: Unavailable, _StarterLostError among it."""
+        """One order, one answer. Raises: Unavailable, StarterLost among it."""
         if self._line.fileno() < 0:
             if self._broken():
                 raise Unavailable("the starter dies while it imports; see what it preloads")
             self._replace()
         assert self._loop is not None
         assert self._hello is not None
-        answer = self._answer = self._loop.create_future()
+        hello, answer = self._hello, self._loop.create_future()
+        self._answer = answer
         try:
             async with asyncio.timeout(PRELOAD_S):
-                await asyncio.wait([self._hello])
-            if self._hello.cancelled():
-                raise _StarterLostError("the starter died")
+                await asyncio.wait([hello])
+            if hello.cancelled():
+                raise StarterLost("the starter died")
             async with asyncio.timeout(ANSWER_S):
                 socket.send_fds(self._line, [message], list(descriptors))
                 await asyncio.wait([answer])
-            if answer.cancelled():
-                raise _StarterLostError("the starter died")
         except (TimeoutError, OSError):
             self._replace()
-            raise _StarterLostError("the starter fell silent") from None
+            raise StarterLost("the starter fell silent") from None
         finally:
             self._answer = None
+        if answer.cancelled():
+            raise StarterLost("the starter died")
         if "pid" not in answer.result():
             raise Unavailable(str(answer.result()["error"]))
         return cast("int", answer.result()["pid"])

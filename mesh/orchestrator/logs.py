@@ -200,7 +200,7 @@ def _time_of(raw: bytes) -> int | None:
     """The `time` of a JSON line, in milliseconds."""
     if not raw.startswith(b"{"):
         return None
-    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+    with contextlib.suppress(ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return clock.parse_iso(json.loads(raw)["time"])
     return None
 

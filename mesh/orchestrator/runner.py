@@ -18,6 +18,7 @@ from mesh.errors import MeshError, Unavailable
 from mesh.orchestrator import logs, probe
 from mesh.orchestrator.child import Child
 from mesh.orchestrator.contract import ProgramStatus, Transition
+from mesh.orchestrator.launcher import StarterLost
 from mesh.orchestrator.life import (
     Beat,
     Exited,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 EVIDENCE_LINES_MAX = 20
 """Last log lines told with a failure: a traceback fits, a screen holds them."""
+
+STARTERS_MAX = 3
+"""Starters that may die over one order before that counts against the program."""
 
 _CPU_WINDOW_S = 0.5
 """CPU is a share of at least this long, however often the status is asked for."""
@@ -166,7 +170,7 @@ class Runner:
         self._log_offset = logs.size(self.log)
         self._cpu, self._cpu_percent = (0.0, 0.0), None
         try:
-            self.child = await self._made()
+            self.child = await self._made_for_sure()
         except (MeshError, OSError) as error:
             self.feed(Unstartable(str(error), again=isinstance(error, OSError | Unavailable)))
             return
@@ -174,6 +178,13 @@ class Runner:
             self.child.go()
         else:
             self.child.abandon()
+
+    async def _made_for_sure(self) -> Child:
+        """Whatever happens to starters: a new order each time, so that no old one is obeyed."""
+        for _ in range(STARTERS_MAX - 1):
+            with contextlib.suppress(StarterLost):
+                return await self._made()
+        return await self._made()
 
     async def _made(self) -> Child:
         """A process that waits at its door, with all its descriptors."""

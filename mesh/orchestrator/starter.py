@@ -116,13 +116,13 @@ def _serve(line: socket.socket) -> tuple[Order, Held] | None:
         try:
             pid = _fork_away(*told)
         except OSError as error:
-            answer = {"error": f"cannot fork: {error}"}
+            answer = {"to": message["id"], "error": f"cannot fork: {error}"}
         else:
             if pid == 0:
                 line.detach()
                 return order, dict(zip(order["descriptors"], received, strict=True))
             groups.add(pid)
-            answer = {"pid": pid}
+            answer = {"to": message["id"], "pid": pid}
         for descriptor in received:
             os.close(descriptor)
         with contextlib.suppress(OSError):

@@ -194,7 +194,9 @@ class FileInbox:
 
     def effects(self, stream: str) -> list[tuple[int, bytes]]:
         """Sequence and body of everything applied, in the order of its application."""
-        rows = self.db.execute("SELECT seq, body FROM effect WHERE stream = ? ORDER BY n", (stream,))
+        rows = self.db.execute(
+            "SELECT seq, body FROM effect WHERE stream = ? ORDER BY n", (stream,)
+        )
         return rows.fetchall()
 
     async def has(self, stream: str, count: int) -> None:
@@ -217,7 +219,7 @@ class BrokerProcess:
         """Start it and wait until it says that it is ready."""
         read, write = os.pipe()
         module, function = self.broker.entry.split(":")
-        code = f"from {module} import {function}; {function}({list(self.broker.args)!r})"
+        code = f"from {module} import {function}; {function}(*{self.broker.args!r})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,

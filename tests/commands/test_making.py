@@ -16,7 +16,7 @@ from mesh.commands import checkup, resolved
 from mesh.commands.options import Options
 from mesh.commands.programs import Programs, chosen
 from mesh.commands.project import Project
-from mesh.config import load
+from mesh.configs import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,8 +95,11 @@ def test_identities_and_seeds_are_the_owners_alone(project, here):
     run = here / "data" / "run"
     (run / "seed").mkdir(parents=True)
     (run / "seed" / "gone.json").write_text("{}")
-    os.umask(0o022)
-    mint = programs.prepare()
+    before = os.umask(0o022)
+    try:
+        mint = programs.prepare()
+    finally:
+        os.umask(before)
     assert mint("operator", "order").count(".") == 2
     assert json.loads((run / "seed" / "product.json").read_text()) == {"products": [{"sku": "$1"}]}
     assert not (run / "seed" / "gone.json").exists()

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from mesh.config import load
+from mesh.configs import load
 from mesh.configs.complaints import COMPLAINTS_MAX
 from mesh.configs.document import DEPTH_MAX, FILE_BYTES_MAX, NODES_MAX
 from mesh.errors import ConfigInvalid

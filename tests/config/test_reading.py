@@ -6,7 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from mesh.config import Config, Dependency, Healthcheck, RestartPolicy, WatchRule, load
+from mesh.config import Config, Dependency, Healthcheck, RestartPolicy, WatchRule
+from mesh.configs import load
 from mesh.errors import ConfigInvalid
 
 WHOLE = """

@@ -11,6 +11,7 @@ import pytest
 
 from mesh.database import Migration
 from mesh.databases.sqlite import connect
+from mesh.databases.sqlite.writer import GROUP_WORK_S
 
 NOTES = Migration(
     "test",
@@ -25,6 +26,12 @@ async def database(tmp_path):
     await opened.migrate([NOTES])
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def applied():
+    """Its migrations."""
+    return [NOTES]
 
 
 @pytest.fixture
@@ -52,7 +59,10 @@ def ids():
 
 @pytest.fixture
 def held():
-    """`async with held(database):` the writer stands still inside a transaction."""
+    """`async with held(database):` the writer stands still inside a transaction.
+
+    It stands for more than a group's share of work, so what is queued meanwhile begins a group.
+    """
 
     @contextlib.asynccontextmanager
     async def held(database):
@@ -61,8 +71,11 @@ def held():
         gate = threading.Event()
 
         def stand(tx):
+            end = time.monotonic() + 2 * GROUP_WORK_S
             loop.call_soon_threadsafe(inside.set)
             assert gate.wait(20)
+            while time.monotonic() < end:
+                tx.one(int, "SELECT 1")
 
         standing = asyncio.ensure_future(database.write(stand))
         try:

@@ -49,10 +49,8 @@ async def test_migration_is_refused_when_it_could_undo_its_neighbours(database, 
         TRIGGER + "CREATE TABLE t (a TEXT);",
     ],
 )
-async def test_migration_is_taken_when_the_words_are_only_mentioned(database, sql):
-    from tests.databases.conftest import NOTES
-
-    await database.migrate([NOTES, migration(sql)])
+async def test_migration_is_taken_when_the_words_are_only_mentioned(database, applied, sql):
+    await database.migrate([*applied, migration(sql)])
     assert database.read.all(str, "SELECT name FROM sqlite_master WHERE name = 't'") == ["t"]
 
 

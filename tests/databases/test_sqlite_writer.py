@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S
-from mesh.databases.sqlite.writer import GROUP_MAX
+from mesh.databases.sqlite.writer import GROUP_MAX, GROUP_WORK_S
 from mesh.errors import (
     Broken,
     Conflict,
@@ -36,15 +36,14 @@ async def test_waiting_functions_share_a_commit(database, add, ids, held):
     await database.write(lambda tx: tx._statements.connection.set_trace_callback(said.append))
     before = database.groups, database.commits
     async with held(database):
-        writes = [asyncio.ensure_future(database.write(add, f"{n:02}")) for n in range(64)]
-        await asyncio.sleep(0)
-    assert await asyncio.gather(*writes) == [f"{n:02}" for n in range(64)]
-    assert database.commits - before[1] == 65
-    # the one that held the writer had its 5 ms of work, so the others come in groups of 32
-    assert database.groups - before[0] == 3
-    assert said.count("COMMIT") - 1 == 2 == said.count("BEGIN IMMEDIATE") - 1
-    assert said.count("SAVEPOINT one") == 62 == said.count("RELEASE one")
-    assert len(ids(database.read)) == 64
+        writes = [database.write(add, f"{n:03}") for n in range(2 * GROUP_MAX)]
+    assert await asyncio.gather(*writes) == [f"{n:03}" for n in range(2 * GROUP_MAX)]
+    assert database.commits - before[1] == 2 * GROUP_MAX + 1
+    assert database.groups - before[0] == 3  # the one that held it, then two full ones
+    said.remove("COMMIT")  # of the transaction that began to listen
+    assert said.count("BEGIN IMMEDIATE") == said.count("COMMIT") == 3
+    assert said.count("SAVEPOINT one") == said.count("RELEASE one") == 2 * (GROUP_MAX - 1)
+    assert len(ids(database.read)) == 2 * GROUP_MAX
 
 
 async def test_lone_function_needs_no_savepoint_and_waits_for_nobody(database, add):
@@ -57,7 +56,7 @@ async def test_lone_function_needs_no_savepoint_and_waits_for_nobody(database, a
 
 async def test_group_ends_after_its_share_of_work(database, held):
     def slow(tx):
-        end = time.monotonic() + 0.006
+        end = time.monotonic() + 1.1 * GROUP_WORK_S
         while time.monotonic() < end:
             tx.one(int, "SELECT 1")
 

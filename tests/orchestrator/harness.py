@@ -76,14 +76,19 @@ class Mesh:
         wanted = self.data.parent / "programs.json"
         wanted.write_bytes(codec.encode(self.programs))
         options = {"data_dir": str(self.data), "programs": str(wanted), **self.options}
-        self.process = subprocess.Popen(
+        self.printed = self.data.parent / f"printed-{self.mark}"
+        self.complained = self.data.parent / f"complained-{self.mark}"
+        with self.printed.open("wb") as out, self.complained.open("ab") as err:
+            self.process = self._begun(options, out, err)
+        return self
+
+    def _begun(self, options, out, err):
+        return subprocess.Popen(
             [sys.executable, "-m", "tests.orchestrator.harness", json.dumps(options)],
             env=os.environ | {MARK: self.mark, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=out,
+            stderr=err,
         )
-        return self
 
     def up(self, *, within_s=10.0):
         """Start it, and wait until no program is on its way any more."""
@@ -94,7 +99,7 @@ class Mesh:
 
     def answers(self):
         """The remote, as soon as it can be found."""
-        assert self.process.poll() is None, self.process.communicate()
+        assert self.process.poll() is None, self.printed.read_text() + self.complained.read_text()
         with contextlib.suppress(NotRunning):
             return self.remote
 
@@ -150,16 +155,15 @@ class Mesh:
     def crash(self):
         """SIGKILL the supervisor."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
     def interrupt(self, number=signal.SIGINT):
         self.process.send_signal(number)
 
     def outcome(self, within_s=15.0):
         """How the supervisor ended: what `supervise` returned or raised."""
-        out, err = self.process.communicate(timeout=within_s)
-        assert err == "", err
-        return json.loads(out)
+        self.process.wait(within_s)
+        return json.loads(self.printed.read_text())
 
     def family(self):
         """Every living process that descends from this supervisor, itself included."""
@@ -180,8 +184,9 @@ class Mesh:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
             self.process.kill()
-        self.process.communicate()
+        self.process.wait()
         eventually(lambda: not self.family(), 2.0)
+        assert self.complained.read_text() == ""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(state.runtime_dir(self.data))  # a killed supervisor leaves it
 

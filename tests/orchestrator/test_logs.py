@@ -53,6 +53,15 @@ def test_tail_merges_files_by_time(paths):
     assert texts(logs.tail(paths, None)) == ["a1", "b2", "a traceback", "b3", "a4"]
 
 
+@pytest.mark.parametrize(
+    "odd", ["{}", "{", '{"time":1}', '{"time":"soon"}', '{"time":null}', "{" * 5000, '{"a":' * 5000]
+)
+def test_line_without_a_proper_time_belongs_to_the_line_before(paths, odd):
+    paths["a"].write_text(at(5, "before") + odd + "\n")
+    before, after = logs.tail(paths, None)
+    assert (before.at_ms, after.at_ms, after.text) == (5000, 5000, odd)
+
+
 def test_tail_keeps_the_order_within_a_file_whatever_its_clock_did(paths):
     paths["a"].write_text(at(5, "first") + at(1, "second"))
     paths["b"].write_text(at(3, "between"))

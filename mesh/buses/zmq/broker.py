@@ -16,7 +16,7 @@ import zmq
 
 from mesh import clock
 from mesh.buses.contract import NO_HASH, Epoch, Event, Link, StreamHead
-from mesh.buses.zmq.committer import Committer, weight
+from mesh.buses.zmq.committer import EVENT_OVERHEAD_BYTES, Committer, weight
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
 from mesh.buses.zmq.log import Advancing, Group, Log, Seen
 from mesh.buses.zmq.protocol import broker as rules
@@ -236,7 +236,7 @@ class Broker:
                     self._ingest.pause()
             case Publish(events):
                 for part in _portions(events):
-                    shown = part if weight(part) <= FEED_BYTES_MAX else ()
+                    shown = part if len(part) > 1 or weight(part) <= FEED_BYTES_MAX else ()
                     self._feed.send(pack(Evt(self._instance, name, part[-1].link, shown)))
             case ReadLog(peer, get):
                 found = self._log.read(name, get.after.seq, get.rows_max, get.bytes_max)
@@ -296,7 +296,7 @@ def _portions(events: tuple[Event, ...]) -> Iterator[tuple[Event, ...]]:
     """Runs of at most FEED_BYTES_MAX, or of one event."""
     start, held = 0, 0
     for index, event in enumerate(events):
-        own = weight((event,))
+        own = len(event.body) + len(event.trace) + EVENT_OVERHEAD_BYTES
         if index > start and held + own > FEED_BYTES_MAX:
             yield events[start:index]
             start, held = index, 0

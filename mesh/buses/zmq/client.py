@@ -57,6 +57,7 @@ class ZmqBus:
         self._inboxes: dict[str, Inbox] = {}
         self._relay: Relay | None = None
         self._deliveries: dict[str, Delivery] = {}
+        self._topics: dict[bytes, Delivery] = {}
         self._tails: dict[int, Tail] = {}
         self._followers = 0
         self._instance: int | None = None
@@ -111,7 +112,8 @@ class ZmqBus:
 
     def _deliver(self, stream: str, inbox: Inbox) -> None:
         self._feed_socket.subscribe(topic(stream))
-        self._deliveries[stream] = Delivery(self._name, stream, inbox, self._to_fetch)
+        delivery = Delivery(self._name, stream, inbox, self._to_fetch)
+        self._deliveries[stream] = self._topics[topic(stream)] = delivery
 
     @property
     def state(self) -> str:
@@ -208,10 +210,11 @@ class ZmqBus:
                 delivery.hear(frame)
 
     def _on_feed(self, frames: list[bytes]) -> None:
-        match unpack_feed(frames):
-            case Evt(stream=stream) as news:
-                if stream in self._deliveries:
-                    self._deliveries[stream].hear(news)
+        delivery = self._topics.get(frames[0])
+        match unpack_feed(frames, bare=delivery is None or not delivery.hungry):
+            case Evt() as news:
+                if delivery is not None:
+                    delivery.hear(news)
                 self._ring()
             case Heartbeat() as heartbeat:
                 self._on_heartbeat(heartbeat)

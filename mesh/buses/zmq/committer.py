@@ -61,16 +61,18 @@ class Committer:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="bus-disk")
         self._busy = False
         self._closed = False
-        self._events: deque[Event] = deque()
-        self._bytes = 0
+        self._waiting: deque[tuple[Sequence[Event], int]] = deque()
+        self._count = self._bytes = 0
         self._advances: list[Advancing] = []
         self._quarantines: list[tuple[str, str]] = []
         self._seen: dict[tuple[str, str], Seen] = {}
 
     def append(self, events: Sequence[Event]) -> None:
-        """These, after all that was given before."""
-        self._events.extend(events)
-        self._bytes += weight(events)
+        """These, of one stream, after all that was given before."""
+        held = weight(events)
+        self._waiting.append((events, held))
+        self._count += len(events)
+        self._bytes += held
 
     def advance(self, step: Advancing) -> None:
         """New epochs of a stream of which nothing else waits."""
@@ -87,11 +89,11 @@ class Committer:
     @property
     def full(self) -> bool:
         """True while nothing more should be read from producers."""
-        return len(self._events) >= PENDING_EVENTS_MAX or self._bytes >= PENDING_BYTES_MAX
+        return self._count >= PENDING_EVENTS_MAX or self._bytes >= PENDING_BYTES_MAX
 
     def kick(self, *, cursors_too: bool = False) -> None:
         """Begin the next commit, if something waits and the disk is free."""
-        due = self._events or self._advances or self._quarantines or (cursors_too and self._seen)
+        due = self._waiting or self._advances or self._quarantines or (cursors_too and self._seen)
         if self._busy or self._closed or not due:
             return
         group = Group(
@@ -113,12 +115,19 @@ class Committer:
             self._on_disk(self._log.commit, lambda error: self._committed(group, found, error))
 
     def _take(self) -> tuple[Event, ...]:
+        """Whole PUTs, up to the bounds of a group."""
         taken: list[Event] = []
         held = 0
-        while self._events and len(taken) < GROUP_EVENTS_MAX and held < GROUP_BYTES_MAX:
-            event = self._events.popleft()
-            taken.append(event)
-            held += weight((event,))
+        while self._waiting:
+            events, more = self._waiting[0]
+            if taken and (
+                len(taken) + len(events) > GROUP_EVENTS_MAX or held + more > GROUP_BYTES_MAX
+            ):
+                break
+            self._waiting.popleft()
+            taken.extend(events)
+            held += more
+        self._count -= len(taken)
         self._bytes -= held
         return tuple(taken)
 
@@ -146,7 +155,7 @@ class Committer:
 
     def _settle(self) -> None:
         """Checkpoint when there is nothing else to do, or when it can wait no longer."""
-        if not self._busy and self._log.checkpoint_due(idle=not self._events):
+        if not self._busy and self._log.checkpoint_due(idle=not self._waiting):
             self._on_disk(self._log.checkpoint, self._checkpointed)
 
     def _checkpointed(self, error: BaseException | None) -> None:
@@ -159,10 +168,11 @@ class Committer:
         self._broken(error)
 
     def _refuse(self, group: Group) -> None:
-        names = {event.stream for event in (*group.events, *self._events)}
+        names = {event.stream for event in group.events}
+        names |= {events[0].stream for events, _ in self._waiting}
         names |= {step.stream for step in (*group.advances, *self._advances)}
-        self._events.clear()
-        self._bytes = 0
+        self._waiting.clear()
+        self._count = self._bytes = 0
         self._advances.clear()
         self._quarantines = [*group.quarantines, *self._quarantines]
         self._refused(names)

@@ -59,6 +59,11 @@ class Delivery:
         return self._state.attached
 
     @property
+    def hungry(self) -> bool:
+        """True if events on the feed can be of use, and not only the word that there is news."""
+        return self._state.hungry
+
+    @property
     def fence(self) -> str:
         """Why nothing more is delivered, or ""."""
         return self._state.fence
@@ -100,7 +105,7 @@ class Delivery:
                 self._ask(self._inbox.apply(stream, events), Handled)
             case ReadCursor():
                 self._ask(self._inbox.cursor(stream), CursorRead)
-            case Notice(epoch):
+            case Notice(epoch=epoch):
                 self._ask(self._inbox.notice(stream, epoch), Noticed)
             case Reconnect(after_s):
                 wait_s = after_s * clock.uniform(0.5, 1.0)

@@ -31,7 +31,6 @@ from mesh.buses.zmq.protocol.lineage import newest, size
 from mesh.buses.zmq.protocol.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 WAL_IDLE_BYTES = 8 * 1024 * 1024
@@ -283,27 +282,30 @@ class Log:
         Raises: LogBroken.
         """
         rows = self._rows(_READ, (stream, after, rows_max), bytes_max)
-        return tuple(each.event for each in rows)
+        return tuple(event for _, event in rows)
 
     def arrivals(self, after: int, rows_max: int, bytes_max: int) -> tuple[Arrived, ...]:
         """Committed events of all streams beyond arrival number `after`. Raises: LogBroken."""
-        return tuple(self._rows(_READ_ARRIVALS, (after, rows_max), bytes_max))
+        rows = self._rows(_READ_ARRIVALS, (after, rows_max), bytes_max)
+        return tuple(Arrived(arrival, event) for arrival, event in rows)
 
-    def _rows(self, sql: str, values: tuple[str | int, ...], bytes_max: int) -> Iterator[Arrived]:
+    def _rows(
+        self, sql: str, values: tuple[str | int, ...], bytes_max: int
+    ) -> list[tuple[int, Event]]:
+        found: list[tuple[int, Event]] = []
         held = 0
         try:
             cursor = self._reader.execute(sql, values)
-            try:
-                for arrival, *columns in cursor:
-                    event = Event(*columns)
-                    held += size(event)
-                    if held > bytes_max and held > size(event):
-                        return
-                    yield Arrived(arrival, event)
-            finally:
-                cursor.close()
+            for arrival, *columns in cursor:
+                event = Event(*columns)
+                held += size(event)
+                if found and held > bytes_max:
+                    break
+                found.append((arrival, event))
+            cursor.close()
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
+        return found
 
     # The end
 

@@ -156,14 +156,18 @@ def _checksum(header: bytes, rest: Sequence[bytes]) -> int:
     return crc
 
 
-def unpack_feed(frames: Sequence[bytes]) -> Frame | None:
-    """What a message of the feed says; its first frame is the topic."""
+def unpack_feed(frames: Sequence[bytes], *, bare: bool = False) -> Frame | None:
+    """What a message of the feed says; its first frame is the topic.
+
+    Args:
+        bare: news without the events it brings, for who cannot use them now.
+    """
     if len(frames) < _FEED_FRAMES:
         return None
-    return unpack([frames[1], frames[0], *frames[2:]])
+    return unpack([frames[1], frames[0], *frames[2:]], bare=bare)
 
 
-def unpack(frames: Sequence[bytes]) -> Frame | None:
+def unpack(frames: Sequence[bytes], *, bare: bool = False) -> Frame | None:
     """What a message says, or None if it is not one of ours, whole and unharmed."""
     if not frames or len(frames[0]) != HEADER_BYTES:
         return None
@@ -176,6 +180,8 @@ def unpack(frames: Sequence[bytes]) -> Frame | None:
         return None
     if _checksum(header, rest) != crc:
         return None
+    if bare and shape is Evt:
+        rest = [rest[0], b""]
     try:
         return _read(shape, session, req, Link(epoch, seq, hash_), rest)
     except (InvalidInput, UnicodeDecodeError, RecursionError, ValueError):

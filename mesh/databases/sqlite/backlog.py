@@ -114,8 +114,7 @@ class Backlog:
     @property
     def finished(self) -> bool:
         """Ended, and nothing waits any more."""
-        with self._lock:
-            return self._ended and not self._jobs
+        return self._ended and not self._jobs
 
     def wait(self, timeout_s: float | None) -> bool:
         """Block until there is something to take, or the end; False after `timeout_s` of neither.

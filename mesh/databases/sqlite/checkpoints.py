@@ -30,7 +30,7 @@ IDLE_S = 0.01
 """A slot is idle when nothing has come for this long: a few times what a checkpoint takes."""
 
 RETRY_S = 0.5
-"""A checkpoint hindered by a reader is tried again after this; no reader stays over 5 s."""
+"""A checkpoint that a reader or a full disk hindered is tried again after this."""
 
 TRUNCATE_BYTES = 64 * 1024 * 1024
 """A -wal that a reader has let grow beyond this is cut at once instead of by the next commit."""
@@ -66,6 +66,7 @@ class Checkpoints:
 
         Raises: StorageFull (nothing is lost), DatabaseBroken.
         """
+        self._not_before_s = clock.monotonic_s() + RETRY_S
         mode = "TRUNCATE" if size_of(self._wal) > TRUNCATE_BYTES else "PASSIVE"
         ask = self._statements.ask
         ask("PRAGMA busy_timeout = 0")  # TRUNCATE would wait for readers
@@ -73,8 +74,7 @@ class Checkpoints:
             hindered, frames, copied = ask(f"PRAGMA wal_checkpoint({mode})")[0]
         finally:
             ask(f"PRAGMA busy_timeout = {BUSY_MS}")
-        if hindered or frames != copied:
-            self._not_before_s = clock.monotonic_s() + RETRY_S
-        else:
+        if not hindered and frames == copied:
             self._commits = 0
             self._long = False
+            self._not_before_s = 0.0

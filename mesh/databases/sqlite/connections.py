@@ -17,8 +17,8 @@ STATEMENTS_CACHED = 256
 BUSY_MS = 5000
 """How long the writer waits for a foreign program that holds the file, before a transaction."""
 
-WAL_BYTES = 16 * 1024 * 1024
-"""The length that the -wal keeps: 400 to 1,300 commits, so that a checkpoint is beyond the p99."""
+WAL_BYTES = 8 * 1024 * 1024
+"""The length that the -wal keeps: 200 to 600 commits, so that a checkpoint is beyond the p99."""
 
 WRITER: dict[str, str | int] = {
     "journal_mode": "wal",

@@ -104,11 +104,15 @@ class SqliteDatabase:
         """
         if not self._place.unclean:
             return
-        found = await self._check.all(str, "PRAGMA quick_check", {})
+        try:
+            found = await self._check.all(str, "PRAGMA quick_check", {})
+        finally:
+            await self._check.close()
         if found != ["ok"]:
             damaged = broken(self._place.file, "is damaged")
             damaged.evidence = tuple(found)
             raise damaged
+        self._place.unclean = False
 
     @property
     def commits(self) -> int:

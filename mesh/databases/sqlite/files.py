@@ -77,7 +77,9 @@ class Place:
             raise
 
     def _claim(self) -> None:
-        self._directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+        if not self._directory.exists():  # inside a sandbox it does, and the parent is out of reach
+            self._directory.mkdir(DIRECTORY_MODE, parents=True)
+            _sync_directory(self._directory.parent)
         self._directory.chmod(DIRECTORY_MODE)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock = os.open(self._lock_file, flags, FILE_MODE)
@@ -102,7 +104,6 @@ class Place:
             raise broken(self.file, f"{what}, but a database was here")
         os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
         _sync_directory(self._directory)
-        _sync_directory(self._directory.parent)
 
     def _check_header(self) -> None:
         descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)

@@ -116,16 +116,19 @@ class Writer:
 
     def _deliver(self, jobs: list[Job]) -> None:
         for job in jobs:
-            self.commits += job.error is None
             job.answer()
-        for job in jobs:
-            for callback in () if job.error else job.callbacks:
-                try:
-                    callback()
-                except Exception as error:  # noqa: BLE001  the others were promised theirs
-                    self._loop.call_exception_handler(
-                        {"message": "an after_commit callback failed", "exception": error}
-                    )
+            if job.error is None:
+                self.commits += 1
+                for callback in job.callbacks:
+                    self._call_back(callback)
+
+    def _call_back(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001  the others were promised theirs
+            self._loop.call_exception_handler(
+                {"message": "an after_commit callback failed", "exception": error}
+            )
 
     # ── on the writer thread ─────────────────────────────────────────────────────────────────
 
@@ -157,12 +160,10 @@ class Writer:
 
     def _serve(self) -> None:
         while not self._backlog.finished:
-            if not self._backlog.wait(self._idle_wait_s()):
-                self._maintain()
-            elif self.broken is not None:
-                self._refuse(self.broken)
-            else:
+            if self._backlog.wait(self._idle_wait_s()):
                 self._group(self._backlog.take, GROUP_MAX)
+            else:
+                self._maintain()
 
     def _idle_wait_s(self) -> float | None:
         if self.broken is not None:
@@ -179,11 +180,9 @@ class Writer:
     def _attend(self, upkeep: Callable[[], None]) -> None:
         try:
             upkeep()
-        except DatabaseBusy:
-            pass  # a foreign program holds the file; there will be another slot
-        except StorageFull:
-            self.writable = False  # nothing is lost: the -wal keeps what could not be copied
-        except MeshError as error:
+        except (DatabaseBusy, StorageFull):
+            pass  # nothing is lost, and there will be another slot
+        except Exception as error:  # noqa: BLE001  a dead thread would answer nobody
             self._break(error)
 
     def _probe(self) -> None:
@@ -227,6 +226,8 @@ class Writer:
         connection = self._statements.connection
         before = connection.total_changes
         try:
+            if self.broken is not None:
+                raise self.broken  # noqa: TRY301  answered like any other failure to begin
             control("BEGIN IMMEDIATE")
             if self._fill(take, limit, jobs):
                 control("COMMIT")
@@ -234,7 +235,7 @@ class Writer:
                 self.writable = self.writable or connection.total_changes > before
         except Exception as error:  # noqa: BLE001  unknown is worse than broken: all must hear of it
             if not jobs and (job := take()) is not None:
-                jobs.append(job)  # BEGIN failed: the first in line is told, so the line moves
+                jobs.append(job)  # could not begin: the first in line is told, so the line moves
             if isinstance(error, DatabaseBroken) or not isinstance(error, MeshError):
                 return self._break(error)
             return error
@@ -290,11 +291,6 @@ class Writer:
             raise statements.fault
         if not statements.connection.in_transaction:
             raise statements.fault or Broken("a function ended the transaction that it ran in")
-
-    def _refuse(self, error: DatabaseBroken) -> None:
-        while (job := self._backlog.take()) is not None:
-            job.error = error
-            self._post(self._deliver, [job])
 
     def _post(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.framework.tokens import SigningKey
+from mesh.framework import SigningKey
 from mesh.services.auth.model import Credentials, PublicKey, Session, Tries
 
 if TYPE_CHECKING:

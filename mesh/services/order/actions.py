@@ -317,10 +317,9 @@ async def _capture(
 
 def _charged(tx: Tx, order_id: str, payment_id: str, charge: model.Charge) -> OrderView:
     order = _present(tx, order_id)
-    payment = store.open_capture(tx, order_id)
-    tx.undefer("capture", key=order_id)
-    if order.status != "paying" or payment is None or payment.id != payment_id:
+    if not _is_open(tx, order, payment_id):
         return _view(tx, order_id)
+    tx.undefer("capture", key=order_id)
     store.end_capture(tx, payment_id, "succeeded" if charge.captured else "declined", charge)
     if charge.captured:
         _step(tx, order, model.MOVES["paying", "captured"], "payment captured", actor="order")
@@ -336,11 +335,16 @@ def _charged(tx: Tx, order_id: str, payment_id: str, charge: model.Charge) -> Or
 
 def _hold_gone(tx: Tx, order_id: str, payment_id: str) -> OrderView:
     order = _present(tx, order_id)
-    if order.status == "paying":
+    if _is_open(tx, order, payment_id):
         store.end_capture(tx, payment_id, "abandoned", None)
         _end(tx, order, model.MOVES["paying", "expired"], "hold-gone", "order")
-    tx.undefer("capture", key=order_id)
     return _view(tx, order_id)
+
+
+def _is_open(tx: Tx, order: OrderRow, payment_id: str) -> bool:
+    """Whether an answer about this payment still matters: it may come twice, or during the next."""
+    payment = store.open_capture(tx, order.id)
+    return order.status == "paying" and payment is not None and payment.id == payment_id
 
 
 # --- one step --------------------------------------------------------------------------------

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mesh import clock
+from mesh import clock, tokens
 from mesh.errors import Conflict, Unauthenticated
-from mesh.framework import tokens
 from mesh.framework.identity import KeySet
 from mesh.services.auth import model
 from tests.services.auth.conftest import USER

@@ -43,8 +43,9 @@ ADDRESS = {
     "postcode": "20457",
     "country": "DE",
 }
-STEPS = (20, 120)
-"""Fewest and most of one story: short ones are over before a later event mends what went wrong."""
+ACTS = (1, 4)
+STEPS = (5, 40)
+"""Fewest and most of one story: acts are short, or a later event mends what went wrong before."""
 
 TASKS_MAX = 10
 HOURS = 14
@@ -62,6 +63,7 @@ class Gate:
     task: asyncio.Task
     opened: asyncio.Future
     ready: bool = True
+    not_before: int = 0
 
 
 class Stage:
@@ -70,6 +72,9 @@ class Stage:
     def __init__(self) -> None:
         self.gates: list[Gate] = []
         self.tasks: dict[asyncio.Task, str] = {}
+        self.failures: list[str] = []
+        self.now = 0
+        """Steps told so far: what is on its way may take some of them."""
         self._active = 0
         self._at_rest = asyncio.Event()
 
@@ -83,8 +88,8 @@ class Stage:
     def _ended(self, task: asyncio.Task) -> None:
         del self.tasks[task]
         self._rest()
-        if not task.cancelled():
-            task.result()
+        if not task.cancelled() and task.exception() is not None:
+            self.failures.append(f"a task failed: {task.exception()!r}")
 
     def _rest(self) -> None:
         self._active -= 1
@@ -101,12 +106,14 @@ class Stage:
         self._rest()
         await gate.opened
 
-    async def turn(self) -> None:
-        await self.wait(self.gate())
+    async def turn(self, delay: int = 0) -> None:
+        gate = self.gate()
+        gate.not_before = self.now + delay
+        await self.wait(gate)
 
     @property
     def ready(self) -> list[Gate]:
-        return [gate for gate in self.gates if gate.ready]
+        return [gate for gate in self.gates if gate.ready and gate.not_before <= self.now]
 
     async def go(self, gate: Gate) -> None:
         """Let one task run to its next gate."""
@@ -160,24 +167,24 @@ class Network:
         simulation = self._simulation
         stage = simulation.stage
         await stage.turn()
-        if simulation.away or simulation.chance(0.05):
+        if simulation.away or simulation.chance(0.04):
             raise ServiceUnavailable
-        late, twice, lost = (simulation.chance(p) for p in (0.06, 0.05, 0.07))
+        late, twice, lost = (simulation.chance(p) for p in (0.05, 0.04, 0.05))
+        slow = simulation.rng.random() < simulation.lag
         gate = stage.gate(ready=late)
         outcome: list[object] = []
 
         async def serve(gate: Gate | None) -> None:
             try:
-                await stage.turn()
+                await stage.turn(simulation.delay() if late or gate is None else 0)
                 outcome.append(await self._inner.ask(call, request, envelope))
             except MeshError as error:
                 outcome.append(error)
-            except asyncio.CancelledError:
-                outcome.append(ServiceUnavailable())
-                raise
             finally:
+                outcome.append(ServiceUnavailable())  # heard only if there is no other
                 if gate is not None:
                     gate.ready = True
+                    gate.not_before = stage.now + simulation.delay() * slow
 
         stage.spawn("product", serve(gate))
         if twice:
@@ -230,11 +237,13 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.steps = self.rng.randint(*STEPS)
         self.products = PRODUCTS[: self.rng.choice([1, 1, 2, 3])]
         self.keys = self.rng.choice([2, 4, 8])
         self.jump_s = self.rng.choice([[0.1, 1, 6], [1, 6, 16 * 60], [16 * 60]])
         self.sluggish = self.rng.random() < 0.5
+        self.trouble = self.rng.choice([0, 1, 1, 4])
+        self.pace = self.rng.choice([2, 4, 8])
+        self.lag = self.rng.choice([0, 0.2, 0.6])
         self.moves = self._moods()
         self.stage = Stage()
         self.inner = {"order": self.order.database, "product": self.product.database}
@@ -247,7 +256,10 @@ class Simulation:
         self.urgencies: dict[asyncio.Task, float] = {}
 
     def chance(self, p: float) -> bool:
-        return self.faults and self.rng.random() < p
+        return self.faults and self.rng.random() < p * self.trouble
+
+    def delay(self) -> int:
+        return self.rng.randint(5, 80) if self.faults else 0
 
     def uuid7(self) -> bytes:
         """Time-sortable as ours, its chance from the seed."""
@@ -268,23 +280,26 @@ class Simulation:
             for name in self.rooms:
                 self.boot(name)
             await self.plant()
-            for _ in range(self.steps):
-                self.wall.now_ms += 1
-                await self.step()
-            await self.heal()
-            self.check("at rest")
+            for act in range(self.rng.randint(*ACTS)):
+                self.faults = True
+                for _ in range(self.rng.randint(*STEPS)):
+                    self.wall.now_ms += 1
+                    self.stage.now += 1
+                    await self.step()
+                await self.heal()
+                self.check(f"at rest after act {act + 1}")
             for hour in range(HOURS):
                 if not self.expirable():
                     break
                 self.wall.forward(3600)
                 await self.heal()
-                self.check(f"{hour + 1} hours later")
+                self.check(f"at rest {hour + 1} hours later")
             self.wrong += [f"in the end: {text}" for text in self.expirable()]
         finally:
             logger.removeHandler(handler)
             for name, room in self.rooms.items():
                 room.wires.database = self.inner[name]
-        return self.wrong
+        return self.wrong + self.stage.failures
 
     def boot(self, name: str) -> None:
         """A fresh process: what it had in memory is gone."""
@@ -317,11 +332,10 @@ class Simulation:
     def _moods(self) -> dict:
         """Each story has its own mood (swarm testing, Groce et al. 2012): some things abound."""
         usual = {
-            self.open: 40,
             self.create: 7,
-            self.pay: 6,
+            self.pay: 8,
             self.again: 5,
-            self.cancel: 4,
+            self.cancel: 3,
             self.restock: 6,
             self.deliver: 10,
             self.defer: 10,
@@ -330,10 +344,14 @@ class Simulation:
             self.fade: 1,
         }
         mood = {move: weight * self.rng.choice([0, 0.5, 1, 1, 3]) for move, weight in usual.items()}
-        return {**mood, self.open: usual[self.open], self.create: usual[self.create]}
+        return {**mood, self.create: usual[self.create]}
 
     async def step(self) -> None:
+        """Something happens, and what is under way goes on for a while."""
         await self.rng.choices(list(self.moves), list(self.moves.values()))[0]()
+        for _ in range(self.rng.randint(0, self.pace)):
+            self.stage.now += 1
+            await self.open()
 
     async def open(self) -> None:
         """Let somebody go on: anybody, or in a sluggish story whoever is the most urgent.
@@ -395,7 +413,9 @@ class Simulation:
         fixed = random.Random(self.seed * 100 + n)
         lines = [
             {"product_id": product_id, "quantity": fixed.randint(1, 3)}
-            for product_id in fixed.sample(self.products, min(len(self.products), fixed.choice([1, 1, 2])))
+            for product_id in fixed.sample(
+                self.products, min(len(self.products), fixed.choice([1, 1, 2]))
+            )
         ]
         body = {
             "lines": lines,
@@ -406,15 +426,20 @@ class Simulation:
             body["expected_total_minor"] = fixed.choice([1, 100_000])
         await self.ask("order", "create", body, BUYERS[n % len(BUYERS)], f"create-{n}")
 
-    def some_order(self) -> tuple[str, Caller] | None:
-        found = self.inner["order"].read.all(str, "SELECT id || ' ' || user_id FROM orders")
+    def some_order(self, statuses: str = "") -> tuple[str, Caller] | None:
+        """An order and its owner; mostly one of those that are named, if there is one."""
+        sql = "SELECT id || ' ' || user_id FROM orders"
+        found = self.inner["order"].read.all(str, sql)
+        if self.rng.random() < 0.8:
+            wanted = f"{sql} WHERE status IN ({statuses or 'status'})"
+            found = self.inner["order"].read.all(str, wanted) or found
         if not found:
             return None
         order_id, user_id = self.rng.choice(sorted(found)).split()
         return order_id, next(buyer for buyer in BUYERS if buyer.id == user_id)
 
     async def pay(self) -> None:
-        found = self.some_order()
+        found = self.some_order("'reserved', 'paying'")
         if found:
             order_id, owner = found
             n = self.rng.randrange(2)
@@ -428,7 +453,9 @@ class Simulation:
         if found:
             order_id, owner = found
             key = self.rng.choice([None, f"cancel-{order_id}"])
-            await self.ask("order", "cancel", {"id": order_id}, self.rng.choice([owner, STAFF]), key)
+            await self.ask(
+                "order", "cancel", {"id": order_id}, self.rng.choice([owner, STAFF]), key
+            )
 
     async def restock(self) -> None:
         body = {
@@ -487,6 +514,7 @@ class Simulation:
     async def heal(self) -> None:
         """No more faults: everything that is owed is done, in any order."""
         self.faults, self.away = False, False
+        self.stage.now += 10**6
         for _ in range(ROUNDS_MAX):
             self.wall.now_ms += 1
             if self.stage.ready:
@@ -517,8 +545,11 @@ class Simulation:
 
     def check(self, when: str) -> None:
         wrong = [
-            *(f"{room.service.name}: {offenders}" for room in self.rooms.values()
-              if (offenders := room.offenders())),
+            *(
+                f"{room.service.name}: {offenders}"
+                for room in self.rooms.values()
+                if (offenders := room.offenders())
+            ),
             *self._disagreements(),
             *self._asleep(),
             *self._twice(),
@@ -555,10 +586,14 @@ class Simulation:
         ):
             holds.setdefault(row.order_id, (row.status, {}))[1][row.product_id] = row.quantity
         orders = self.orders()
-        wrong = [f"a hold without an order: {order_id}" for order_id in holds.keys() - orders.keys()]
+        wrong = [
+            f"a hold without an order: {order_id}" for order_id in holds.keys() - orders.keys()
+        ]
         for order_id, (status, lines) in orders.items():
             state, held = holds.get(order_id, ("none", {}))
-            wanted = {"reserved": {"held", "committed"}, "paid": {"committed"}}.get(status, {"none"})
+            wanted = {"reserved": {"held", "committed"}, "paid": {"committed"}}.get(
+                status, {"none"}
+            )
             if status in {"pending", "paying"}:
                 wrong.append(f"{order_id} is still {status}")
             if state not in wanted or (held and held != lines):
@@ -617,9 +652,7 @@ async def wipe(room: Room) -> None:
     await room.database.write(clear)
 
 
-async def simulate(
-    seed: int, order: Room, product: Room, monkeypatch
-) -> Simulation:
+async def simulate(seed: int, order: Room, product: Room, monkeypatch) -> Simulation:
     """Run one seed on emptied databases."""
     await wipe(order)
     await wipe(product)
@@ -629,7 +662,7 @@ async def simulate(
     monkeypatch.setattr(clock, "uuid7", simulation.uuid7)
     monkeypatch.setattr(clock, "uniform", simulation.rng.uniform)
     try:
-        await simulation.run()
+        simulation.wrong = await simulation.run()
     finally:
         order.wires.client = client
     return simulation

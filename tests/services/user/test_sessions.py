@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh import tokens
 from mesh.errors import (
     Conflict,
     Forbidden,
@@ -12,7 +13,7 @@ from mesh.errors import (
     Throttled,
     Unauthenticated,
 )
-from mesh.framework import Caller, tokens
+from mesh.framework import Caller
 from mesh.services.auth.model import hash_password
 from tests.services.in_process import PROJECT
 

@@ -20,8 +20,10 @@ from mesh.buses.zmq.protocol.frames import (
     Get,
     Reset,
 )
-from mesh.buses.zmq.protocol.lineage import extends, intact, newest, replaced
+from mesh.buses.zmq.protocol.lineage import base_of, extends, intact, newest, replaced
 from mesh.buses.zmq.protocol.subscription import (
+    BUFFER_BYTES_MAX,
+    BUFFER_EVENTS_MAX,
     Apply,
     Consumer,
     CursorRead,
@@ -56,10 +58,6 @@ from mesh.codec import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-BUFFER_EVENTS_MAX = 1024
-BUFFER_BYTES_MAX = 4 * 1024 * 1024
-"""What is held for an inbox that is slower than the bus; the rest stays there."""
 
 APPLY_EVENTS_MAX = 256
 """Events handed to the inbox at once, so that they can share its transaction."""
@@ -142,7 +140,9 @@ def _learn(state: Consumer, now: float) -> Step:
     """Every newer epoch is noted by the inbox, oldest first, before anything is applied (R9)."""
     for epoch in state.epochs:
         if epoch.epoch > state.cursor.known_epoch:
-            return replace(state, phase="rewind", busy=True), (Notice(epoch),)
+            return replace(state, phase="rewind", busy=True), (
+                Notice(epoch, base_of(epoch, state.epochs)),
+            )
     return _place(state, now)
 
 

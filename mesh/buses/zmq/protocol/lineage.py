@@ -29,13 +29,18 @@ def owner(epochs: Iterable[Epoch], seq: int) -> int:
     return max((each.epoch for each in epochs if each.base < seq), default=0)
 
 
+def base_of(epoch: Epoch, epochs: Iterable[Epoch]) -> Link:
+    """The place the epoch goes on from, in the history of those before it."""
+    before = (each for each in epochs if each.epoch < epoch.epoch)
+    return Link(owner(before, epoch.base), epoch.base, epoch.base_hash) if epoch.base else ORIGIN
+
+
 def cut(head: Link, known: tuple[Epoch, ...], new: Iterable[Epoch]) -> Link:
     """Where `head` falls back to when `new` epochs join the `known` ones, oldest first (R6)."""
     lineage = known
     for epoch in sorted(new, key=lambda each: each.epoch):
         if head.seq > epoch.base and head.epoch < epoch.epoch:
-            base = Link(owner(lineage, epoch.base), epoch.base, epoch.base_hash)
-            head = base if epoch.base else ORIGIN
+            head = base_of(epoch, lineage)
         lineage = (*lineage, epoch)
     return head
 

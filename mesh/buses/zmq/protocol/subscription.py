@@ -10,6 +10,10 @@ from mesh.buses.contract import ORIGIN, Applied, Cursor, Epoch, Event, Link
 from mesh.buses.zmq.protocol.frames import Attached, Batch, Beat, Evt, Reset
 from mesh.buses.zmq.protocol.timing import Begin, Reborn, Reconnect, Send, Tick, Unsent
 
+BUFFER_EVENTS_MAX = 4096
+BUFFER_BYTES_MAX = 4 * 1024 * 1024
+"""What is held for an inbox that is slower than the bus; the rest stays there."""
+
 Verdict = Literal["taken", "full", "gap", "other", "damaged"]
 
 
@@ -24,9 +28,10 @@ class CursorRead(Struct, frozen=True):
 
 
 class Notice(Struct, frozen=True):
-    """Output: tell the inbox of this epoch; answer with `Noticed`."""
+    """Output: tell the inbox of this epoch, whose base stands at `base`; answer `Noticed`."""
 
     epoch: Epoch
+    base: Link
 
 
 class Noticed(Struct, frozen=True):
@@ -87,6 +92,16 @@ class Consumer(Struct, frozen=True):
     def attached(self) -> bool:
         """True while the bus and this side agree where to go on."""
         return self.phase in {"waiting", "catchup", "live"}
+
+    @property
+    def hungry(self) -> bool:
+        """True if events from the feed can be of use; else its word that there is news will do."""
+        return (
+            self.attached
+            and len(self.buffer) < BUFFER_EVENTS_MAX
+            and self.buffer_bytes <= BUFFER_BYTES_MAX
+            and self.head.seq - self.end.seq <= BUFFER_EVENTS_MAX
+        )
 
 
 FromInbox = CursorRead | Noticed | Handled | InboxFailed

@@ -1,5 +1,8 @@
 """Signed tokens (JWT, RFC 7519) with one algorithm, EdDSA over Ed25519, and nothing to choose.
 
+Here too: the keys that `mesh up` makes for the operator and each service, since the
+supervisor mints with them and must not carry the framework along.
+
 A verifier here looks at no `alg`, `jwk`, `jku`, `x5u` or `crit` of the token: the algorithm is
 fixed, the key is looked up by `kid` in a dict of its own, and `typ`, `iss` and `aud` must be
 exactly what the verifier expects.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 import jwt
@@ -16,10 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Struct
 
 from mesh import clock, codec
-from mesh.errors import InvalidInput, Unauthenticated
+from mesh.errors import Forbidden, InvalidInput, Unauthenticated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+SERVICE_TOKEN_S = 60
+"""Life of a service's and of the operator's token."""
 
 LEEWAY_S = 10
 """Clock difference tolerated between processes of one machine."""
@@ -149,3 +157,62 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: s
         raise Unauthenticated("the token has expired", code="token-expired") from None
     except (jwt.InvalidTokenError, InvalidInput, ValueError, RecursionError):
         raise Unauthenticated("the token does not hold") from None
+
+
+class IdentityFile(Struct, frozen=True):
+    """What a service is given at its start (0600): its own private key, everybody's public ones.
+
+    `calls` is who may ask whom; `keys` maps `operator` and each service to a public `x`.
+    """
+
+    project: str
+    private: bytes
+    kid: str
+    keys: dict[str, str]
+    calls: dict[str, tuple[str, ...]]
+
+
+class Operator:
+    """Mints tokens for the control socket; lives in the supervisor's process."""
+
+    def __init__(self, keys: Mapping[str, SigningKey]) -> None:
+        """`keys`: `operator` and each service."""
+        self._keys = keys
+
+    def token(self, subject: str, audience: str) -> str:
+        """A token of at most 60 s, as the operator or in the name of a service.
+
+        Raises: Forbidden for a subject that has no key here.
+        """
+        key = self._keys.get(subject)
+        if key is None:
+            raise Forbidden(f"no identity {subject!r} in this mesh")
+        return own(key, subject, audience)
+
+
+def own(key: SigningKey, subject: str, audience: str) -> str:
+    """A token in the name of the operator or of a service, for one callee."""
+    typ = OPERATOR_TOKEN if subject == "operator" else SERVICE_TOKEN
+    return mint(key, typ=typ, iss=subject, sub=subject, aud=audience, life_s=SERVICE_TOKEN_S)
+
+
+def provision(directory: Path, *, project: str, calls: Mapping[str, Sequence[str]]) -> Operator:
+    """Make fresh keys for the operator and each service, and write each service's file.
+
+    Args:
+        directory: gets `<service>.json`, 0600; made 0700.
+        calls: each service → whom it may ask.
+    """
+    keys = {name: new_key() for name in ("operator", *calls)}
+    public = {name: key.public for name, key in keys.items()}
+    allowed = {name: tuple(callees) for name, callees in calls.items()}
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in calls:
+        content = IdentityFile(project, keys[name].private, keys[name].kid, public, allowed)
+        path = directory / f"{name}.json"
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(codec.encode(content))
+        temporary.replace(path)
+    return Operator(keys)
