@@ -53,7 +53,8 @@ def supervise(
         preload: modules that the starter imports once for all of them.
         mint: makes a token for (subject, audience); called for the control socket.
         linger: go on when all programs have ended or failed by themselves.
-        on_change: told the first status, with every port known, then every transition.
+        on_change: told the first status, with every port known and nothing started, then every
+            transition; what it raises at the status ends the mesh before it began.
         on_line: told every line the programs log from now on.
 
     Raises: AlreadyRunning; PortTaken (nothing was started); ConfigInvalid (a cycle, …); Broken.
@@ -106,7 +107,7 @@ def supervise(
         logged = {program.name: data_dir / "logs" / f"{program.name}.log" for program in programs}
         lines = logs.Follower(logged) if on_line is not None else None
         mesh = _Mesh(launcher, journal, door, before, lines, _unless_gone(on_line))
-        outcome = asyncio.run(mesh.run(supervisor, names, _unless_gone(on_change)))
+        outcome = asyncio.run(mesh.run(supervisor, names, on_change or _ignore))
         journal.write("down", reason=outcome.reason)
         return outcome
 
@@ -155,6 +156,8 @@ class _Mesh:
             if telling is not None and self._lines is not None:
                 telling.cancel()
                 self._tell_more(self._lines)
+                while self._lines.behind:
+                    self._tell_more(self._lines)
             await server.close()
             child.adopt_orphans(yes=False)
 
@@ -211,6 +214,10 @@ def _described(
             for name, listener in listeners.items()
         },
     }
+
+
+def _ignore(_: object) -> None:
+    """Told, and nobody listens."""
 
 
 def _unless_gone(callback: Callable[[T], None] | None) -> Callable[[T], None]:

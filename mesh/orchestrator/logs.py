@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from mesh import clock
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
@@ -98,24 +97,6 @@ def tail(paths: Mapping[str, Path], last: int | None) -> Iterator[Line]:
     """
     readers = [_Reader(name, path, _start_of_last(path, last)) for name, path in paths.items()]
     yield from _merged(reader.lines(to_end=True) for reader in readers)
-
-
-def follow(
-    paths: Mapping[str, Path], last: int | None, *, ended: threading.Event
-) -> Iterator[Line]:
-    """The last lines of each file, then what is added, across restarts, until `ended` is set.
-
-    What was written before `ended` was set is still told.
-    """
-    follower = Follower(paths, last)
-    while True:
-        final = ended.is_set()
-        yield from follower.read()
-        if follower.behind:
-            continue
-        if final:
-            return
-        ended.wait(FOLLOW_S)
 
 
 class Follower:

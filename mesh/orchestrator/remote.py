@@ -49,23 +49,6 @@ class StatusJson(TypedDict):
     services: list[dict[str, object]]
 
 
-def meshes() -> list[dict[str, object]]:
-    """The meshes of this user that run on this machine, as rows of `mesh ls --json`.
-
-    Returns: `project`, `pid`, `uptime_s`, `services` (how many answer on a port), `data_dir`.
-    """
-    return [
-        {
-            "project": run["project"],
-            "pid": run["pid"],
-            "uptime_s": round(state.uptime_s(run), 3),
-            "services": len(run["services"]),
-            "data_dir": run["data_dir"],
-        }
-        for run in state.all_running()
-    ]
-
-
 class Remote:
     """The mesh that runs on one data folder.
 

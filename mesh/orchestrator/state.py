@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "mesh.run/1"
 
-_LINK = "mesh.json"
-"""In the runtime folder, to the description: so all meshes of a user can be found."""
-
 RUNTIME_PATH_BYTES_MAX = 80
 """A unix socket's path may have 107 bytes; this leaves 26 for the name of one in this folder."""
 
@@ -65,19 +62,11 @@ class Run(TypedDict):
 def runtime_dir(data_dir: Path) -> Path:
     """The folder for this mesh's sockets, by the real path of its data folder. Makes nothing."""
     digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:12]
-    *preferred, last = _runtime_places()
-    for folder, prefix in preferred:
-        chosen = folder / f"{prefix}{digest}"
+    if base := os.environ.get("XDG_RUNTIME_DIR"):
+        chosen = Path(base) / f"mesh-{digest}"
         if chosen.is_absolute() and len(os.fsencode(chosen)) <= RUNTIME_PATH_BYTES_MAX:
             return chosen
-    return last[0] / f"{last[1]}{digest}"
-
-
-def _runtime_places() -> list[tuple[Path, str]]:
-    """Folders in which runtime folders may lie, best first, each with how their names begin."""
-    shared = (Path("/tmp"), f"mesh-{os.getuid()}-")  # noqa: S108  # owner and mode are checked
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    return [(Path(own), "mesh-"), shared] if own else [shared]
+    return Path(f"/tmp/mesh-{os.getuid()}-{digest}")  # noqa: S108  # owner and mode are checked
 
 
 @contextlib.contextmanager
@@ -87,7 +76,6 @@ def made_runtime_dir(data_dir: Path) -> Iterator[Path]:
     Raises: Broken when somebody else's folder or a link stands there.
     """
     folder = runtime_dir(data_dir)
-    link = folder / _LINK
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if not _is_ours(folder):
@@ -97,13 +85,10 @@ def made_runtime_dir(data_dir: Path) -> Iterator[Path]:
         )
     folder.chmod(0o700)
     _empty(folder)
-    link.unlink(missing_ok=True)
-    link.symlink_to(run_path(data_dir))
     try:
         yield folder
     finally:
         _empty(folder)
-        link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             folder.rmdir()
 
@@ -118,9 +103,10 @@ def _is_ours(folder: Path) -> bool:
 
 def _empty(folder: Path) -> None:
     """Unlink every socket: whoever listened there is gone, or about to be."""
-    for entry in folder.iterdir():
-        if stat.S_ISSOCK(entry.lstat().st_mode):
-            entry.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            if stat.S_ISSOCK(entry.lstat().st_mode):
+                entry.unlink()
 
 
 def lock_path(data_dir: Path) -> Path:
@@ -218,22 +204,7 @@ def _sync(folder: Path) -> None:
 
 def running(data_dir: Path) -> Run | None:
     """The mesh that runs on this data folder, if the process that said so still lives."""
-    return _read(run_path(data_dir))
-
-
-def all_running() -> list[Run]:
-    """Every mesh of this user on this machine, as far as this environment's folders show."""
-    links = [
-        folder / _LINK
-        for place, prefix in _runtime_places()
-        for folder in place.glob(f"{prefix}*")
-        if _is_ours(folder)
-    ]
-    found = [run for link in sorted(links) if (run := _read(link)) is not None]
-    return list({run["run_id"]: run for run in found}.values())
-
-
-def _read(path: Path) -> Run | None:
+    path = run_path(data_dir)
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -243,12 +214,6 @@ def _read(path: Path) -> Run | None:
     run = cast("Run", found)
     lives = run.get("boot_id") == boot_id() and run.get("start_time") == start_time(run["pid"])
     return run if lives else None
-
-
-def uptime_s(run: Run) -> float:
-    """How long the process of this mesh has run."""
-    up_s = float(Path("/proc/uptime").read_text("ascii").split()[0])
-    return up_s - run["start_time"] / os.sysconf("SC_CLK_TCK")
 
 
 def start_time(pid: int) -> int | None:

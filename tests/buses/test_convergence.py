@@ -6,7 +6,7 @@ import pytest
 
 from tests.buses.world import World
 
-SEEDS = 60
+SEEDS = 40
 HEAL_S = 12.0
 """Longer than every timeout of the protocol, and than the latest message still on its way."""
 

@@ -189,7 +189,9 @@ class World:
             self.to_bus(stream.Advanced(found))
         self.commit()
 
-    def reply(self, peer: bytes, frame: frames.ToProducer | frames.ToConsumer) -> Callable[[], None]:
+    def reply(
+        self, peer: bytes, frame: frames.ToProducer | frames.ToConsumer
+    ) -> Callable[[], None]:
         """ZeroMQ keeps connections apart: only the life that was spoken to hears the answer."""
 
         def arrive() -> None:

@@ -17,3 +17,5 @@ def mesh(tmp_path):
     yield make
     for one in made:
         one.close()
+    for one in made:
+        one.tidy()

@@ -73,7 +73,7 @@ class Mesh:
     def begin(self):
         """Start the supervisor; returns at once."""
         self.data.parent.mkdir(exist_ok=True)
-        wanted = self.data.parent / "programs.json"
+        wanted = self.data.parent / f"programs-{self.mark}.json"
         wanted.write_bytes(codec.encode(self.programs))
         options = {"data_dir": str(self.data), "programs": str(wanted), **self.options}
         self.printed = self.data.parent / f"printed-{self.mark}"
@@ -187,8 +187,11 @@ class Mesh:
         self.process.wait()
         eventually(lambda: not self.family(), 2.0)
         assert self.complained.read_text() == ""
+
+    def tidy(self):
+        """Remove what a killed supervisor leaves to the next one."""
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(state.runtime_dir(self.data))  # a killed supervisor leaves it
+            shutil.rmtree(state.runtime_dir(self.data))
 
 
 def end_of(pid, within_s=5.0):

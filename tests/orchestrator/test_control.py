@@ -12,7 +12,7 @@ import pytest
 
 from mesh.errors import DeadlineExceeded, InvalidInput, NotFound, NotRunning
 from mesh.orchestrator import control
-from mesh.orchestrator.remote import Remote, meshes
+from mesh.orchestrator.remote import Remote
 from tests.orchestrator.harness import eventually, program
 
 pytestmark = pytest.mark.e2e
@@ -162,8 +162,3 @@ def test_suspended_supervisor_is_a_deadline_not_a_hang(running, monkeypatch):
     finally:
         os.kill(running.process.pid, 18)
     assert remote.status()["project"] == "test"
-
-
-def test_meshes_lists_this_one(running):
-    [row] = [row for row in meshes() if row["data_dir"] == str(running.data)]
-    assert (row["project"], row["pid"], row["services"]) == ("test", running.process.pid, 1)

@@ -79,6 +79,7 @@ def run(directory, seed, count):
         running.crash()
         eventually(lambda: not running.family(), 1.0)
         running.close()
+        running.tidy()
     return happened
 
 

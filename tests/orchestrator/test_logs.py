@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -158,18 +157,6 @@ def test_follower_takes_a_flood_in_bounded_bites(paths):
     while follower.behind:
         count += len(follower.read())
     assert count == logs.CHUNK_BYTES // 5
-
-
-def test_follow_tells_what_was_written_before_its_end(paths):
-    paths["a"].write_text("1\n2\n3\n")
-    ended = threading.Event()
-    following = logs.follow(paths, 2, ended=ended)
-    assert next(following).text == "2"
-    assert next(following).text == "3"
-    with paths["a"].open("a") as file:
-        file.write("4\n")
-    ended.set()
-    assert texts(following) == ["4"]
 
 
 def test_journal_writes_one_object_a_line_and_counts_what_found_no_space(tmp_path):

@@ -161,21 +161,6 @@ def test_description_of_a_zombie_is_not_believed(data):
     child.wait()
 
 
-def test_all_running_finds_meshes_by_their_runtime_folders(data, runtime):
-    def folders():
-        return [run["data_dir"] for run in state.all_running()]
-
-    (runtime / "mesh-000000000000").mkdir()
-    with state.made_runtime_dir(data):
-        assert str(data) not in folders()
-        with state.published(described(data)):
-            assert folders().count(str(data)) == 1
-
-
-def test_uptime_is_that_of_the_process(data):
-    assert 0 < state.uptime_s(described(data)) < 3600
-
-
 def test_state_and_remote_import_the_standard_library_only():
     code = (
         "import sys; import mesh.orchestrator.remote;"

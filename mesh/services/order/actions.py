@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from mesh.errors import (
     Broken,
@@ -71,9 +72,20 @@ async def create(ctx: Context, request: messages.PlaceOrder) -> OrderView:
 def _place(
     tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
 ) -> None:
-    if not store.insert(tx, order_id, user_id, request, wanted):
+    order = store.OrderRow(
+        id=order_id,
+        user_id=user_id,
+        status=model.MOVES["", "placed"],
+        reason="placed",
+        on_shortage=request.on_shortage,
+        expected_total_minor=request.expected_total_minor,
+        created_ms=tx.now_ms,
+        version=1,
+    )
+    if not store.insert(tx, order, wanted, request.ship_to):
         return
-    _step(tx, _present(tx, order_id), "pending", "placed", actor=f"user:{user_id}")
+    lines = [messages.ToldLine(product, quantity) for product, quantity in wanted.items()]
+    _note(tx, order, "", f"user:{user_id}", lines)
     tx.defer("decide", messages.Decide(order_id), key=order_id, after_s=model.DRIVE_AFTER_S)
 
 
@@ -257,11 +269,11 @@ def _apply_held(tx: Tx, order: OrderRow, held: messages.Held) -> None:
         if order.status in model.TERMINAL:
             tx.defer("release", messages.Release(order.id), key=order.id)
         return
-    problem = _price(tx, order, held.lines)
+    order, problem = _price(tx, order, held.lines)
     if problem is not None:
         _end(tx, order, model.MOVES[order.status, "refused"], problem, "order")
         return
-    store.set_hold(tx, order.id, held.version, held.expires_at_ms)
+    order = replace(order, hold_version=held.version, held_until_ms=held.expires_at_ms)
     _step(tx, order, model.MOVES[order.status, "held"], "stock held", actor="order")
     tx.defer("expire", messages.Expire(order.id), key=order.id, on_ms=held.expires_at_ms)
 
@@ -273,7 +285,7 @@ def _apply_short(tx: Tx, order: OrderRow, short: messages.Short) -> None:
         raise _OvertakenError
     if order.status == "backordered":
         return
-    problem = _price(tx, order, short.lines)
+    order, problem = _price(tx, order, short.lines)
     if problem is None and order.on_shortage == "reject":
         problem = "insufficient-stock"
     if problem is not None:
@@ -282,19 +294,26 @@ def _apply_short(tx: Tx, order: OrderRow, short: messages.Short) -> None:
         _step(tx, order, model.MOVES[order.status, "short"], "insufficient-stock", actor="order")
 
 
-def _price(tx: Tx, order: OrderRow, quoted: list[messages.HeldLine]) -> str | None:
-    """Keep the first quotation; returns why the order cannot be taken at it, or None."""
+def _price(tx: Tx, order: OrderRow, quoted: list[messages.HeldLine]) -> tuple[OrderRow, str | None]:
+    """The order at its first quotation, and why it cannot be taken at that, or None."""
     if order.subtotal_minor is not None:
-        return None
+        return order, None
     wanted = {line.product_id: line.quantity for line in store.lines(tx, order.id)}
     sums = model.sums(wanted, quoted)
     if sums is None:
-        return "mixed-currencies"
-    store.set_prices(tx, order.id, quoted, sums)
+        return order, "mixed-currencies"
+    store.set_line_prices(tx, order.id, quoted)
+    priced = replace(
+        order,
+        currency=sums.currency,
+        subtotal_minor=sums.subtotal_minor,
+        shipping_minor=sums.shipping_minor,
+        total_minor=sums.total_minor,
+    )
     expected = order.expected_total_minor
     if expected is not None and sums.total_minor > expected:
-        return "price-changed"
-    return None
+        return priced, "price-changed"
+    return priced, None
 
 
 # --- paying ----------------------------------------------------------------------------------
@@ -374,23 +393,29 @@ def _end(tx: Tx, order: OrderRow, status: messages.Status, reason: str, actor: s
 
 
 def _step(tx: Tx, order: OrderRow, status: messages.Status, reason: str, *, actor: str) -> None:
-    """Move an order: its row, its history and one event."""
-    store.set_status(tx, order, status, reason, actor)
-    now = _present(tx, order.id)
+    """Move an order, with whatever else of it has changed: its row, its history and one event."""
+    moved = replace(order, status=status, reason=reason, version=order.version + 1)
+    store.save(tx, moved)
+    lines = [
+        messages.ToldLine(line.product_id, line.quantity) for line in store.lines(tx, order.id)
+    ]
+    _note(tx, moved, order.status, actor, lines)
+
+
+def _note(tx: Tx, order: OrderRow, old: str, actor: str, lines: list[messages.ToldLine]) -> None:
+    """Write down and tell the step by which an order came to be as it is now."""
+    store.append_step(tx, order, old, actor)
     tx.tell(
         messages.StatusChanged(
             order_id=order.id,
             user_id=order.user_id,
-            old=order.status if order.version else "",
-            new=status,
-            version=now.version,
-            reason=reason,
-            total_minor=now.total_minor,
-            currency=now.currency,
-            lines=[
-                messages.ToldLine(line.product_id, line.quantity)
-                for line in store.lines(tx, order.id)
-            ],
+            old=old,
+            new=order.status,
+            version=order.version,
+            reason=order.reason,
+            total_minor=order.total_minor,
+            currency=order.currency,
+            lines=lines,
         )
     )
 

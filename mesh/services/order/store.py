@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mesh.framework import Reader, Tx
-    from mesh.services.order.messages import HeldLine, ListOrders, PlaceOrder
-    from mesh.services.order.model import Charge, Sums
+    from mesh.services.order.messages import HeldLine, ListOrders
+    from mesh.services.order.model import Charge
 
 LINES_MAX = 50
 STEPS_MAX = 1000
@@ -28,16 +28,16 @@ class OrderRow(Struct, frozen=True):
     user_id: str
     status: Status
     reason: str
-    currency: str | None
-    subtotal_minor: int | None
-    shipping_minor: int | None
-    total_minor: int | None
     on_shortage: OnShortage
     expected_total_minor: int | None
-    hold_version: int
-    held_until_ms: int | None
     created_ms: int
     version: int
+    currency: str | None = None
+    subtotal_minor: int | None = None
+    shipping_minor: int | None = None
+    total_minor: int | None = None
+    hold_version: int = 0
+    held_until_ms: int | None = None
 
 
 class StepRow(Struct, frozen=True):
@@ -77,17 +77,20 @@ _ORDER = (
 )
 
 
-def insert(tx: Tx, order_id: str, user_id: str, order: PlaceOrder, wanted: dict[str, int]) -> bool:
+def insert(tx: Tx, order: OrderRow, wanted: dict[str, int], to: Address) -> bool:
     """Add an order that is nowhere yet; False when it is there already."""
     added = tx.execute(
         "INSERT INTO orders (id, user_id, status, reason, on_shortage, expected_total_minor,"
-        " created_ms, version) VALUES (:id, :user_id, 'pending', '', :on_shortage, :expected,"
-        " :now, 0) ON CONFLICT DO NOTHING",
-        id=order_id,
-        user_id=user_id,
+        " created_ms, version) VALUES (:id, :user_id, :status, :reason, :on_shortage, :expected,"
+        " :created_ms, :version) ON CONFLICT DO NOTHING",
+        id=order.id,
+        user_id=order.user_id,
+        status=order.status,
+        reason=order.reason,
         on_shortage=order.on_shortage,
         expected=order.expected_total_minor,
-        now=tx.now_ms,
+        created_ms=order.created_ms,
+        version=order.version,
     )
     if not added:
         return False
@@ -95,16 +98,15 @@ def insert(tx: Tx, order_id: str, user_id: str, order: PlaceOrder, wanted: dict[
         tx.execute(
             "INSERT INTO lines (order_id, n, product_id, quantity)"
             " VALUES (:id, :n, :product_id, :quantity)",
-            id=order_id,
+            id=order.id,
             n=n,
             product_id=product_id,
             quantity=quantity,
         )
-    to = order.ship_to
     tx.execute(
         "INSERT INTO shipments (order_id, name, line1, line2, city, region, postcode, country)"
         " VALUES (:id, :name, :line1, :line2, :city, :region, :postcode, :country)",
-        id=order_id,
+        id=order.id,
         name=to.name,
         line1=to.line1,
         line2=to.line2,
@@ -167,31 +169,44 @@ def history(reads: Reader, order_id: str) -> list[StepRow]:
     )
 
 
-def set_status(tx: Tx, order: OrderRow, status: Status, reason: str, actor: str) -> None:
-    """Move an order, from where it was read, and note the step."""
+def save(tx: Tx, order: OrderRow) -> None:
+    """Write back everything of an order that may change."""
     tx.execute(
-        "UPDATE orders SET status = :status, reason = :reason, version = version + 1"
+        "UPDATE orders SET status = :status, reason = :reason, currency = :currency,"
+        " subtotal_minor = :subtotal, shipping_minor = :shipping, total_minor = :total,"
+        " hold_version = :hold_version, held_until_ms = :held_until, version = :version"
         " WHERE id = :id",
         id=order.id,
-        status=status,
-        reason=reason,
+        status=order.status,
+        reason=order.reason,
+        currency=order.currency,
+        subtotal=order.subtotal_minor,
+        shipping=order.shipping_minor,
+        total=order.total_minor,
+        hold_version=order.hold_version,
+        held_until=order.held_until_ms,
+        version=order.version,
     )
+
+
+def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:
+    """Note the step by which an order came to be as it is now."""
     tx.execute(
         "INSERT INTO history (order_id, version, old, new, reason, actor, cause, at_ms)"
         " VALUES (:id, :version, :old, :new, :reason, :actor, :cause, :now)",
         id=order.id,
-        version=order.version + 1,
-        old=order.status if order.version else "",
-        new=status,
-        reason=reason,
+        version=order.version,
+        old=old,
+        new=order.status,
+        reason=order.reason,
         actor=actor,
         cause=tx.cause,
         now=tx.now_ms,
     )
 
 
-def set_prices(tx: Tx, order_id: str, quoted: Sequence[HeldLine], sums: Sums) -> None:
-    """Keep what product said, once: an order costs what it was first quoted."""
+def set_line_prices(tx: Tx, order_id: str, quoted: Sequence[HeldLine]) -> None:
+    """Keep what product said of each line, once: an order costs what it was first quoted."""
     for line in quoted:
         tx.execute(
             "UPDATE lines SET sku = :sku, name = :name, unit_price_minor = :price"
@@ -202,25 +217,6 @@ def set_prices(tx: Tx, order_id: str, quoted: Sequence[HeldLine], sums: Sums) ->
             name=line.name,
             price=line.unit_price_minor,
         )
-    tx.execute(
-        "UPDATE orders SET currency = :currency, subtotal_minor = :subtotal,"
-        " shipping_minor = :shipping, total_minor = :total WHERE id = :id",
-        id=order_id,
-        currency=sums.currency,
-        subtotal=sums.subtotal_minor,
-        shipping=sums.shipping_minor,
-        total=sums.total_minor,
-    )
-
-
-def set_hold(tx: Tx, order_id: str, version: int, held_until_ms: int) -> None:
-    """Note the hold that an order has."""
-    tx.execute(
-        "UPDATE orders SET hold_version = :version, held_until_ms = :until WHERE id = :id",
-        id=order_id,
-        version=version,
-        until=held_until_ms,
-    )
 
 
 def see_stock(tx: Tx, product_id: str, stock_version: int, available: int) -> None:

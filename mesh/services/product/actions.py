@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from mesh.errors import Broken, Conflict, Gone, NotFound
 from mesh.services.product import messages, model, store
 
@@ -110,8 +112,9 @@ async def hold(ctx: Context, request: messages.Hold) -> HoldView:
 
 def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
     found = store.get_hold(tx, order_id)
-    held = {line.product_id: line.quantity for line in store.hold_lines(tx, order_id)}
-    version = model.version_to_hold(found, held == wanted)
+    before = store.hold_lines(tx, order_id) if found else []
+    same = {line.product_id: line.quantity for line in before} == wanted
+    version = model.version_to_hold(found, same)
     if version is None:
         return _view(tx, order_id)
     lines = [
@@ -129,12 +132,21 @@ def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
         )
     expires_at_ms = tx.now_ms + model.HOLD_MS
     store.put_hold(tx, order_id, version, expires_at_ms)
-    store.clear_hold_lines(tx, order_id)
+    if found is not None:
+        store.clear_hold_lines(tx, order_id)
     for line in lines:
         store.put_hold_line(tx, order_id, line)
         _move(tx, line.product_id, 0, line.quantity, "hold", order_id)
     tx.defer("expire-hold", messages.ExpireHold(order_id), key=order_id, on_ms=expires_at_ms)
-    return _view(tx, order_id)
+    held = [
+        replace(
+            line,
+            available=line.available - line.quantity,
+            stock_version=line.stock_version + 1,
+        )
+        for line in lines
+    ]
+    return messages.HoldView(order_id, "held", version, expires_at_ms, held)
 
 
 async def commit_hold(ctx: Context, request: messages.HoldRef) -> HoldView:

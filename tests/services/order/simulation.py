@@ -244,7 +244,7 @@ class Simulation:
         self.trouble = self.rng.choice([0, 1, 1, 4])
         self.pace = self.rng.choice([2, 4, 8])
         self.lag = self.rng.choice([0, 0.2, 0.6])
-        self.moves = self._moods()
+        self.moves = self._mood()
         self.stage = Stage()
         self.inner = {"order": self.order.database, "product": self.product.database}
         self.rooms = {"order": self.order, "product": self.product}
@@ -259,7 +259,7 @@ class Simulation:
         return self.faults and self.rng.random() < p * self.trouble
 
     def delay(self) -> int:
-        return self.rng.randint(5, 80) if self.faults else 0
+        return self.rng.choice([10, 30, 100, 1000]) if self.faults else 0
 
     def uuid7(self) -> bytes:
         """Time-sortable as ours, its chance from the seed."""
@@ -329,12 +329,15 @@ class Simulation:
 
     # --- what may happen next ----------------------------------------------------------------
 
-    def _moods(self) -> dict:
-        """Each story has its own mood (swarm testing, Groce et al. 2012): some things abound."""
-        usual = {
+    def _mood(self) -> dict:
+        """Each story has its own (swarm testing, Groce et al. 2012): some things abound.
+
+        Half of them are small worlds in which one kind of race is likely.
+        """
+        anything = {
             self.create: 7,
             self.pay: 8,
-            self.again: 5,
+            self.again: 6,
             self.cancel: 3,
             self.restock: 6,
             self.deliver: 10,
@@ -342,9 +345,18 @@ class Simulation:
             self.tick: 5,
             self.crash: 2,
             self.fade: 1,
+            self.lull: 4,
         }
-        mood = {move: weight * self.rng.choice([0, 0.5, 1, 1, 3]) for move, weight in usual.items()}
-        return {**mood, self.create: usual[self.create]}
+        if self.rng.random() < 0.5:
+            factors = [0, 0.5, 1, 1, 3]
+            mood = {move: weight * self.rng.choice(factors) for move, weight in anything.items()}
+            return {**mood, self.create: anything[self.create]}
+        self.products, self.keys = PRODUCTS[:1], self.rng.choice([1, 2, 4])
+        stock_comes_back = {self.create: 4, self.restock: 5, self.deliver: 8, self.defer: 3}
+        nobody_pays = {self.create: 4, self.tick: 4, self.defer: 8, self.deliver: 8, self.crash: 1}
+        second_thoughts = {self.create: 5, self.cancel: 5, self.defer: 6, self.crash: 1}
+        declined = {self.create: 2, self.pay: 8, self.again: 4, self.defer: 3, self.tick: 1}
+        return self.rng.choice([stock_comes_back, nobody_pays, second_thoughts, declined])
 
     async def step(self) -> None:
         """Something happens, and what is under way goes on for a while."""
@@ -515,22 +527,33 @@ class Simulation:
         """No more faults: everything that is owed is done, in any order."""
         self.faults, self.away = False, False
         self.stage.now += 10**6
+        await self.drain(patient=True)
+        if self.stage.tasks:
+            self.wrong.append("a task waits for nothing that could come")
+
+    async def lull(self) -> None:
+        """All goes well for a while, except for what is still on its way."""
+        faults, away, self.faults, self.away = self.faults, self.away, False, False
+        await self.drain(patient=self.rng.random() < 0.3)
+        self.faults, self.away = faults, away
+
+    async def drain(self, *, patient: bool) -> None:
+        """Do what there is to do; the patient also let pass what time deferred work asks for."""
         for _ in range(ROUNDS_MAX):
             self.wall.now_ms += 1
             if self.stage.ready:
                 await self.open()
                 continue
-            if self.stage.tasks:
-                self.wrong.append("a task waits for nothing that could come")
-                return
-            moves = [self.again] * bool(self.unanswered) + [self.deliver] * self.behind()
+            moves = [self.deliver] * self.behind()
             moves += [partial(self.do, name) for name, work in self.work.items() if work._due()]
+            if patient and self.unanswered and not self.stage.tasks:
+                moves.append(self.again)
             if moves:
                 await self.rng.choice(moves)()
-            elif (due_ms := self.undated()) is None:
+            elif not patient or (due_ms := self.undated()) is None or due_ms < self.wall.now_ms:
                 return
             else:
-                self.wall.now_ms = max(self.wall.now_ms, due_ms)
+                self.wall.now_ms = due_ms
         self.wrong.append(f"does not come to rest within {ROUNDS_MAX} steps")
 
     def behind(self) -> bool:
