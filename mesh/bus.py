@@ -55,6 +55,7 @@ __all__ = [
     "Trace",
     "chain_hash",
     "connect",
+    "modules",
     "program",
     "schemes",
     "serve",
@@ -101,6 +102,14 @@ def program(url: str, *, directory: Path, sockets: Path) -> Broker | None:
         return None
     args, client_url = backend.program(url, directory, sockets)
     return Broker("mesh.bus:serve", (urlsplit(url).scheme, *args), client_url)
+
+
+def modules(url: str) -> tuple[str, ...]:
+    """What a program will import for this bus: for whoever imports once and forks many.
+
+    Raises: InvalidInput: no such backend.
+    """
+    return cast("tuple[str, ...]", _backend(url).MODULES)
 
 
 def serve(scheme: str, *args: str) -> None:

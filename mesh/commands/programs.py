@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 PROCESS = "mesh.framework.process:run"
 """Entry of a service with a `module`, which is its argument."""
 
-PRELOAD = ("mesh.framework.process", "mesh.bus")
-"""Imported once by the starter, for all of ours."""
-
 
 def chosen(config: Config, named: Sequence[str], *, no_deps: bool) -> list[str]:
     """The programs to start: those named, or all, and whatever they wait for, ask or tell."""
@@ -78,9 +75,20 @@ class Programs:
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """Modules for the starter."""
-        ours = any(service.module for service in self._config.services.values())
-        return PRELOAD if ours else PRELOAD[1:] if self._broker else ()
+        """Modules for the starter: the framework and the backends, never a configured module."""
+        found: list[str] = []
+        if self._config.bus:
+            from mesh import bus  # noqa: PLC0415  (likewise)
+
+            found += bus.modules(self._config.bus)
+        ours = [service for service in self._config.services.values() if service.module]
+        if ours:
+            schemes = sorted({service.database.partition(":")[0] for service in ours})
+            found += [
+                PROCESS.partition(":")[0],
+                *(f"mesh.databases.{scheme}" for scheme in schemes),
+            ]
+        return tuple(found)
 
     def _service(self, service: Service) -> Program:
         depends_on = dict(service.depends_on)

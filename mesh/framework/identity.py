@@ -19,7 +19,6 @@ from mesh.client import Call, Client, Envelope
 from mesh.errors import Forbidden, InvalidInput, MeshError, ServiceUnavailable, Unauthenticated
 
 if TYPE_CHECKING:
-
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from mesh.database import Database, Transaction

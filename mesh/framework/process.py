@@ -289,7 +289,7 @@ def _listener(chosen: Settings) -> socket.socket:
     if chosen.listen_fd is not None:
         return socket.socket(fileno=chosen.listen_fd)
     listener = socket.create_server((chosen.host, chosen.port), backlog=BACKLOG)
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003  the standard library's signature
     return listener
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mesh.buses.contract import Bus
 
 
+MODULES = ("mesh.buses.zmq.client", "mesh.buses.zmq.program")
+"""What the two ends import when they are used."""
+
+
 def connect(url: str, name: str) -> Bus:
     """A connection to the broker whose sockets are in the url's directory.
 

@@ -43,8 +43,8 @@ ADDRESS = {
     "postcode": "20457",
     "country": "DE",
 }
-ACTS = (1, 4)
-STEPS = (5, 40)
+ACTS = (1, 5)
+STEPS = (10, 30)
 """Fewest and most of one story: acts are short, or a later event mends what went wrong before."""
 
 TASKS_MAX = 10
@@ -351,7 +351,8 @@ class Simulation:
             factors = [0, 0.5, 1, 1, 3]
             mood = {move: weight * self.rng.choice(factors) for move, weight in anything.items()}
             return {**mood, self.create: anything[self.create]}
-        self.products, self.keys = PRODUCTS[:1], self.rng.choice([1, 2, 4])
+        self.products, self.keys = PRODUCTS[:1], self.rng.choice([4, 8, 16])
+        self.pace = self.rng.choice([1, 2, 4])
         stock_comes_back = {self.create: 4, self.restock: 5, self.deliver: 8, self.defer: 3}
         nobody_pays = {self.create: 4, self.tick: 4, self.defer: 8, self.deliver: 8, self.crash: 1}
         second_thoughts = {self.create: 5, self.cancel: 5, self.defer: 6, self.crash: 1}
@@ -432,7 +433,7 @@ class Simulation:
         body = {
             "lines": lines,
             "ship_to": ADDRESS,
-            "on_shortage": fixed.choice(["backorder", "backorder", "backorder", "reject"]),
+            "on_shortage": "reject" if fixed.random() < 0.15 else "backorder",
         }
         if fixed.random() < 0.1:
             body["expected_total_minor"] = fixed.choice([1, 100_000])
