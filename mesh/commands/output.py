@@ -7,6 +7,7 @@ table. Refuses to interpret markup of any kind, and never tells something by col
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -55,7 +56,7 @@ _FOREIGN = re.compile(
 
 
 class ReaderGone(BrokenPipeError):
-    """Nobody reads our output any more (`mesh logs | head`); not a failure."""
+    """Nobody reads our output any more (`mesh logs | head`, a closed window); not a failure."""
 
 
 class _Look:
@@ -104,8 +105,10 @@ def _write(stream: TextIO, text: str) -> None:
             encoding = stream.encoding or "ascii"
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except BrokenPipeError:
-        raise ReaderGone from None
+    except OSError as error:
+        if error.errno in {errno.EPIPE, errno.EIO}:  # a pipe's end, a terminal's window
+            raise ReaderGone from None
+        raise
 
 
 def _painted(text: str, style: Style | None, *, colours: bool) -> str:

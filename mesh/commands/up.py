@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 import click
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from mesh.orchestrator.contract import Outcome, Status, Transition
     from mesh.orchestrator.logs import Line
+
+P = ParamSpec("P")
 
 WAIT_S = 60.0
 """Default for everything to be ready: five failed starts of one program take no longer."""
@@ -129,6 +132,16 @@ def _in_background(
     progress.summary("mesh down")
 
 
+def _unread(action: Callable[P, None]) -> Callable[P, None]:
+    """The same, but nobody has to read it: a mesh stops when told to, not for a closed pipe."""
+
+    def quiet(*args: P.args, **kwargs: P.kwargs) -> None:
+        with contextlib.suppress(output.ReaderGone):
+            action(*args, **kwargs)
+
+    return quiet
+
+
 def _in_foreground(mesh: _Mesh, progress: Progress, names: Sequence[str]) -> int:
     """Be the mesh, and show what it does, until it is stopped."""
     show = printer(names, as_json=False, timestamps=False)
@@ -144,9 +157,11 @@ def _in_foreground(mesh: _Mesh, progress: Progress, names: Sequence[str]) -> int
             progress.summary("Ctrl-C (a second one kills)")
 
     outcome = mesh.run(
-        linger=False, on_change=changed, on_line=lambda line: show(lines.parse(*line))
+        linger=False,
+        on_change=_unread(changed),
+        on_line=_unread(lambda line: show(lines.parse(*line))),
     )
-    report(codec.plain(outcome.stopped))
+    _unread(report)(codec.plain(outcome.stopped))
     return FAILED if outcome.failed else 0
 
 

@@ -7,7 +7,7 @@ schema is right, and to go on once its database is not to be trusted.
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -98,7 +98,7 @@ def run(module: str) -> NoReturn:
         service, schema = find_service(module, chosen.service)
         check(service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Process(service, schema, chosen).serve())
+            fatal = runner.run(_Process(service, schema, chosen).serve())
     except (InvalidInput, Broken) as error:
         log.critical(
             "cannot start: %s", error, extra=telemetry.facts(hint=error.hint, why=error.evidence)
@@ -106,6 +106,9 @@ def run(module: str) -> NoReturn:
         sys.exit(EX_CONFIG)
     except MeshError as error:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
+        sys.exit(1)
+    if fatal is not None:
+        log.critical("stopped, to be opened afresh: %s", fatal)
         sys.exit(1)
     sys.exit(0)
 
@@ -120,8 +123,8 @@ class _Process:
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
 
-    async def serve(self) -> None:
-        """From the first file opened to the last one closed."""
+    async def serve(self) -> BaseException | None:
+        """From the first file opened to the last one closed; returns what ended it, if anything."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -142,8 +145,7 @@ class _Process:
                 pool.shutdown(wait=False, cancel_futures=True)
         finally:
             await store.close()
-        if self._fatal is not None:
-            raise self._fatal
+        return self._fatal
 
     async def _prepare(self, store: Database) -> None:
         """The schema, the seed and the first epoch: all there before anybody is answered."""

@@ -120,6 +120,11 @@ class RunningMesh:
         os.kill(pid, number)
         return pid
 
+    def runtime_directory(self) -> Path:
+        """Where its sockets are."""
+        facts = json.loads((self.directory / "data" / "run" / "mesh.json").read_text("utf-8"))
+        return Path(facts["runtime_dir"])
+
     def url(self, service: str) -> str:
         """Its base URL: ports stay the same as long as the mesh runs."""
         facts = json.loads((self.directory / "data" / "run" / "mesh.json").read_text("utf-8"))

@@ -48,8 +48,12 @@ if TYPE_CHECKING:
 READ_ROWS_MAX = 256
 """Outbox rows asked for at once: as many as the bus commits at once."""
 
-READ_BYTES_MAX = 256 * 1024
-"""Bytes asked for at once, and of one PUT: a fraction of a millisecond to encode and send."""
+PUT_BYTES_MAX = 256 * 1024
+"""Of one PUT, unless it is one large event: a fraction of a millisecond to encode and send."""
+
+READ_BYTES_MAX = FRAME_BYTES_MAX + PUT_BYTES_MAX
+"""Bytes asked for at once: with room for the largest event beyond an ordinary PUT, so that a
+shorter answer means that there is no more."""
 
 
 class ReadState(Struct, frozen=True):
@@ -234,7 +238,7 @@ def _send(state: Producer, rows: Rows, now: float) -> Step:
         large = events[sizes.index(max(sizes))]
         return _fence(state, f"TOOBIG: event {large.seq} is over {FRAME_BYTES_MAX} bytes")
     total = sum(sizes)
-    more = len(events) >= asked.rows_max or total >= asked.bytes_max
+    more = len(events) >= asked.rows_max or total > asked.bytes_max - FRAME_BYTES_MAX
     state = replace(
         state,
         moved_at=now if state.sent == state.acked else state.moved_at,
@@ -248,11 +252,11 @@ def _send(state: Producer, rows: Rows, now: float) -> Step:
 
 
 def _portions(events: Sequence[Event], sizes: Sequence[int]) -> list[tuple[Event, ...]]:
-    """Runs of at most READ_BYTES_MAX, or of one event."""
+    """Runs of at most PUT_BYTES_MAX, or of one event."""
     runs: list[tuple[Event, ...]] = []
     start, held = 0, 0
     for index, each in enumerate(sizes):
-        if index > start and held + each > READ_BYTES_MAX:
+        if index > start and held + each > PUT_BYTES_MAX:
             runs.append(tuple(events[start:index]))
             start, held = index, 0
         held += each
