@@ -201,9 +201,16 @@ def secret_fields(shape: type) -> frozenset[str]:
     return found
 
 
+_fields: dict[type, tuple[str, ...]] = {}
+
+
 def fields(shape: type) -> tuple[str, ...]:
     """The members a struct has on the wire, in order."""
-    return tuple(field.encode_name for field in msgspec.structs.fields(shape))
+    found = _fields.get(shape)
+    if found is None:
+        found = tuple(field.encode_name for field in msgspec.structs.fields(shape))
+        _fields[shape] = found
+    return found
 
 
 def replace(value: T, **changes: object) -> T:

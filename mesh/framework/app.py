@@ -308,6 +308,8 @@ async def _body(request: web.BaseRequest) -> bytes:
     if (request.content_length or 0) > codec.BODY_BYTES_MAX:
         raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
     try:
+        if request.content.is_eof():  # all here: nothing to wait for, no timer to set
+            return await request.read()
         async with asyncio.timeout(BODY_S):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:

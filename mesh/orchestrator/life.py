@@ -22,6 +22,7 @@ class Life(Struct, frozen=True, kw_only=True):
         alive: a process was asked for and has not ended; it may not have a pid yet.
         waiting: for what it depends on; only between being asked to start and the first start.
         fault: why it is being ended by us, if that counts as a failure.
+        beats: it has said that its event loop turns, so silence will mean that it does not.
         killed: SIGKILL was sent because it did not stop in time.
         forgiven_until_s: an exit before this was asked for by a signal: no crash, no backoff.
         attempts: failures in a row, without a steady life between them.
@@ -37,6 +38,7 @@ class Life(Struct, frozen=True, kw_only=True):
     alive: bool = False
     waiting: bool = False
     fault: str | None = None
+    beats: bool = False
     killed: bool = False
     forgiven_until_s: float = 0.0
     ready_s: float | None = None

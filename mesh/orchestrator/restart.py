@@ -136,6 +136,7 @@ class _Case(Struct, frozen=True):
             alive=True,
             waiting=False,
             fault=None,
+            beats=False,
             killed=False,
             ready_s=None,
             forgiven_until_s=0.0,
@@ -206,7 +207,8 @@ class _Case(Struct, frozen=True):
     def ready(self) -> Decision:
         if self.life.state != "starting" or not self.life.alive:
             return self.same()
-        return self.moved("ready", "ready", ready_s=self.now_s, wake_s=None)
+        wake_s = self.now_s + WATCHDOG_S if self.life.beats else None
+        return self.moved("ready", "ready", ready_s=self.now_s, wake_s=wake_s)
 
     def said(self, text: str) -> Decision:
         if self.life.state in UP and text:
@@ -218,10 +220,10 @@ class _Case(Struct, frozen=True):
         return self.same()
 
     def beat(self) -> Decision:
-        """Arm the watchdog: a program that never beats is never judged by its beats."""
-        if self.life.state not in UP:
-            return self.same()
-        return self.same(wake_s=self.now_s + WATCHDOG_S)
+        """Arm the watchdog, once ready: a program that never beats is never judged by its beats."""
+        if self.life.state in UP:
+            return self.same(beats=True, wake_s=self.now_s + WATCHDOG_S)
+        return self.same(beats=True)
 
     def tick(self) -> Decision:
         life = self.life
@@ -266,7 +268,8 @@ class _Case(Struct, frozen=True):
         failures = (*recent, self.now_s)[-policy.limit :]
         gone: dict[str, object] = {"exit": status, "failures": failures}
         if policy.when == "on-failure" and len(failures) == policy.limit:
-            cause = f"{cause}; {len(failures)} failures in {WINDOW_S:.0f} s"
+            count = f"{policy.limit} failures" if policy.limit > 1 else "1 failure"
+            cause = f"{cause}; {count} in {WINDOW_S:.0f} s"
             return self.moved("failed", cause, **gone, alive=False, fault=None, wake_s=None)
         if life.ready_s is not None and self.now_s - life.ready_s >= STEADY_S:
             return self.spawned(cause, **gone, restarts=life.restarts + 1, attempts=0)

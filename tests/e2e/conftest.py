@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
-from tests.support.running import RunningMesh, gone
+from tests.support.running import RunningMesh, gone, tough_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-SHOP = Path(__file__).parents[2] / "configs" / "mesh.yaml"
+    from pathlib import Path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,12 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def tough(tmp_path: Path) -> Iterator[RunningMesh]:
     """The shop without a limit on crashes, for tests that kill more often than that."""
-    config = yaml.safe_load(SHOP.read_text("utf-8"))
-    for service in config["services"].values():
-        service["restart"] = "always"
-    (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    running = RunningMesh(tmp_path)
-    running.up()
+    running = tough_shop(tmp_path).up()
     try:
         yield running
     finally:

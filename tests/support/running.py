@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import yaml
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHOP = Path(__file__).parents[2] / "configs" / "mesh.yaml"
 COMMAND_S = 60.0
 PASSWORD = "demo-shop-pass"
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
@@ -227,6 +230,15 @@ class RunningMesh:
     def idle(self) -> None:
         """Wait until nothing moves any more."""
         self.run("wait", "--for", "idle", "--timeout", "30")
+
+
+def tough_shop(directory: Path) -> RunningMesh:
+    """The shop without a limit on crashes, for those who kill more often than that; not started."""
+    config = yaml.safe_load(SHOP.read_text("utf-8"))
+    for service in config["services"].values():
+        service["restart"] = "always"
+    (directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    return RunningMesh(directory)
 
 
 def eventually(condition: Callable[[], Any], within_s: float) -> Any:

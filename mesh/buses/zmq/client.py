@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from mesh.buses.contract import Inbox, Outbox
 
-TICK_S = 0.05
-"""Timeouts are looked at this often; the shortest of them is a quarter of a second."""
+TICK_S = 0.2
+"""Timeouts are looked at this often; the shortest of them is half a second."""
 
 ALL_TOPICS = b""
 

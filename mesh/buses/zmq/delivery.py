@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from mesh.buses.zmq.protocol.frames import Beat, Evt, Frame, ToConsumer
     from mesh.buses.zmq.protocol.subscription import Input
 
+TIMER_SLACK_S = 0.002
+"""Loops count in milliseconds; a timer that fires early would wait for the next tick."""
+
 T = TypeVar("T")
 _logger = logging.getLogger("mesh.bus")
 
@@ -44,7 +47,7 @@ class Delivery:
         self._loop = asyncio.get_running_loop()
         self._state = Consumer(name, stream)
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
         self._begin()
 
@@ -73,10 +76,10 @@ class Delivery:
         self._feed(event)
 
     async def close(self) -> None:
-        """Hand over nothing more; what is being applied is finished, and its cursor reported."""
+        """Hand over nothing more; what is being applied is finished first."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -92,6 +95,10 @@ class Delivery:
             _logger.error("delivery is fenced: %s", self._state.fence)
         for output in outputs:
             self._do(output)
+        wait_s = self._state.not_before - clock.monotonic_s()
+        if wait_s > 0 and isinstance(event, Handled) and not self._closed:
+            late_s = wait_s + TIMER_SLACK_S
+            self._timers["retry"] = self._loop.call_later(late_s, self._feed, Tick())
 
     def _do(self, output: Output) -> None:
         stream = self._state.stream
@@ -109,7 +116,7 @@ class Delivery:
                 self._ask(self._inbox.notice(stream, epoch), Noticed)
             case Reconnect(after_s):
                 wait_s = after_s * clock.uniform(0.5, 1.0)
-                self._timer = self._loop.call_later(wait_s, self._begin)
+                self._timers["begin"] = self._loop.call_later(wait_s, self._begin)
 
     def _ask(self, work: Awaitable[T], told: Callable[[T], FromInbox]) -> None:
         """The rules ask the inbox one thing at a time, so one task is enough."""

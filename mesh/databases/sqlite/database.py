@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
-    from mesh.databases.contract import Reader, Transaction, Value
+    from mesh.databases.contract import Database, Reader, Transaction, Value
     from mesh.databases.migrations import Migration
 
 T = TypeVar("T")
@@ -146,3 +146,7 @@ class SqliteDatabase:
         await self._scans.close()
         await self._check.close()
         await self._writer.stop()
+
+
+if TYPE_CHECKING:
+    _keeps_the_contract: type[Database] = SqliteDatabase

@@ -30,9 +30,9 @@ class LoopReader:
     """Reads of what is committed, inline. For the thread that made it."""
 
     def __init__(self, file: Path) -> None:
-        self._connection = open_reader(file)
-        self._connection.set_progress_handler(self._look, _STEPS_BETWEEN)
-        self._statements = Statements(self._connection, file, READS)
+        connection = open_reader(file)
+        connection.set_progress_handler(self._look, _STEPS_BETWEEN)
+        self._statements = Statements(connection, file, READS)
         self._looks = 0
         self._closed = False
 
@@ -56,7 +56,7 @@ class LoopReader:
     def close(self) -> None:
         """Refuse further reads. Idempotent."""
         self._closed = True
-        self._connection.close()
+        self._statements.close()
 
     def _begin(self) -> None:
         if self._closed:

@@ -59,6 +59,11 @@ class Statements:
         self._admitted: set[str] = set()
         self._fillers: dict[tuple[type, str], Callable[[Row], object]] = {}
 
+    def close(self) -> None:
+        """Close the connection. A cursor that still holds a statement would keep it half open."""
+        self._cursor.close()
+        self.connection.close()
+
     def forget(self) -> None:
         """The schema has changed: what is known of statements and columns is void."""
         self._admitted.clear()

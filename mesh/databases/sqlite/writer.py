@@ -144,7 +144,7 @@ class Writer:
         self._post(_settle, self._opened, None)
         self._serve()
         if self.broken is None:
-            self._statements.connection.close()
+            self._statements.close()
             self._place.release()
         self._post(_settle, self._stopped, None)
         if self.broken is not None:

@@ -63,8 +63,9 @@ CONSUMERS_MAX = 64
 """The same for consumers of one stream."""
 
 GET_ROWS_MAX = 256
-GET_BYTES_MAX = 1024 * 1024
-"""What one GET is answered with at most, whatever it asks for."""
+GET_BYTES_MAX = 768 * 1024
+"""What one GET is answered with at most, whatever it asks for, unless it is one large event. A
+quarter of a frame is left for names whose characters take several bytes."""
 
 
 def beat(state: Stream) -> Beat:
@@ -229,7 +230,7 @@ def _judge(state: Stream, staged: Link, event: Event) -> Verdict:
         or replaced(state.epochs, event.epoch, event.seq)
     ):
         return "EPOCH"
-    if event.seq < staged.seq or event.link == staged:
+    if event.seq <= staged.seq and (event.seq < staged.seq or event.link == staged):
         return "again"
     if not extends(event, staged):
         return "GAP" if event.seq > staged.seq + 1 else "FORK"

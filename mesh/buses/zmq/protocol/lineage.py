@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh.buses.contract import ORIGIN, Epoch, Event, Link, chain_hash
+from mesh.buses.zmq.protocol.timing import FRAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,14 +73,14 @@ def intact(event: Event) -> bool:
 EVENT_HEAD_BYTES = 112
 """What one event takes on the wire beyond its texts: its header and five lengths."""
 
+NAMES_BYTES = 4096
+"""Stream, type and key together, at most."""
+
 
 def size(event: Event) -> int:
-    """Bytes of one event on the wire."""
-    return (
-        EVENT_HEAD_BYTES
-        + len(event.stream)
-        + len(event.type.encode())
-        + len(event.key.encode())
-        + len(event.trace)
-        + len(event.body)
-    )
+    """Bytes of one event on the wire; characters count once, except where it hardly fits a frame."""
+    content = EVENT_HEAD_BYTES + len(event.trace) + len(event.body)
+    names = len(event.stream) + len(event.type) + len(event.key)
+    if content + NAMES_BYTES > FRAME_BYTES_MAX:
+        names = len(f"{event.stream}{event.type}{event.key}".encode())
+    return content + names
