@@ -236,6 +236,7 @@ class _Process:
         self, who: Identity, store: Database, work: DeferredWork, pages: Pages
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
+        notify.beat()  # the watchdog counts from here
         notify.ready()
         log.info("ready", extra=telemetry.facts(service=self._service.name))
         pages.ready = True

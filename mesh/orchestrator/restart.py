@@ -62,6 +62,9 @@ WINDOW_S = 60.0
 WATCHDOG_S = 4.5 * BEAT_S
 """Four beats missed, and half a beat of grace for a busy machine."""
 
+FORGIVEN_S = 10.0
+"""An exit this soon after a signal that was asked for is its effect: as long as a stop may take."""
+
 ABORT_S = 1.0
 """From SIGABRT, which lets a frozen program dump its stacks, to SIGKILL."""
 
@@ -185,7 +188,7 @@ class _Case(Struct, frozen=True):
     def kill(self, number: int) -> Decision:
         if not self.life.alive:
             return self.same()
-        return self.same(Send(number), forgiven_until_s=self.now_s + self.program.stop_grace_s)
+        return self.same(Send(number), forgiven_until_s=self.now_s + FORGIVEN_S)
 
     # seen
 
@@ -249,7 +252,7 @@ class _Case(Struct, frozen=True):
         if life.state == "stopping" and life.fault is None:
             return self.spawned(life.cause, exit=status)
         cause = life.fault or describe(status)
-        forgiven = life.fault is None and self.now_s <= life.forgiven_until_s
+        forgiven = life.fault is None and self.now_s < life.forgiven_until_s
         if forgiven:
             cause += ", asked"
         done = status == 0 and life.fault is None

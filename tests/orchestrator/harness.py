@@ -28,6 +28,7 @@ from mesh.orchestrator.remote import Remote
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
 MARK = "MESH_TEST_RUN"
+SETTLED = frozenset({"ready", "degraded", "stopped", "failed"})
 
 
 def program(name, entry=None, *args, **members):
@@ -94,7 +95,7 @@ class Mesh:
         """Start it, and wait until no program is on its way any more."""
         self.begin()
         eventually(self.answers, within_s)
-        self.wait_for(lambda states: "starting" not in states.values(), within_s)
+        self.wait_for(lambda states: SETTLED.issuperset(states.values()), within_s)
         return self
 
     def answers(self):

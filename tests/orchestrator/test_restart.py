@@ -164,6 +164,10 @@ HISTORIES: dict[str, tuple[RestartPolicy, list[tuple]]] = {
         ON_FAILURE,
         [*UP, (11, Exited(-9), "starting", SPAWN), (11.1, Ready(), "ready")],
     ),
+    "waits also when it ends at the very moment it began": (
+        ON_FAILURE,
+        [*UP[:2], (0, Exited(1), "backoff"), (0.2, Tick(), "starting", SPAWN)],
+    ),
     "waits after a life that was not steady": (
         ON_FAILURE,
         [*UP, (10.9, Exited(-9), "backoff"), (11.1, Tick(), "starting", SPAWN)],
@@ -416,6 +420,15 @@ HISTORIES: dict[str, tuple[RestartPolicy, list[tuple]]] = {
             (20, Beat(), "ready"),
             (20 + WATCHDOG_S, Tick(), "stopping", ABRT),
             (20.1 + WATCHDOG_S, Exited(-6), "starting", SPAWN),
+        ],
+    ),
+    "is watched from the moment it is ready when it beat before": (
+        ON_FAILURE,
+        [
+            *UP[:2],
+            (0.5, Beat(), "starting"),
+            (1, Ready(), "ready"),
+            (1 + WATCHDOG_S, Tick(), "stopping", ABRT),
         ],
     ),
     "is not watched when it never beats": (ON_FAILURE, [*UP, (999, Tick(), "ready")]),

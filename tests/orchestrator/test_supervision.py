@@ -115,7 +115,7 @@ def test_program_that_never_gets_ready_is_killed_and_fails(mesh):
     policy = RestartPolicy("on-failure", 1)
     running = mesh(program("a", "never_ready", start_timeout_s=0.3, restart=policy)).up()
     row = running.row("a")
-    assert (row["state"], row["cause"]) == ("failed", "start timeout; 1 failures in 60 s")
+    assert (row["state"], row["cause"]) == ("failed", "start timeout; 1 failure in 60 s")
 
 
 # crashing

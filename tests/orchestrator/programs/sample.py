@@ -67,8 +67,9 @@ def wait():
 
 
 def beat():
-    """Be ready and alive."""
+    """Be alive, then ready too."""
     _on_term(_leave)
+    notify.beat()
     notify.ready()
     while True:
         notify.beat()
