@@ -28,7 +28,7 @@ EVENT_BYTES_MAX = 1024 * 1024 - 4096
 """Largest body: one MiB is the largest frame a bus takes, headers included."""
 
 EpochNumber = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Sequence64 = Annotated[int, Meta(ge=0, le=2**62)]
+SeqNumber = Annotated[int, Meta(ge=0, le=2**62)]
 Hash = Annotated[bytes, Meta(min_length=HASH_BYTES, max_length=HASH_BYTES)]
 """Checked when read from outside; the largest position keeps every sum within 64 bits."""
 
@@ -40,14 +40,14 @@ class Position(Struct, frozen=True, order=True):
     """A place in one stream. `seq` counts from 1 and is contiguous across epochs."""
 
     epoch: EpochNumber
-    seq: Sequence64
+    seq: SeqNumber
 
 
 class Link(Struct, frozen=True):
     """A position and the chain hash there: enough to recognise one history among several."""
 
     epoch: EpochNumber
-    seq: Sequence64
+    seq: SeqNumber
     hash: Hash
 
 
@@ -59,7 +59,7 @@ class Epoch(Struct, frozen=True):
     """One life of a producer's history: it replaces all events of older epochs beyond `base`."""
 
     epoch: EpochNumber
-    base: Sequence64
+    base: SeqNumber
     base_hash: Hash
     nonce: Annotated[bytes, Meta(max_length=64)]
 

@@ -88,6 +88,14 @@ class Database(Protocol):
     async def scan(self, shape: type[T], sql: str, **params: Value) -> list[T]:
         """A long read off the event loop; at most SCAN_S seconds, then DatabaseBusy."""
 
+    async def check_after_crash(self) -> None:
+        """Look the whole file over if it was not closed cleanly last time; else return at once.
+
+        Takes time and disk, not the writer: to be called once the service answers.
+
+        Raises: DatabaseBroken; DatabaseBusy when it took too long.
+        """
+
     @property
     def commits(self) -> int:
         """Durable transactions since the start: one per function, however many shared a commit."""

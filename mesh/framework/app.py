@@ -67,7 +67,10 @@ class Router:
         }
 
     def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:  # type: ignore[type-arg]
-        """The operation and its path fields, still percent-decoded text.
+        """The operation and its path fields, as text.
+
+        Args:
+            path: percent-decoded but for %2F and %25, so that a field may hold a slash.
 
         Raises: NotFound; Refused (code `method-not-allowed`, fact `allowed`).
         """
@@ -78,7 +81,10 @@ class Router:
         for pattern, row in self._rows:
             match = pattern.fullmatch(path)
             if match and row.method == method:
-                return row, match.groupdict()
+                return row, {
+                    name: text.replace("%2F", "/").replace("%25", "%")
+                    for name, text in match.groupdict().items()
+                }
             if match:
                 allowed.add(row.method)
         if allowed:
@@ -127,7 +133,7 @@ class App:
             page = self._pages.get(request.path) if request.method == "GET" else None
             if page is not None:
                 return await page(request)
-            operation, fields = self._router.find(request.method, request.path)
+            operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
             response = await self._counted(request, operation, fields, trace)
         except MeshError as error:
@@ -264,8 +270,8 @@ def _budget_s(request: web.BaseRequest) -> float:
 def _cause(request: web.BaseRequest, caller: Caller, trace: telemetry.TraceContext) -> str:
     """What events of this request will name as their cause; only a service may hand one on."""
     if caller.kind == "service":
-        handed = request.headers.get("Mesh-Cause")
-        if handed:
+        handed = request.headers.get("Mesh-Cause", "")
+        if handed.isascii() and handed.isprintable() and handed:
             return handed[:80]
     return f"req_{trace.span_id}"
 
@@ -277,13 +283,10 @@ async def _read(
 ) -> object:
     """Path, query and body as what the operation takes."""
     values: dict[str, object] = dict(fields)
+    if "%00" in request.raw_path:
+        raise InvalidInput("text holds a NUL character")
     if operation.rest_in_query:
-        query = request.query
-        for name in query:
-            if len(query.getall(name)) > 1:
-                raise InvalidInput(f"{name} is given more than once", pointer=f"/{name}")
-        values = {**query, **values}
-        return codec.convert(values, operation.takes, loose=True)
+        return codec.convert(_texts(request, fields), operation.takes, loose=True)
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise InvalidInput("encoded bodies are not taken", code="content-encoding")
     has_members = len(codec.fields(operation.takes)) > len(fields)
@@ -294,12 +297,25 @@ async def _read(
         body = codec.read_json(raw)
         if not isinstance(body, dict):
             raise InvalidInput("the body must be a JSON object")
-        twice = fields.keys() & body.keys()
-        if twice:
-            name = min(twice)
-            raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
+        _check_path_says(fields.keys() & body.keys())
         values.update(body)
     return codec.convert(values, operation.takes)
+
+
+def _texts(request: web.BaseRequest, fields: dict[str, str]) -> dict[str, str]:
+    """Path and query: each name once, and nothing in the query that the path says."""
+    query = request.query
+    for name in query:
+        if len(query.getall(name)) > 1:
+            raise InvalidInput(f"{name} is given more than once", pointer=f"/{name}")
+    _check_path_says(fields.keys() & query.keys())
+    return {**query, **fields}
+
+
+def _check_path_says(twice: set[str]) -> None:
+    if twice:
+        name = min(twice)
+        raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
 
 
 async def _body(request: web.BaseRequest) -> bytes:

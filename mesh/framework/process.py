@@ -21,7 +21,7 @@ from aiohttp import web
 
 from mesh import bus, clock, codec, database, notify, telemetry, tokens
 from mesh.client import Client
-from mesh.errors import Broken, InvalidInput, MeshError
+from mesh.errors import Broken, DatabaseBroken, InvalidInput, MeshError, Unavailable
 from mesh.framework import idempotency, identity
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.context import Context, Wires
@@ -245,6 +245,7 @@ class _Process:
                 group.create_task(work.run()),
                 group.create_task(_beat()),
                 group.create_task(_sweep(store)),
+                group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
                 tasks.append(group.create_task(who.get_first_keys()))
@@ -252,6 +253,15 @@ class _Process:
             pages.ready = False
             for task in tasks:
                 task.cancel()
+
+    async def _check(self, store: Database) -> None:
+        """After a crash, look the database over while serving."""
+        try:
+            await store.check_after_crash()
+        except DatabaseBroken as error:
+            self._fail(error)
+        except Unavailable as error:
+            log.warning("the database was not looked over", extra=telemetry.facts(why=str(error)))
 
     def _fail(self, error: BaseException) -> None:
         """The database cannot be trusted any more: stop, so that it is opened afresh."""

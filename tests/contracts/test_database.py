@@ -325,6 +325,7 @@ async def test_read_knows_new_columns_after_a_migration(database):
     await database.write(add, "a")
     sql = "SELECT * FROM notes"
     assert database.read.one(Coloured, sql).colour == "none"
+    assert await database.write(lambda tx: tx.one(Coloured, sql).colour) == "none"
     await database.migrate([NOTES, SECOND])
     assert database.read.one(Coloured, sql).colour == "red"
     assert await database.write(lambda tx: tx.one(Coloured, sql).colour) == "red"

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mesh.database import connect
-from mesh.errors import AlreadyRunning, DatabaseBroken, InvalidInput
+from mesh.errors import AlreadyRunning, DatabaseBroken, DatabaseBusy, InvalidInput
 
 
 def modes(directory):
@@ -110,6 +110,11 @@ except AlreadyRunning:
 async def test_close_leaves_one_whole_file(database, add, file):
     await with_notes(database, add)
     await database.scan(int, "SELECT count(*) FROM notes")
+    endless = (
+        "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    )
+    with pytest.raises(DatabaseBusy):  # a statement cut short keeps nothing open
+        database.read.one(int, endless)
     await database.close()
     assert sorted(modes(file.parent)) == ["notes.db", "notes.db-lock"]
 
@@ -140,15 +145,25 @@ def zeroed_header(file):
 
 
 @pytest.mark.parametrize(
-    "damage", [empty, removed, cut_short, cut_within_the_header, foreign, zeroed_header]
+    ("damage", "said"),
+    [
+        (empty, "is empty, but a database was here"),
+        (removed, "is gone, but a database was here"),
+        (cut_short, "is cut short: "),
+        (cut_within_the_header, "is not a SQLite database"),
+        (foreign, "is not a SQLite database"),
+        (zeroed_header, "is not a SQLite database"),
+    ],
 )
-async def test_connect_refuses_a_damaged_file_and_leaves_it_as_it_is(database, add, file, damage):
+async def test_connect_refuses_a_damaged_file_and_leaves_it_as_it_is(
+    database, add, file, damage, said
+):
     await with_notes(database, add)
     await database.close()
     damage(file)
     before = file.read_bytes() if file.exists() else None
     for _ in range(2):
-        with pytest.raises(DatabaseBroken) as raised:
+        with pytest.raises(DatabaseBroken, match=said) as raised:
             await reopened(file)
         assert str(file) in raised.value.detail
         assert "mesh restore" in raised.value.hint

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from mesh.databases.sqlite import connections
-from mesh.databases.sqlite.connections import READER, WRITER, open_reader, open_writer
+from mesh.databases.sqlite.connections import WRITER, open_reader, open_writer
 from mesh.errors import Broken, DatabaseBroken
 
 Q1 = {
@@ -26,9 +26,22 @@ async def test_writer_has_every_setting(database, ask, pragma, value):
     assert await ask(database, f"PRAGMA {pragma}") == [(value,)]
 
 
-@pytest.mark.parametrize(("pragma", "value"), READER.items())
+Q3 = {
+    "query_only": 1,
+    "busy_timeout": 0,
+    "temp_store": 2,
+    "trusted_schema": 0,
+    "cell_size_check": 1,
+    "mmap_size": 0,
+    "wal_autocheckpoint": 0,
+}
+
+
+@pytest.mark.parametrize(("pragma", "value"), Q3.items())
 async def test_readers_have_every_setting(database, pragma, value):
-    assert database._reader._connection.execute(f"PRAGMA {pragma}").fetchall() == [(value,)]
+    assert database._reader._statements.connection.execute(f"PRAGMA {pragma}").fetchall() == [
+        (value,)
+    ]
     assert await database._scans.all(int, f"PRAGMA {pragma}", {}) == [value]
 
 
@@ -46,7 +59,10 @@ async def test_attach_is_refused_everywhere(database, ask, tmp_path):
     sqlite3.connect(sibling).close()
     with pytest.raises(Broken, match="too many attached"):
         await ask(database, f"ATTACH '{sibling}' AS sibling")
-    for reader in (database._reader._connection, open_reader(tmp_path / "notes" / "notes.db")):
+    for reader in (
+        database._reader._statements.connection,
+        open_reader(tmp_path / "notes" / "notes.db"),
+    ):
         with pytest.raises(sqlite3.OperationalError, match="too many attached"):
             reader.execute(f"ATTACH '{sibling}' AS sibling")
     reader.close()
@@ -56,7 +72,7 @@ async def test_extensions_cannot_be_loaded(database, ask):
     with pytest.raises(Broken, match="not authorized"):
         await ask(database, "SELECT load_extension('libc.so.6')")
     with pytest.raises(sqlite3.OperationalError, match="not authorized"):
-        database._reader._connection.execute("SELECT load_extension('libc.so.6')")
+        database._reader._statements.connection.execute("SELECT load_extension('libc.so.6')")
 
 
 async def test_reader_cannot_write_even_when_asked_cleverly(database, add, ids):

@@ -25,7 +25,7 @@ def connect(url: str, name: str) -> Bus:
 
     Raises: InvalidInput (no directory in the url, or a path too long for a socket).
     """
-    from mesh.buses.zmq.client import ZmqBus  # noqa: PLC0415 - the door must not load ZeroMQ
+    from mesh.buses.zmq.client import ZmqBus  # noqa: PLC0415  the door must not load ZeroMQ
 
     directory = _directory_of(url)
     if not directory:
@@ -43,7 +43,7 @@ def program(url: str, directory: Path, sockets: Path) -> tuple[tuple[str, ...], 
 
 def serve(args: list[str]) -> None:
     """Run the broker with the arguments that `program` gave."""
-    from mesh.buses.zmq.program import main  # noqa: PLC0415 - the door must not load ZeroMQ
+    from mesh.buses.zmq.program import main  # noqa: PLC0415  the door must not load ZeroMQ
 
     directory, sockets = args
     main(directory, sockets)

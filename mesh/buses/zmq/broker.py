@@ -6,15 +6,13 @@ Nothing is kept for a peer that does not read: what it misses it asks for again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
-import secrets
 from typing import TYPE_CHECKING
 
 import zmq
 
-from mesh import clock
+from mesh import clock, telemetry
 from mesh.buses.contract import NO_HASH, Epoch, Event, Link, StreamHead
 from mesh.buses.zmq.committer import EVENT_OVERHEAD_BYTES, Committer, weight
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
@@ -57,7 +55,7 @@ from mesh.buses.zmq.protocol.stream import (
 )
 from mesh.buses.zmq.protocol.timing import BEAT_S
 from mesh.buses.zmq.pump import Pump
-from mesh.buses.zmq.wire import BEAT_TOPIC, pack, unpack
+from mesh.buses.zmq.wire import BEAT_TOPIC, new_session, pack, unpack
 from mesh.errors import LogBroken
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ BEATS_PER_RECORD = 4
 """Cursors alone are worth a commit once a second."""
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-_logger = logging.getLogger("mesh.bus")
+_log = telemetry.logger("bus")
 
 
 class Broker:
@@ -92,7 +90,7 @@ class Broker:
         self._sockets = sockets
         self._streams = {stream.name: stream for stream in log.streams}
         self._tails: dict[tuple[bytes, int], None] = {}
-        self._instance = secrets.randbits(32)
+        self._instance = new_session()
         self._beats = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.malformed = 0
@@ -223,7 +221,7 @@ class Broker:
         for output in outputs:
             self._do(name, output)
 
-    def _do(self, name: str, output: Output) -> None:  # noqa: C901 - one arm an output
+    def _do(self, name: str, output: Output) -> None:  # noqa: C901  one arm an output
         match output:
             case Reply(peer, frame):
                 to_consumer = isinstance(frame, ToConsumer)
@@ -245,7 +243,7 @@ class Broker:
                 self._committer.advance(Advancing(name, epochs, head))
                 self._committer.kick()
             case Quarantine(why):
-                _logger.critical("quarantined: %s", why)
+                _log.critical("quarantined: %s", why)
                 self._committer.quarantine(name, why)
                 self._committer.kick()
             case Record(consumer, cursor, known_epoch):
@@ -265,7 +263,7 @@ class Broker:
             self._ingest.resume()
 
     def _refused(self, names: set[str]) -> None:
-        _logger.error("no space for the event log: producers are told to wait")
+        _log.error("no space for the event log: producers are told to wait")
         for name in names:
             self._step(name, Failed())
         self._ingest.resume()

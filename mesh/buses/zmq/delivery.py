@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
 from typing import TYPE_CHECKING, TypeVar
 
-from mesh import clock
+from mesh import clock, telemetry
 from mesh.buses.zmq.protocol import consumer as rules
 from mesh.buses.zmq.protocol.subscription import (
     Apply,
@@ -22,6 +20,8 @@ from mesh.buses.zmq.protocol.subscription import (
     ReadCursor,
 )
 from mesh.buses.zmq.protocol.timing import Begin, Reborn, Reconnect, Send, Tick, Unsent
+from mesh.buses.zmq.wire import new_session
+from mesh.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +34,7 @@ TIMER_SLACK_S = 0.002
 """Loops count in milliseconds; a timer that fires early would wait for the next tick."""
 
 T = TypeVar("T")
-_logger = logging.getLogger("mesh.bus")
+_log = telemetry.logger("bus")
 
 
 class Delivery:
@@ -84,7 +84,7 @@ class Delivery:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _begin(self) -> None:
-        self._feed(Begin(secrets.randbits(32)))
+        self._feed(Begin(new_session()))
 
     def _feed(self, event: Input) -> None:
         if self._closed and not isinstance(event, FromInbox):
@@ -92,7 +92,7 @@ class Delivery:
         fence = self._state.fence
         self._state, outputs = rules.step(self._state, event, clock.monotonic_s())
         if self._state.fence and self._state.fence != fence:
-            _logger.error("delivery is fenced: %s", self._state.fence)
+            _log.error("delivery is fenced: %s", self._state.fence)
         for output in outputs:
             self._do(output)
         wait_s = self._state.not_before - clock.monotonic_s()
@@ -125,8 +125,10 @@ class Delivery:
     async def _answer(self, work: Awaitable[T], told: Callable[[T], FromInbox]) -> None:
         try:
             answer = await work
-        except Exception:
-            _logger.exception("the inbox of %s failed", self._state.stream)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
+            known = isinstance(error, Unavailable)
+            stream = self._state.stream
+            _log.warning("the inbox of %s failed: %s", stream, error, exc_info=not known)
             self._feed(InboxFailed())
         else:
             self._feed(told(answer))

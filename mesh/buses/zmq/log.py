@@ -9,14 +9,13 @@ run on the event loop too, since a thread would fight for the interpreter lock r
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from mesh import clock
+from mesh import clock, telemetry
 from mesh.buses.contract import Arrived, Epoch, Event, Link, Position
 from mesh.buses.zmq.logfile import (
     DAMAGE,
@@ -77,7 +76,7 @@ ON CONFLICT (stream, name) DO UPDATE SET
     epoch = excluded.epoch, seq = excluded.seq, known_epoch = excluded.known_epoch,
     seen_ms = excluded.seen_ms"""
 
-_logger = logging.getLogger("mesh.bus")
+_log = telemetry.logger("bus")
 
 
 class Advancing(Struct, frozen=True):
@@ -129,7 +128,7 @@ class Log:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGE:
                 raise explained(self.path, error) from error
             kept = set_aside(self.path)
-            _logger.warning("%s: %s; made anew, kept as %s", self.path, error, kept.name)
+            _log.warning("%s: %s; made anew, kept as %s", self.path, error, kept.name)
             self.streams = self._open()
         self.life: bytes = self._reader.execute("SELECT id FROM life").fetchone()[0]
         last = self._reader.execute("SELECT max(arrival) FROM log").fetchone()[0]

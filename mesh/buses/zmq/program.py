@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
 from pathlib import Path
 
-from mesh import notify
+from mesh import notify, telemetry
 from mesh.buses.zmq.broker import Broker
 from mesh.buses.zmq.log import Log
 from mesh.buses.zmq.logfile import DAMAGED, set_aside
@@ -22,7 +21,7 @@ EXIT_CONFIG = 78
 SWITCH_S = 0.001
 """The disk thread gets the interpreter lock back this soon when a commit has returned."""
 
-_logger = logging.getLogger("mesh.bus")
+_log = telemetry.logger("bus")
 
 
 def main(directory: str, sockets: str) -> None:
@@ -34,25 +33,23 @@ def main(directory: str, sockets: str) -> None:
 
     Raises: SystemExit: 78 when the configuration or a path will not do, 1 when the log failed.
     """
+    telemetry.setup_logging("bus")
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(Log(Path(directory)), Path(sockets)))
     except (InvalidInput, SchemaMismatch) as error:
-        _die(error, EXIT_CONFIG)
+        _log.critical("cannot start: %s", error, extra=telemetry.facts(hint=error.hint))
+        sys.exit(EXIT_CONFIG)
     except MeshError as error:
-        _die(error, EXIT_FAILED)
-
-
-def _die(error: MeshError, code: int) -> None:
-    sys.stderr.write(f"bus: {error.detail}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
-    raise SystemExit(code)
+        _log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
+        sys.exit(EXIT_FAILED)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415 - a gain where it is installed, never a need
+        import uvloop  # noqa: PLC0415  a gain where it is installed, never a need
     except ImportError:
         return None
     return uvloop.Loop
@@ -82,7 +79,7 @@ async def _serve(log: Log, sockets: Path) -> None:
         error = broker.broken.exception()
         if isinstance(error, LogBroken) and error.code == DAMAGED:
             kept = set_aside(log.path)
-            _logger.critical("the damaged log is kept as %s; the next start makes a new one", kept)
+            _log.critical("the damaged log is kept as %s; the next start makes a new one", kept)
         broker.broken.result()
 
 

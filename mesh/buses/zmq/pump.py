@@ -9,10 +9,11 @@ there can lose a message.)
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, cast
 
 import zmq
+
+from mesh import telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 DRAIN_MAX = 64
 """Messages taken in one turn of the loop, so that no socket starves the others."""
 
-_logger = logging.getLogger("mesh.bus")
+_log = telemetry.logger("bus")
 
 
 class Pump:
@@ -45,6 +46,8 @@ class Pump:
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Send without waiting; False if it cannot be taken now, or its address is unknown."""
+        if self._socket.closed:
+            return False
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
@@ -92,9 +95,8 @@ class Pump:
                 break
             try:
                 self._received(frames)
-            except Exception:
-                # One message must not silence the socket: the descriptor would not fire again.
-                _logger.exception("a message of the bus was dropped")
+            except Exception:  # noqa: BLE001  the descriptor would never fire again
+                _log.exception("a message of the bus was dropped")
             if self._stopped():
                 break
         else:

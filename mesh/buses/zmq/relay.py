@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
 from typing import TYPE_CHECKING
 
-from mesh import clock
+from mesh import clock, telemetry
 from mesh.buses.zmq.protocol import producer as rules
 from mesh.buses.zmq.protocol.producer import (
     Acknowledged,
@@ -28,6 +26,8 @@ from mesh.buses.zmq.protocol.timing import (
     Tick,
     Unsent,
 )
+from mesh.buses.zmq.wire import new_session
+from mesh.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mesh.buses.contract import Outbox, Position
     from mesh.buses.zmq.protocol.frames import Frame, ToProducer
 
-_logger = logging.getLogger("mesh.bus")
+_log = telemetry.logger("bus")
 
 
 class Relay:
@@ -83,7 +83,7 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self) -> None:
-        self._feed(Begin(secrets.randbits(32)))
+        self._feed(Begin(new_session()))
 
     def _grown(self) -> None:
         self._woken = False
@@ -95,7 +95,7 @@ class Relay:
         fence = self._state.fence
         self._state, outputs = rules.step(self._state, event, clock.monotonic_s())
         if self._state.fence and self._state.fence != fence:
-            _logger.error("the relay of %s is fenced: %s", self._state.stream, self._state.fence)
+            _log.error("the relay of %s is fenced: %s", self._state.stream, self._state.fence)
         for output in outputs:
             match output:
                 case Send(frame):
@@ -122,20 +122,24 @@ class Relay:
             events = await self._outbox.after(
                 asked.after, rows_max=asked.rows_max, bytes_max=asked.bytes_max
             )
-        except Exception:
-            _logger.exception("the outbox of %s cannot be read", self._state.stream)
-            self._feed(ReadFailed())
+        except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
+            self._unread(error)
         else:
             self._feed(Rows(asked.after, tuple(events)))
 
     async def _read_state(self, asked: ReadState) -> None:
         try:
             state = await self._outbox.state()
-        except Exception:
-            _logger.exception("the outbox of %s cannot be read", self._state.stream)
-            self._feed(ReadFailed())
+        except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
+            self._unread(error)
         else:
             self._feed(StateRead(asked.session, asked.req, state))
+
+    def _unread(self, error: Exception) -> None:
+        known = isinstance(error, Unavailable)
+        stream = self._state.stream
+        _log.warning("the outbox of %s cannot be read: %s", stream, error, exc_info=not known)
+        self._feed(ReadFailed())
 
     def _report(self) -> None:
         """Tell the outbox at once, then at most every REPORT_S: for it each word is a write."""
@@ -149,10 +153,8 @@ class Relay:
     async def _acknowledge(self, position: Position) -> None:
         try:
             await self._outbox.acknowledged(position)
-        except Exception:
-            _logger.exception(
-                "the outbox of %s did not take an acknowledgement", self._state.stream
-            )
+        except Exception as error:  # noqa: BLE001  it is only informed, and will be again
+            _log.warning("the outbox of %s was not told: %s", self._state.stream, error)
         self._timers["report"] = self._loop.call_later(REPORT_S, self._report_again)
 
     def _report_again(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 from typing import TYPE_CHECKING
 
 from mesh.buses.contract import ORIGIN, Arrived, Position
 from mesh.buses.zmq.protocol.frames import EVERYTHING, Attach, Attached, Batch, Get
 from mesh.buses.zmq.protocol.timing import POLL_S, REPLY_S
+from mesh.buses.zmq.wire import new_session
 from mesh.errors import BusUnavailable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Tail:
         self._req = 0
         self._answer: asyncio.Future[ToConsumer] | None = None
         self._news = asyncio.Event()
-        self.session = secrets.randbits(32)
+        self.session = new_session()
 
     def hear(self, frame: ToConsumer) -> None:
         """An answer; late ones are dropped."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 from msgspec import Struct
 
+from mesh import clock
 from mesh.buses.contract import NO_HASH, ORIGIN, Event, Link, Position, StreamHead
 from mesh.buses.zmq.protocol.frames import (
     Ack,
@@ -54,6 +55,8 @@ T = TypeVar("T")
 MAGIC = b"M1"
 VERSION = 1
 HEADER_BYTES = 92
+
+SESSION_BYTES = 4
 
 JSON_BYTES_MAX = 512 * 1024
 """Largest JSON frame: a heartbeat of a thousand streams is a quarter of it."""
@@ -104,6 +107,11 @@ class _BatchHead(Struct, frozen=True):
     heads: tuple[StreamHead, ...]
 
 
+def new_session() -> int:
+    """A random number for one conversation (R1), or for one life of the bus; no secret."""
+    return int(clock.random_hex(SESSION_BYTES), 16)
+
+
 def topic(stream: str) -> bytes:
     """What a subscriber of one stream filters by; the NUL keeps `order` apart from `orders`."""
     return stream.encode() + b"\0"
@@ -122,7 +130,7 @@ def pack(frame: Frame) -> list[bytes]:
     return [header, *rest]
 
 
-def _parts(frame: Frame) -> tuple[int, int, Link, list[bytes]]:  # noqa: PLR0911 - one arm a kind
+def _parts(frame: Frame) -> tuple[int, int, Link, list[bytes]]:  # noqa: PLR0911  one arm a kind
     """Session, question, position and the frames after the header."""
     match frame:
         case Put(session, events):
@@ -188,7 +196,7 @@ def unpack(frames: Sequence[bytes], *, bare: bool = False) -> Frame | None:
         return None
 
 
-def _read(  # noqa: PLR0911 - one arm a kind
+def _read(  # noqa: PLR0911  one arm a kind
     shape: type[Frame], session: int, req: int, link: Link, rest: Sequence[bytes]
 ) -> Frame | None:
     """One kind. A wrong number of frames, and all that is wrong inside them, raises or is None."""

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 QUEUE_MAX = 256
 """Functions that may wait: at the rate of a busy disk about the wait below."""
 
-WAIT_S = 0.25
-"""How long one may wait to be begun. Beyond it the caller is told, while it can still retry."""
+WAIT_S = 1.0
+"""Longest wait to be begun. A flush on a busy disk stalls for a quarter of a second and more now
+and then; a caller from outside waits two seconds, and shedding is the door's business."""
 
 _FOREVER = -1.0
 

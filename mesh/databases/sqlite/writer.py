@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GROUP_MAX = 32
+GROUP_MAX = 64
 """Functions in one commit."""
 
 GROUP_WORK_S = 0.005

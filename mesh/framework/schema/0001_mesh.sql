@@ -41,7 +41,7 @@ CREATE TABLE mlp_cursor (
     known_base INTEGER NOT NULL,
     crash_attempts INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT 'live'
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE mlp_parked (
     stream TEXT NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE mlp_parked (
     attempts INTEGER NOT NULL,
     parked_ms INTEGER NOT NULL,
     PRIMARY KEY (stream, epoch, seq)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE mlp_diverged (
     stream TEXT NOT NULL,
@@ -79,7 +79,7 @@ CREATE TABLE deferred (
     traceparent TEXT NOT NULL,
     cause TEXT NOT NULL,
     PRIMARY KEY (action, key)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX deferred_by_due ON deferred (due_ms);
 CREATE INDEX deferred_by_kind ON deferred (dated, due_ms);
 
@@ -94,7 +94,7 @@ CREATE TABLE request (
     answer BLOB,
     created_ms INTEGER NOT NULL,
     PRIMARY KEY (caller, route, key)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX request_by_age ON request (created_ms);
 
 -- The last key set of auth, so that tokens verify while auth is away.

@@ -98,7 +98,11 @@ async def get(ctx: Context, request: messages.OrderRef) -> OrderView:
 async def list_orders(ctx: Context, request: messages.ListOrders) -> messages.OrderPage:
     """Show a page of one's own orders; staff see everybody's."""
     whose = None if ctx.caller.has("staff") else ctx.caller.id
-    rows = store.page(ctx.read, whose, request)
+    sql, params = store.page(whose, request)
+    if request.status is None:
+        rows = ctx.read.all(store.OrderRow, sql, **params)
+    else:  # few may match, or none
+        rows = await ctx.scan(store.OrderRow, sql, **params)
     items = [_show(ctx.read, row) for row in rows[: request.page_size]]
     more = len(rows) > len(items)
     return messages.OrderPage(items, items[-1].id if more else None)
@@ -173,16 +177,16 @@ async def decide(ctx: Context, request: messages.Decide) -> None:
 
 async def wake(ctx: Context, request: messages.Wake) -> None:
     """Deferred: try the backorders of a product, the oldest first; one that does not fit is passed."""
-    orders = store.waiting(ctx.read, request.product_id)
+    orders = store.waiting(ctx.read, request.product_id, request.after)
     for order_id in orders:
         await _decide(ctx, order_id, ctx.write)
     if len(orders) == store.WAKE_MAX:
-        await ctx.write(_wake_rest, request.product_id)
+        await ctx.write(_wake_rest, messages.Wake(request.product_id, orders[-1]))
 
 
-def _wake_rest(tx: Tx, product_id: str) -> None:
-    if len(store.waiting(tx, product_id)) < store.WAKE_MAX:
-        tx.defer("wake", messages.Wake(product_id), key=product_id)
+def _wake_rest(tx: Tx, rest: messages.Wake) -> None:
+    """Under a key of its own: under the product's it could replace a wake from the beginning."""
+    tx.defer("wake", rest, key=f"{rest.product_id} {rest.after}")
 
 
 async def release(ctx: Context, request: messages.Release) -> None:

@@ -171,9 +171,10 @@ class Decide(Struct, frozen=True):
 
 
 class Wake(Struct, frozen=True):
-    """Deferred: stock of a product came free; try the backorders that wait for it."""
+    """Deferred: stock of a product came free; try the backorders beyond `after` that wait for it."""
 
     product_id: str
+    after: str = ""
 
 
 class Release(Struct, frozen=True):
@@ -276,7 +277,10 @@ class HoldExpired(Struct, frozen=True):
     version: int
 
 
-HOLD = Call("product", "PUT /holds/{order_id}", Hold, Held)
+HOLD_S = 1.5
+"""A decided order is worth most of the two seconds that a caller waits; without it, it is pending."""
+
+HOLD = Call("product", "PUT /holds/{order_id}", Hold, Held, timeout_s=HOLD_S)
 COMMIT_HOLD = Call(
     "product", "POST /holds/{order_id}/commit", HoldRef, CommittedHold, repeatable=True
 )

@@ -109,6 +109,7 @@ service = Service(
         Invariant("V4", "money kept is the total of what is paid for", store.MONEY_HOLDS),
         Invariant("V6", "the history is contiguous", store.HISTORY_CONTIGUOUS),
         Invariant("V6", "one event was told for each step", store.TOLD),
+        Invariant("V9", "who is backordered waits for each of its products", store.QUEUE_HOLDS),
     ),
     unsettled=store.UNSETTLED,
 )

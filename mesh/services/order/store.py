@@ -123,18 +123,16 @@ def get(reads: Reader, order_id: str) -> OrderRow | None:
     return reads.one(OrderRow, f"{_ORDER} WHERE id = :id", id=order_id)
 
 
-def page(reads: Reader, user_id: str | None, wanted: ListOrders) -> list[OrderRow]:
-    """One row more than the page holds; everybody's orders when `user_id` is None."""
+def page(user_id: str | None, wanted: ListOrders) -> tuple[str, dict[str, str | int | None]]:
+    """What finds one row more than the page holds; everybody's orders when `user_id` is None."""
     whose = "" if user_id is None else " AND user_id = :user_id"
-    return reads.all(
-        OrderRow,
-        f"{_ORDER} WHERE id > :after{whose} AND (:status IS NULL OR status = :status)"
-        " ORDER BY id LIMIT :most",
-        after=wanted.page_token or "",
-        status=wanted.status,
-        most=wanted.page_size + 1,
-        **({} if user_id is None else {"user_id": user_id}),
-    )
+    which = "" if wanted.status is None else " AND status = :status"
+    return f"{_ORDER} WHERE id > :after{whose}{which} ORDER BY id LIMIT :most", {
+        "after": wanted.page_token or "",
+        "user_id": user_id,
+        "status": wanted.status,
+        "most": wanted.page_size + 1,
+    }
 
 
 def lines(reads: Reader, order_id: str) -> list[LineView]:
@@ -190,7 +188,7 @@ def save(tx: Tx, order: OrderRow) -> None:
 
 
 def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:
-    """Note the step by which an order came to be as it is now."""
+    """Note the step by which an order came to be as it is now, and whether it waits for stock."""
     tx.execute(
         "INSERT INTO history (order_id, version, old, new, reason, actor, cause, at_ms)"
         " VALUES (:id, :version, :old, :new, :reason, :actor, :cause, :now)",
@@ -203,6 +201,18 @@ def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:
         cause=tx.cause,
         now=tx.now_ms,
     )
+    if order.status == "backordered":
+        tx.execute(
+            "INSERT INTO backorders (product_id, order_id)"
+            " SELECT product_id, order_id FROM lines WHERE order_id = :id",
+            id=order.id,
+        )
+    elif old == "backordered":
+        tx.execute(
+            "DELETE FROM backorders WHERE order_id = :id"
+            " AND product_id IN (SELECT product_id FROM lines WHERE order_id = :id)",
+            id=order.id,
+        )
 
 
 def set_line_prices(tx: Tx, order_id: str, quoted: Sequence[HeldLine]) -> None:
@@ -262,17 +272,19 @@ def lost_version(reads: Reader, order_id: str) -> int:
 
 def waits(reads: Reader, product_id: str) -> bool:
     """Whether a backorder waits for this product."""
-    return bool(waiting(reads, product_id, limit=1))
+    sql = "SELECT 1 FROM backorders WHERE product_id = :product_id LIMIT 1"
+    return reads.one(int, sql, product_id=product_id) is not None
 
 
-def waiting(reads: Reader, product_id: str, *, limit: int = WAKE_MAX) -> list[str]:
-    """Backorders that want this product, the oldest first."""
+def waiting(reads: Reader, product_id: str, after: str) -> list[str]:
+    """The next backorders beyond `after` that want this product, the oldest first."""
     return reads.all(
         str,
-        "SELECT o.id FROM lines l JOIN orders o ON o.id = l.order_id"
-        " WHERE l.product_id = :product_id AND o.status = 'backordered' ORDER BY o.id LIMIT :most",
+        "SELECT order_id FROM backorders WHERE product_id = :product_id AND order_id > :after"
+        " ORDER BY order_id LIMIT :most",
         product_id=product_id,
-        most=limit,
+        after=after,
+        most=WAKE_MAX,
     )
 
 
@@ -347,6 +359,12 @@ SELECT o.id FROM orders o LEFT JOIN (
 WHERE coalesce(p.kept, 0) <> CASE WHEN o.status IN ('paid', 'shipped', 'delivered')
                                   THEN o.total_minor ELSE 0 END
   AND NOT EXISTS (SELECT 1 FROM deferred WHERE action = 'refund' AND key = o.id)
+"""
+
+QUEUE_HOLDS = """
+SELECT o.id || ' ' || l.product_id FROM orders o JOIN lines l ON l.order_id = o.id
+LEFT JOIN backorders b ON b.product_id = l.product_id AND b.order_id = l.order_id
+WHERE (o.status = 'backordered') <> (b.order_id IS NOT NULL)
 """
 
 HISTORY_CONTIGUOUS = """

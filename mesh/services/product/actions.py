@@ -66,7 +66,11 @@ async def get(ctx: Context, request: messages.GetProduct) -> ProductView:
 
 async def list_products(ctx: Context, request: messages.ListProducts) -> messages.ProductPage:
     """Show a page of the catalogue."""
-    rows = store.page(ctx.read, request)
+    sql, params = store.page(request)
+    if (request.q, request.status, request.in_stock) == (None, None, None):
+        rows = ctx.read.all(messages.ProductView, sql, **params)
+    else:  # few may match, or none
+        rows = await ctx.scan(messages.ProductView, sql, **params)
     items = rows[: request.page_size]
     more = len(rows) > len(items)
     return messages.ProductPage(items, items[-1].id if more else None)

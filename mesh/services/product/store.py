@@ -63,21 +63,21 @@ def get(reads: Reader, product_id: str) -> ProductView | None:
     return reads.one(ProductView, f"{_VIEW} WHERE id = :id", id=product_id)
 
 
-def page(reads: Reader, wanted: ListProducts) -> list[ProductView]:
-    """One row more than the page holds, so that the caller sees whether there is a next."""
-    return reads.all(
-        ProductView,
+def page(wanted: ListProducts) -> tuple[str, dict[str, str | int | None]]:
+    """What finds one row more than the page holds, so that the caller sees if there is a next."""
+    return (
         f"{_VIEW} WHERE id > :after"
         " AND (:q IS NULL OR instr(lower(name), lower(:q)) OR instr(lower(sku), lower(:q)))"
         " AND (:status IS NULL OR status = :status)"
         " AND (:in_stock IS NULL OR (on_hand > reserved) = :in_stock)"
-        " ORDER BY id LIMIT :most",
-        after=wanted.page_token or "",
-        q=wanted.q,
-        status=wanted.status,
-        in_stock=None if wanted.in_stock is None else int(wanted.in_stock),
-        most=wanted.page_size + 1,
-    )
+        " ORDER BY id LIMIT :most"
+    ), {
+        "after": wanted.page_token or "",
+        "q": wanted.q,
+        "status": wanted.status,
+        "in_stock": None if wanted.in_stock is None else int(wanted.in_stock),
+        "most": wanted.page_size + 1,
+    }
 
 
 def quoted(reads: Reader, product_id: str, quantity: int) -> QuotedLine | None:

@@ -66,7 +66,7 @@ GET_BYTES = 512 * 1024
 """Bytes asked for at once: about a millisecond of the bus's time."""
 
 
-def step(state: Consumer, event: Input, now: float) -> Step:  # noqa: C901, PLR0911, PLR0912 - one arm an input
+def step(state: Consumer, event: Input, now: float) -> Step:  # noqa: C901, PLR0911, PLR0912  one arm an input
     """What one input does. `now` is monotonic seconds."""
     match event:
         case CursorRead() | Noticed() | Handled() | InboxFailed():
@@ -114,6 +114,7 @@ def _begin(state: Consumer, session: int) -> Step:
         buffer=(),
         buffer_bytes=0,
         ahead=(),
+        ahead_bytes=0,
     )
     if state.busy:
         return state, ()
@@ -185,11 +186,18 @@ def _news(state: Consumer, evt: Evt, now: float) -> Step:
         return state, ()
     state, verdict = _take(state, evt.events)
     if verdict != "taken" and state.asked_at is not None:
-        ahead = (*state.ahead, *evt.events)
-        state = replace(state, ahead=ahead if len(ahead) <= BUFFER_EVENTS_MAX else state.ahead)
+        state = _set_by(state, evt.events)
     if evt.head.seq > state.head.seq:
         state = replace(state, head=evt.head)
     return _place(state, now)
+
+
+def _set_by(state: Consumer, events: tuple[Event, ...]) -> Consumer:
+    """Keep what came early until the answer under way has closed the gap before it."""
+    held = state.ahead_bytes + sum(len(each.body) for each in events)
+    if len(state.ahead) + len(events) > BUFFER_EVENTS_MAX or held > BUFFER_BYTES_MAX:
+        return state
+    return replace(state, ahead=(*state.ahead, *events), ahead_bytes=held)
 
 
 def _batch(state: Consumer, batch: Batch, now: float) -> Step:
@@ -206,7 +214,7 @@ def _batch(state: Consumer, batch: Batch, now: float) -> Step:
         return _fence(state, f"DAMAGED: {place} does not match its hash")
     if verdict == "gap" or (not batch.events and batch.head.seq > state.end.seq):
         return _fence(state, f"DAMAGED: {place} is missing at the bus")
-    ahead, state = state.ahead, replace(state, ahead=())
+    ahead, state = state.ahead, replace(state, ahead=(), ahead_bytes=0)
     state, _ = _take(state, ahead)
     if state.buffer and state.end.seq > state.head.seq:
         state = replace(state, head=state.end)

@@ -17,7 +17,7 @@ from mesh.buses.contract import (
     Event,
     Link,
     Position,
-    Sequence64,
+    SeqNumber,
     StreamHead,
 )
 
@@ -40,7 +40,7 @@ class Hello(Struct, frozen=True):
     stream: Name
     epochs: tuple[Epoch, ...]
     head: Link
-    tail_seq: Sequence64
+    tail_seq: SeqNumber
     token: str = ""
 
 
@@ -119,9 +119,9 @@ class Beat(Struct, frozen=True):
 
     stream: Name
     epoch: EpochNumber
-    base: Sequence64
+    base: SeqNumber
     head: Link
-    tail_seq: Sequence64
+    tail_seq: SeqNumber
 
 
 class Heartbeat(Struct, frozen=True):
@@ -152,7 +152,7 @@ class Attached(Struct, frozen=True):
     session: int
     epochs: tuple[Epoch, ...]
     head: Link
-    tail_seq: Sequence64
+    tail_seq: SeqNumber
 
 
 class Reset(Struct, frozen=True):

@@ -30,6 +30,8 @@ from mesh.buses.zmq.protocol.timing import (
     PAUSE_S,
     PING_S,
     REPLY_S,
+    RETRY_FIRST_S,
+    RETRY_MAX_S,
     STALL_S,
     Begin,
     Grown,
@@ -112,6 +114,7 @@ class Producer(Struct, frozen=True):
     asked: ReadOutbox | None = None
     grown: bool = False
     attempt: int = 0
+    failures: int = 0
     said_at: float | None = None
     heard_at: float = 0.0
     moved_at: float = 0.0
@@ -124,7 +127,7 @@ Output = ReadState | ReadOutbox | Acknowledged | Send | Reconnect
 Step = tuple[Producer, tuple[Output, ...]]
 
 
-def step(state: Producer, event: Input, now: float) -> Step:  # noqa: PLR0911 - one arm an input
+def step(state: Producer, event: Input, now: float) -> Step:  # noqa: C901, PLR0911  one arm an input
     """What one input does. `now` is monotonic seconds."""
     match event:
         case Begin(session) if state.phase == "init":
@@ -139,16 +142,18 @@ def step(state: Producer, event: Input, now: float) -> Step:  # noqa: PLR0911 - 
             return _tick(state, now)
         case Reborn() if state.phase != "init":
             return _lose(replace(state, attempt=0), 0.0)
-        case ReadFailed() | Unsent() if state.phase in {"greeting", "streaming"}:
+        case ReadFailed():
+            return _unread(replace(state, asked=None, failures=state.failures + 1))
+        case Unsent() if state.phase in {"greeting", "streaming"}:
             return _lose(replace(state, asked=None), backoff_s(state.attempt))
-        case Begin() | ReadFailed() | Unsent() | Reborn():
-            return replace(state, asked=None), ()
+        case Begin() | Unsent() | Reborn():
+            return state, ()
     if event.session != state.session or state.phase in {"init", "fenced"}:
         return state, ()
     return _hear(replace(state, heard_at=now), event, now)
 
 
-def _hear(state: Producer, frame: ToProducer, now: float) -> Step:  # noqa: PLR0911 - one arm a frame
+def _hear(state: Producer, frame: ToProducer, now: float) -> Step:  # noqa: PLR0911  one arm a frame
     greeting = state.phase == "greeting"
     match frame:
         case Welcome(req=req) if greeting and req == state.req:
@@ -226,7 +231,7 @@ def _send(state: Producer, rows: Rows, now: float) -> Step:
     asked, events = state.asked, rows.events
     if asked is None or rows.after != asked.after:
         return state, ()
-    state = replace(state, asked=None)
+    state = replace(state, asked=None, failures=0)
     if state.phase != "streaming" or rows.after != state.sent:
         return _pump(replace(state, grown=True), now)
     if not events:
@@ -311,6 +316,13 @@ def _tick(state: Producer, now: float) -> Step:
     else:
         state, again = _pump(state, now)
     return state, (*outputs, *again)
+
+
+def _unread(state: Producer) -> Step:
+    """The outbox is away: its own waits, which grow as long as it is."""
+    if state.phase not in {"greeting", "streaming"}:
+        return state, ()
+    return _lose(state, backoff_s(state.failures - 1, RETRY_FIRST_S, RETRY_MAX_S))
 
 
 def _lose(state: Producer, after_s: float) -> Step:

@@ -75,6 +75,7 @@ class Consumer(Struct, frozen=True):
     buffer: tuple[Event, ...] = ()
     buffer_bytes: int = 0
     ahead: tuple[Event, ...] = ()
+    ahead_bytes: int = 0
     busy: bool = False
     asked_at: float | None = None
     heard_at: float = 0.0

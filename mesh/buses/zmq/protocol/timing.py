@@ -48,7 +48,7 @@ BACKOFF_MAX_S = 0.1
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 30.0
-"""Between attempts of a consumer whose inbox fails (R12)."""
+"""Between attempts when an inbox or an outbox fails (R12)."""
 
 _DOUBLINGS_MAX = 16
 

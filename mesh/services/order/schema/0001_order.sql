@@ -16,9 +16,9 @@ CREATE TABLE orders (
     held_until_ms INTEGER,
     created_ms INTEGER NOT NULL,
     version INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX orders_by_user ON orders (user_id, id);
-CREATE INDEX orders_moving ON orders (status) WHERE status IN ('pending', 'paying', 'backordered');
+CREATE INDEX orders_unsettled ON orders (status) WHERE status IN ('pending', 'paying');
 
 CREATE TABLE lines (
     order_id TEXT NOT NULL REFERENCES orders (id),
@@ -30,8 +30,14 @@ CREATE TABLE lines (
     unit_price_minor INTEGER CHECK (unit_price_minor >= 0),
     PRIMARY KEY (order_id, n),
     UNIQUE (order_id, product_id)
-) STRICT;
-CREATE INDEX lines_by_product ON lines (product_id, order_id);
+) STRICT, WITHOUT ROWID;
+
+-- Who waits for a product: kept with the status, since of all orders of a product few ever wait.
+CREATE TABLE backorders (
+    product_id TEXT NOT NULL,
+    order_id TEXT NOT NULL REFERENCES orders (id),
+    PRIMARY KEY (product_id, order_id)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE history (
     order_id TEXT NOT NULL REFERENCES orders (id),
@@ -43,7 +49,7 @@ CREATE TABLE history (
     cause TEXT NOT NULL,
     at_ms INTEGER NOT NULL,
     PRIMARY KEY (order_id, version)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE shipments (
     order_id TEXT PRIMARY KEY REFERENCES orders (id),
@@ -56,7 +62,7 @@ CREATE TABLE shipments (
     country TEXT NOT NULL,
     carrier TEXT,
     tracking TEXT
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE payments (
     id TEXT PRIMARY KEY,
@@ -69,7 +75,7 @@ CREATE TABLE payments (
     brand TEXT,
     last4 TEXT,
     at_ms INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX payments_by_order ON payments (order_id);
 CREATE UNIQUE INDEX one_capture_an_order ON payments (order_id)
     WHERE kind = 'capture' AND state = 'succeeded';
@@ -79,9 +85,9 @@ CREATE TABLE stock_seen (
     product_id TEXT PRIMARY KEY,
     stock_version INTEGER NOT NULL,
     available INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE hold_lost (
     order_id TEXT PRIMARY KEY,
     version INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;

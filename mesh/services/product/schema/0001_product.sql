@@ -12,21 +12,21 @@ CREATE TABLE products (
     version INTEGER NOT NULL DEFAULT 1,
     stock_version INTEGER NOT NULL DEFAULT 0,
     CHECK (reserved <= on_hand)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE prices (
     product_id TEXT NOT NULL REFERENCES products (id),
     price_minor INTEGER NOT NULL CHECK (price_minor >= 0),
     from_ms INTEGER NOT NULL,
     PRIMARY KEY (product_id, from_ms)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE holds (
     order_id TEXT PRIMARY KEY,
     state TEXT NOT NULL CHECK (state IN ('held', 'committed', 'shipped', 'released', 'expired')),
     version INTEGER NOT NULL,
     expires_at_ms INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE hold_lines (
     order_id TEXT NOT NULL REFERENCES holds (order_id),
@@ -34,7 +34,7 @@ CREATE TABLE hold_lines (
     quantity INTEGER NOT NULL CHECK (quantity > 0),
     unit_price_minor INTEGER NOT NULL CHECK (unit_price_minor >= 0),
     PRIMARY KEY (order_id, product_id)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- Append-only: the stock of a product is the sum of its rows.
 CREATE TABLE ledger (
@@ -48,4 +48,4 @@ CREATE TABLE ledger (
     ref TEXT NOT NULL,
     at_ms INTEGER NOT NULL,
     PRIMARY KEY (product_id, stock_version)
-) STRICT;
+) STRICT, WITHOUT ROWID;

@@ -15,7 +15,7 @@ CREATE TABLE grants (
     granted_by TEXT NOT NULL,
     at_ms INTEGER NOT NULL,
     PRIMARY KEY (user_id, role)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 -- Who came in, and who was refused. A refused unknown e-mail is a line without a user: it costs
 -- the same as a wrong password, and what was typed is not kept.
