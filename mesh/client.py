@@ -95,12 +95,19 @@ class Envelope:
 
 
 def _request_parts(call: Call[In, Out], request: In) -> tuple[str, str, bytes | None]:
-    """Method, path with query, body."""
+    """Method, path with query, body.
+
+    Raises: InvalidInput for a path field that would lead to another route.
+    """
     method, template = call.route.split(" ", 1)
     left = dict(codec.plain(request))
 
     def fill(match: re.Match[str]) -> str:
-        return quote(str(left.pop(match.group(1))), safe="")
+        name = match.group(1)
+        text = str(left.pop(name))
+        if text in {"", ".", ".."}:  # no quoting keeps URL parsers from resolving these
+            raise errors.InvalidInput(f"{name} cannot be {text!r}", pointer=f"/{name}")
+        return quote(text, safe="")
 
     path = _PATH_FIELD.sub(fill, template)
     if method in {"GET", "DELETE"}:
@@ -120,8 +127,10 @@ def problem_error(status: int, raw: bytes, service: str) -> MeshError:
     for member in ("title", "status", "instance", "trace_id", "errors"):
         document.pop(member, None)
     if status == 429:  # noqa: PLR2004  Too Many Requests carries its wait
-        wait = document.pop("retry_after_s", 1.0)
-        return errors.Throttled(detail, retry_after_s=float(str(wait)))
+        wait = document.pop("retry_after_s", None)
+        return errors.Throttled(
+            detail, retry_after_s=float(wait) if isinstance(wait, int | float) else 1.0
+        )
     kind = _BY_STATUS.get(status, ServiceUnavailable)
     error = kind(detail, code=code)
     error.facts.update(document)
@@ -139,6 +148,34 @@ def facts_as(error: MeshError, shape: type[Out]) -> Out:
         raise ServiceUnavailable(f"an answer without what it should carry: {found}") from None
 
 
+def _meant(call: Call[In, Out], status: int, raw: bytes) -> Out:
+    """What an answer says.
+
+    Raises: the error that a problem tells of; ServiceUnavailable when it cannot be read.
+    """
+    if status >= 400:  # noqa: PLR2004  the error classes of RFC 9110
+        raise problem_error(status, raw, call.service)
+    if call.gives is type(None):
+        return None
+    try:
+        return codec.decode(raw, call.gives)
+    except errors.InvalidInput as error:
+        raise ServiceUnavailable(f"{call.service} gave an unreadable answer: {error}") from None
+
+
+async def _whole(content: aiohttp.StreamReader, service: str) -> bytes:
+    """The body to its end; one `read(n)` gives no more than what has arrived.
+
+    Raises: ServiceUnavailable when it is over ANSWER_BYTES_MAX.
+    """
+    found = bytearray()
+    async for chunk in content.iter_any():
+        found += chunk
+        if len(found) > ANSWER_BYTES_MAX:
+            raise ServiceUnavailable(f"the answer of {service} is over {ANSWER_BYTES_MAX} bytes")
+    return bytes(found)
+
+
 class Client:
     """Asks peers by name. One per process; `token` mints this program's token for a callee."""
 
@@ -150,7 +187,7 @@ class Client:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
+            session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0, limit_per_host=CONNECTIONS_MAX, use_dns_cache=False
                 ),
@@ -158,6 +195,9 @@ class Client:
                 auto_decompress=False,
                 skip_auto_headers=("User-Agent", "Accept-Encoding"),
             )
+            # aiohttp would send GET, PUT and DELETE once more by itself, at each of our tries.
+            session._retry_connection = False  # noqa: SLF001  it has no public name
+            self._session = session
         return self._session
 
     async def ask(self, call: Call[In, Out], request: In, envelope: Envelope) -> Out:
@@ -224,17 +264,15 @@ class Client:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_S),
             ) as response:
-                raw = await response.content.read(ANSWER_BYTES_MAX)
+                raw = await _whole(response.content, call.service)
                 status = response.status
+        except aiohttp.ConnectionTimeoutError:
+            raise ServiceUnavailable(f"{call.service} takes no connection") from None
         except TimeoutError:
             raise DeadlineExceeded(f"{call.service} did not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
             raise ServiceUnavailable(f"{call.service} cannot be reached: {error}") from None
-        if status >= 400:  # noqa: PLR2004  the error classes of RFC 9110
-            raise problem_error(status, raw, call.service)
-        if call.gives is type(None):
-            return None
-        return codec.decode(raw, call.gives)
+        return _meant(call, status, raw)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -51,7 +51,7 @@ def decode(raw: bytes | str, shape: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(raw, type=shape)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(str(error)) from None
 
 

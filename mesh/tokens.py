@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 import jwt
@@ -38,6 +39,9 @@ TOKEN_CHARACTERS_MAX = 4096
 USER_TOKEN = "at+jwt"  # noqa: S105  a media type (RFC 9068), not a secret
 SERVICE_TOKEN = "svc+jwt"  # noqa: S105  likewise
 OPERATOR_TOKEN = "op+jwt"  # noqa: S105  likewise
+
+_FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+"""RFC 7515: unpadded base64url. A lenient decoder would take one token in many spellings."""
 
 
 class SigningKey(Struct, frozen=True):
@@ -109,6 +113,8 @@ def header(token: str) -> tuple[str, str]:
     """
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise Unauthenticated("the token is too long")
+    if not _FORM.fullmatch(token):
+        raise Unauthenticated("the token is malformed")
     try:
         found = jwt.get_unverified_header(token)
     except (jwt.InvalidTokenError, ValueError, RecursionError):
@@ -207,11 +213,13 @@ def provision(directory: Path, *, project: str, calls: Mapping[str, Sequence[str
     public = {name: key.public for name, key in keys.items()}
     allowed = {name: tuple(callees) for name, callees in calls.items()}
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)  # one that was there already keeps its mode
     for name in calls:
         content = IdentityFile(project, keys[name].private, keys[name].kid, public, allowed)
         path = directory / f"{name}.json"
         temporary = path.with_suffix(".new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)  # likewise a file that a kill left behind
         with os.fdopen(descriptor, "wb") as file:
             file.write(codec.encode(content))
         temporary.replace(path)

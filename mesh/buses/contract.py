@@ -184,8 +184,15 @@ class Inbox(Protocol):
         offered again after `retry_after_s`; the bus holds the stream there meanwhile.
         """
 
-    async def notice(self, stream: str, epoch: Epoch) -> Cursor:
-        """A newer epoch exists: note it, flag effects of replaced events, step back to its base."""
+    async def notice(self, stream: str, epoch: Epoch, base: Link) -> Cursor:
+        """A newer epoch exists: note it, flag effects of replaced events, step back to its base.
+
+        `base` is where the epoch begins: after two restores only the bus's list of epochs says
+        which of them the event there belongs to.
+
+        Every epoch beyond the cursor's `known_epoch` is told, oldest first, before any event of
+        it is offered; the answer must know at least that epoch.
+        """
 
 
 class StreamHead(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """HTTP in: a request becomes a call of an action, whatever happens becomes an answer.
 
-Order of the checks: route, host and origin, identity,
-permission, room (admission), body, key; so nothing is read for a caller who may not ask.
+Order of the checks: host and origin, route, identity, permission, body, room (admission), key; so
+nothing is read for a caller who may not ask, and nobody waits for a place behind a slow sender.
 """
 
 from __future__ import annotations
@@ -35,8 +35,14 @@ if TYPE_CHECKING:
 REQUEST_S = 2.0
 """Time for a request from outside that names no budget of its own."""
 
+LEFT_MIN_S = 0.005
+"""With less than this left of its deadline no work is begun: nothing is answered in less."""
+
 BODY_S = 5.0
-"""A body must arrive within this; a stalled one holds a connection, not an action."""
+"""A body must arrive within this; a stalled one holds a connection, not a place."""
+
+READING_MAX = 256
+"""Bodies on their way at a time, and so MiB of memory; beyond, 503. Most come with their head."""
 
 IN_FLIGHT_MAX = 64
 WAITING_MAX = 256
@@ -118,6 +124,7 @@ class App:
         self._running = idempotency.Running()
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._waiting = 0
+        self._reading = 0
         self.requests_begun = 0
         self.in_flight = 0
 
@@ -175,12 +182,14 @@ class App:
         fields: dict[str, str],
         trace: telemetry.TraceContext,
     ) -> web.Response:
+        begun_s = clock.monotonic_s()
         caller = await self.caller(request)
         identity.admit(caller, operation.allow)
-        deadline_s = clock.monotonic_s() + _budget_s(request)
+        deadline_s = begun_s + _budget_s(request)
+        raw = b"" if operation.rest_in_query else await self._body(request)
+        takes = _read(request, operation, fields, raw)
         await self._enter(deadline_s)
         try:
-            takes = await _read(request, operation, fields)
             context = Context(
                 wires=self._wires,
                 caller=caller,
@@ -201,17 +210,45 @@ class App:
         bearer = identity.bearer_of(request.headers.get("Authorization"))
         return identity.ANONYMOUS if bearer is None else await self._identity.verify(bearer)
 
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """The whole body, bounded in length, in time and in how many are on their way.
+
+        Raises: InvalidInput, TooLarge; Refused (code `body-timeout`); Overloaded.
+        """
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise InvalidInput("encoded bodies are not taken", code="content-encoding")
+        if not request.can_read_body:
+            return b""
+        if (request.content_length or 0) > codec.BODY_BYTES_MAX:
+            raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+        if not request.content.is_eof() and self._reading >= READING_MAX:
+            raise Overloaded("too many bodies are on their way")
+        self._reading += 1
+        try:
+            if request.content.is_eof():  # all here: nothing to wait for, no timer to set
+                return await request.read()
+            async with asyncio.timeout(BODY_S):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes") from None
+        except TimeoutError:
+            raise errors.Refused("the body did not come in time", code="body-timeout") from None
+        finally:
+            self._reading -= 1
+
     async def _enter(self, deadline_s: float) -> None:
         """Take one of the places, waiting a bounded time in a bounded queue."""
+        left_s = deadline_s - clock.monotonic_s()
+        if left_s < LEFT_MIN_S:
+            raise errors.DeadlineExceeded("no time is left for this")
         if not self._places.locked():
             await self._places.acquire()
             return
         if self._waiting >= WAITING_MAX:
             raise Overloaded("too many requests wait already")
-        wait_s = min(WAIT_S, (deadline_s - clock.monotonic_s()) / 2)
         self._waiting += 1
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(min(WAIT_S, left_s / 2)):
                 await self._places.acquire()
         except TimeoutError:
             raise Overloaded("no place became free in time") from None
@@ -235,7 +272,7 @@ class App:
         try:
             found = idempotency.find(context.read, keyed)
             if found is not None:
-                return _json(found.status, found.body, {"Idempotent-Replayed": "true"})
+                return _replay(found)
             context.keyed = keyed
             return _respond(request, context, await operation.action(context, takes))
         finally:
@@ -262,7 +299,7 @@ def _budget_s(request: web.BaseRequest) -> float:
     if not header.isdecimal():
         raise InvalidInput("Mesh-Timeout must be whole milliseconds")
     budget_s = min(REQUEST_S, int(header[:9]) / clock.MS_PER_S)
-    if budget_s < 0.005:  # noqa: PLR2004  nothing is answered in under 5 ms of budget
+    if budget_s < LEFT_MIN_S:
         raise errors.DeadlineExceeded("no time is left for this")
     return budget_s
 
@@ -276,10 +313,11 @@ def _cause(request: web.BaseRequest, caller: Caller, trace: telemetry.TraceConte
     return f"req_{trace.span_id}"
 
 
-async def _read(
+def _read(
     request: web.BaseRequest,
     operation: Operation,  # type: ignore[type-arg]
     fields: dict[str, str],
+    raw: bytes,
 ) -> object:
     """Path, query and body as what the operation takes."""
     values: dict[str, object] = dict(fields)
@@ -287,10 +325,7 @@ async def _read(
         raise InvalidInput("text holds a NUL character")
     if operation.rest_in_query:
         return codec.convert(_texts(request, fields), operation.takes, loose=True)
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise InvalidInput("encoded bodies are not taken", code="content-encoding")
     has_members = len(codec.fields(operation.takes)) > len(fields)
-    raw = await _body(request)
     if raw or has_members:
         if request.content_type != "application/json":
             raise InvalidInput("Content-Type must be application/json", code="content-type")
@@ -318,22 +353,6 @@ def _check_path_says(twice: set[str]) -> None:
         raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
 
 
-async def _body(request: web.BaseRequest) -> bytes:
-    if not request.can_read_body:
-        return b""
-    if (request.content_length or 0) > codec.BODY_BYTES_MAX:
-        raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
-    try:
-        if request.content.is_eof():  # all here: nothing to wait for, no timer to set
-            return await request.read()
-        async with asyncio.timeout(BODY_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes") from None
-    except TimeoutError:
-        raise errors.DeadlineExceeded("the body did not arrive in time") from None
-
-
 def _respond(request: web.BaseRequest, context: Context, answer: object) -> web.Response:
     """The action's answer, with the entity's version as its ETag."""
     headers = dict(context.headers)
@@ -345,6 +364,13 @@ def _respond(request: web.BaseRequest, context: Context, answer: object) -> web.
     if answer is None:
         return web.Response(status=204, headers=headers)
     return _json(context.status, codec.encode(answer), headers)
+
+
+def _replay(found: idempotency.Answer) -> web.Response:
+    headers = {"Idempotent-Replayed": "true"}
+    if found.body == b"null":
+        return web.Response(status=204, headers=headers)
+    return _json(found.status, found.body, headers)
 
 
 def _json(status: int, body: bytes, headers: dict[str, str]) -> web.Response:

@@ -145,7 +145,7 @@ class Context:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> T:
-        if self.keyed is not None and not self.keyed.recorded:
+        if self.keyed is not None and self.keyed.recorded != self.keyed.entity:
             idempotency.record(inner, self.keyed)
         trace = Trace(self.trace.traceparent, self.trace.trace_id, self.cause)
         return fn(Tx(inner, self.wires.vocabulary, trace), *args, **kwargs)

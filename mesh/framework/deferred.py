@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from mesh import clock, codec, telemetry
-from mesh.errors import Unavailable
+from mesh.errors import Broken, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,18 +87,19 @@ class DeferredWork:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._woken.clear()
+                now = clock.now_ms()  # one for both looks: nothing may fall due between them
                 try:
-                    for work in self._due():
+                    for work in self._due(now):
                         self._running.add((work.action, work.key))
                         group.create_task(self._perform(work))
-                    sleep_s = self._sleep_s()
+                    sleep_s = self._sleep_s(now)
                 except Unavailable:
                     sleep_s = RETRY_S[0]
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(sleep_s):
                         await self._woken.wait()
 
-    def _due(self) -> list[Work]:
+    def _due(self, now: int) -> list[Work]:
         places = CONCURRENT_MAX - len(self._running)
         if places <= 0:
             return []
@@ -106,28 +107,33 @@ class DeferredWork:
             Work,
             "SELECT action, key, args, due_ms, generation, attempts, traceparent, cause"
             " FROM deferred WHERE due_ms <= :now ORDER BY due_ms LIMIT :most",
-            now=clock.now_ms(),
+            now=now,
             most=CONCURRENT_MAX + len(self._running),
         )
         return [row for row in found if (row.action, row.key) not in self._running][:places]
 
-    def _sleep_s(self) -> float:
+    def _sleep_s(self, now: int) -> float:
         """Until the next row is due; a row that runs already wakes us itself."""
         if len(self._running) >= CONCURRENT_MAX:
             return IDLE_S
-        now = clock.now_ms()
         next_ms = self._database.read.one(
             int, "SELECT min(due_ms) FROM deferred WHERE due_ms > :now", now=now
         )
         return IDLE_S if next_ms is None else min(IDLE_S, (next_ms - now) / clock.MS_PER_S + 0.001)
 
+    def _row(self, action: str) -> Deferred:  # type: ignore[type-arg]  # each row has types of its own
+        row = self._rows.get(action)
+        if row is None:
+            raise Broken(f"this service has no deferred action {action!r} any more")
+        return row
+
     async def _perform(self, work: Work) -> None:
-        row = self._rows[work.action]
         came = telemetry.parse_traceparent(work.traceparent) or telemetry.new_trace()
         trace = came.child()
         telemetry.current_trace.set(trace)
         context = self._context(trace, work.cause, clock.monotonic_s() + DEADLINE_S)
         try:
+            row = self._row(work.action)
             await row.action(context, codec.decode(work.args, row.takes))
             await self._database.write(_done, work)
         except Exception as error:  # noqa: BLE001  whatever it is, the work stays owed

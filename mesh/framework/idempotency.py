@@ -30,7 +30,7 @@ KEEP_MS = 24 * 3600 * clock.MS_PER_S
 """How long an answer can be replayed."""
 
 SWEEP_MAX = 200
-"""Rows that one sweep removes, so that it never holds the writer for long."""
+"""Rows that one transaction of a sweep removes, so that it never holds the writer for long."""
 
 KEY_CHARACTERS_MAX = 255
 
@@ -60,7 +60,8 @@ class Keyed:
     replays: bool
     entity: str = ""
     resumed: bool = False
-    recorded: bool = False
+    recorded: str | None = None
+    """The entity's id that the row holds; None while there is no row."""
 
 
 def keyed(caller: Caller, route: str, key: str, request: object) -> Keyed:
@@ -76,8 +77,10 @@ def keyed(caller: Caller, route: str, key: str, request: object) -> Keyed:
     return Keyed(caller.subject, route, key, digest, replays=caller.kind != "anyone")
 
 
-def _public(message: object) -> dict[str, object]:
-    """A message without the members marked SECRET."""
+def _public(message: object) -> dict[str, object] | None:
+    """A message without the members marked SECRET; None for an answer that says nothing."""
+    if message is None:
+        return None
     secret = codec.secret_fields(type(message))
     return {name: value for name, value in codec.plain(message).items() if name not in secret}
 
@@ -102,24 +105,27 @@ def find(read: Reader, request: Keyed) -> Answer | None:
             "this Idempotency-Key was used with another body", code="idempotency-key-reused"
         )
     request.entity = row.entity
-    request.resumed = request.recorded = True
+    request.recorded = row.entity
+    request.resumed = True
     if row.answer is None or row.status is None or not request.replays:
         return None
     return Answer(row.status, row.answer)
 
 
 def record(tx: Transaction, request: Keyed) -> None:
-    """Note the key with the first write, and see that later ones need not."""
-    tx.after_commit(lambda: setattr(request, "recorded", True))
+    """Note the key with the first write, and the entity's id with the first that knows it."""
+    entity = request.entity
+    tx.after_commit(lambda: setattr(request, "recorded", entity))
     tx.execute(
         "INSERT INTO request (caller, route, key, fingerprint, entity, created_ms)"
         " VALUES (:caller, :route, :key, :fingerprint, :entity, :created_ms)"
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT (caller, route, key) DO UPDATE SET entity = excluded.entity"
+        " WHERE request.entity = ''",
         caller=request.caller,
         route=request.route,
         key=request.key,
         fingerprint=request.fingerprint,
-        entity=request.entity,
+        entity=entity,
         created_ms=clock.now_ms(),
     )
 
@@ -140,11 +146,12 @@ def store_answer(tx: Transaction, request: Keyed, status: int, answer: object) -
 
 async def sweep(database: Database) -> None:
     """Forget keys older than KEEP_MS, a bounded number at a time."""
-    await database.write(_forget, clock.now_ms() - KEEP_MS)
+    while await database.write(_forget, clock.now_ms() - KEEP_MS) == SWEEP_MAX:
+        pass
 
 
-def _forget(tx: Transaction, before_ms: int) -> None:
-    tx.execute(
+def _forget(tx: Transaction, before_ms: int) -> int:
+    return tx.execute(
         "DELETE FROM request WHERE (caller, route, key) IN"
         " (SELECT caller, route, key FROM request WHERE created_ms < :before_ms LIMIT :most)",
         before_ms=before_ms,

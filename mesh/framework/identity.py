@@ -173,17 +173,18 @@ class Identity:
         return Caller("user", claims.sub, claims.roles, claims.sid, claims.exp)
 
     async def _fetch_keys(self) -> None:
-        """Ask auth for its key set, unless that was tried a moment ago."""
+        """Ask auth for its key set, unless that was tried a moment ago.
+
+        Raises: ServiceUnavailable while there is none at all.
+        """
         async with self._fetching:
-            if clock.monotonic_s() - self._fetched_s < FETCH_FLOOR_S:
-                return
-            try:
-                await self.refresh_keys()
-            except MeshError as error:
-                if not self._user_keys:
-                    raise ServiceUnavailable(
-                        "identities cannot be checked yet: auth has not answered"
-                    ) from error
+            if clock.monotonic_s() - self._fetched_s >= FETCH_FLOOR_S:
+                try:
+                    await self.refresh_keys()
+                except MeshError as error:
+                    log.info("no key set", extra=telemetry.facts(error=str(error)))
+        if not self._user_keys:
+            raise ServiceUnavailable("identities cannot be checked yet: auth has not answered")
 
     async def refresh_keys(self) -> None:
         """Ask auth for its key set and keep it.

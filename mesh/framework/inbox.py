@@ -136,9 +136,9 @@ class ServiceInbox:
         )
         return Applied(cursor, clock.uniform(wait_s / 2, wait_s))
 
-    async def notice(self, stream: str, epoch: Epoch) -> Cursor:
-        """A newer epoch exists: note it, flag effects of replaced events, step back to its base."""
-        return await self._database.write(_note_epoch, stream, epoch)
+    async def notice(self, stream: str, epoch: Epoch, base: Link) -> Cursor:
+        """A newer epoch exists: note it, flag effects of replaced events, step back to `base`."""
+        return await self._database.write(_note_epoch, stream, epoch, base)
 
     def counters(self) -> list[dict[str, object]]:
         """Each stream's cursor, for `mesh wait --for idle`."""
@@ -166,7 +166,7 @@ def _found_cursors(tx: Transaction, streams: tuple[str, ...]) -> None:
         )
 
 
-def _note_epoch(tx: Transaction, stream: str, epoch: Epoch) -> Cursor:
+def _note_epoch(tx: Transaction, stream: str, epoch: Epoch, base: Link) -> Cursor:
     row = tx.one(_Row, _SELECT, stream=stream)
     if row is None:
         raise Broken(f"no cursor for stream {stream!r}")
@@ -184,11 +184,10 @@ def _note_epoch(tx: Transaction, stream: str, epoch: Epoch) -> Cursor:
             now=clock.now_ms(),
         )
         tx.execute(
-            "UPDATE mlp_cursor SET epoch = :base_epoch, seq = :base, hash = :hash"
-            " WHERE stream = :stream",
-            base_epoch=row.known_epoch if row.known_epoch and epoch.base else 0,
-            base=epoch.base,
-            hash=epoch.base_hash,
+            "UPDATE mlp_cursor SET epoch = :epoch, seq = :seq, hash = :hash WHERE stream = :stream",
+            epoch=base.epoch,
+            seq=base.seq,
+            hash=base.hash,
             stream=stream,
         )
     tx.execute(

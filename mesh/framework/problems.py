@@ -24,7 +24,12 @@ STATUS: dict[type[MeshError], int] = {
     errors.Unavailable: 503,
     errors.MeshError: 500,
 }
-_BY_CODE = {"idempotency-key-reused": 422, "misdirected": 421, "method-not-allowed": 405}
+_BY_CODE = {
+    "body-timeout": 408,
+    "idempotency-key-reused": 422,
+    "method-not-allowed": 405,
+    "misdirected": 421,
+}
 
 _TITLES = {
     400: "Bad request",
@@ -32,6 +37,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
     410: "Gone",
     412: "Changed meanwhile",

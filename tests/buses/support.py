@@ -178,12 +178,11 @@ class FileInbox:
             self.grown.set()
         return Applied(cursor, retry_s)
 
-    async def notice(self, stream: str, epoch: Epoch) -> Cursor:
+    async def notice(self, stream: str, epoch: Epoch, base: Link) -> Cursor:
         self.noticed.append((stream, epoch.epoch))
         link = (await self.cursor(stream)).link
         if link.epoch < epoch.epoch and link.seq > epoch.base:
-            # An event's epoch is that of its row; below the base only older epochs are left.
-            link = Link(epoch.epoch - 1 if epoch.base else 0, epoch.base, epoch.base_hash)
+            link = base
         self._move(stream, Cursor(link, epoch.epoch, epoch.base))
         return await self.cursor(stream)
 

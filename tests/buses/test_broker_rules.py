@@ -190,6 +190,15 @@ def test_hello_is_refused_when_the_bus_knows_a_newer_epoch():
     assert fenced.reason == "OLD_EPOCH"
 
 
+@pytest.mark.parametrize("numbers", [(), (0,), (2, 1), (1, 1)])
+def test_hello_is_refused_when_its_epochs_are_out_of_order(numbers):
+    bench = Bench()
+    epochs = tuple(Epoch(number, 0, FIRST.base_hash, b"n") for number in numbers)
+    (fenced,) = replies(bench.hello(ORIGIN, epochs=epochs))
+    assert fenced.reason == "PROTO"
+    assert bench.state == Stream("order")
+
+
 def test_new_epoch_cuts_the_log_back_to_its_base():
     bench = Bench().open(5)
     new = second(EVENTS[2].link)
@@ -295,7 +304,7 @@ def test_question_is_bounded_by_the_durable_head():
     bench.put(*EVENTS[4:6])
     (read,) = bench.hear(get(1))
     assert isinstance(read, ReadLog)
-    assert (read.get.rows_max, read.get.bytes_max) == (3, 1024 * 1024)
+    assert (read.get.rows_max, read.get.bytes_max) == (3, 768 * 1024)
     (batch,) = replies(bench.feed(LogRead(PEER, read.get, EVENTS[1:4])))
     assert batch == frames.Batch(5, 3, EVENTS[3].link, EVENTS[1:4])
 

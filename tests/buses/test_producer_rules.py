@@ -52,7 +52,7 @@ class Bench:
 
     def stream(self, head=ORIGIN, credit=100):
         hello = self.greet()
-        return self.feed(frames.Welcome(SESSION, hello.req, head, credit, 10**6))
+        return self.feed(frames.Welcome(SESSION, hello.req, head, credit, 10**7))
 
 
 def sent(outputs):
@@ -214,12 +214,21 @@ def test_relay_waits_longer_each_time_when_nobody_answers():
     assert waits[-1] == timing.BACKOFF_MAX_S
 
 
-def test_relay_starts_over_when_the_outbox_cannot_be_read():
+def test_relay_starts_over_after_growing_waits_when_the_outbox_cannot_be_read():
     bench = Bench()
-    bench.feed(timing.Begin(SESSION))
-    assert isinstance(bench.feed(ReadFailed())[0], timing.Reconnect)
+    waits = []
+    for _ in range(3):
+        bench.feed(timing.Begin(SESSION))
+        (again,) = bench.feed(ReadFailed())
+        waits.append(again.after_s)
+    for _ in range(2):
+        bench.stream()
+        (again,) = bench.feed(ReadFailed())
+        waits.append(again.after_s)
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.8]
     bench.stream()
-    assert isinstance(bench.feed(ReadFailed())[0], timing.Reconnect)
+    bench.read()
+    assert bench.feed(ReadFailed()) == [timing.Reconnect(0.05)]
 
 
 def test_relay_is_fenced_when_the_outbox_has_dropped_what_the_bus_needs():
@@ -254,6 +263,15 @@ def test_relay_reads_again_when_the_outbox_grew_during_a_reading():
     bench.feed(Rows(0, EVENTS[:2]))
     assert numbers(bench.outputs) == [1, 2]
     assert numbers(bench.read()) == [3, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_relay_reads_on_when_a_large_event_may_have_been_left_out():
+    bench = Bench(chain(3, body=b"x" * 400_000))
+    hello = bench.greet()
+    bench.feed(frames.Welcome(SESSION, hello.req, ORIGIN, 100, 10**7))
+    bench.feed(Rows(0, bench.events[:1]))
+    assert numbers(bench.outputs) == [1]
+    assert numbers(bench.read()) == [2, 3]
 
 
 def test_relay_announces_every_epoch_with_its_base():

@@ -64,7 +64,7 @@ class World:
 
         self.pending.append((self.now + wait_s, due))
 
-    def carry(self, who: str, work: Callable[[], None]) -> None:
+    def carry(self, work: Callable[[], None]) -> None:
         """A message: lost, doubled, late. It reaches whoever lives at its arrival."""
         copies = 0 if self.chance(0.1) else 2 if self.chance(0.1) else 1
         for _ in range(copies):
@@ -118,7 +118,11 @@ class World:
             match output:
                 case timing.Send(frame):
                     peer = b"p%d" % self.lives["producer"]
-                    self.carry("bus", self.received(peer, frame))
+                    self.carry(self.received(peer, frame))
+                    if self.chance(0.01):
+                        self.later("producer", lambda: self.to_producer(timing.Unsent()))
+                case producer.ReadState() | producer.ReadOutbox() if self.chance(0.02):
+                    self.later("producer", lambda: self.to_producer(producer.ReadFailed()))
                 case producer.ReadState(session, req):
                     read = producer.StateRead(session, req, self.state())
                     self.later("producer", lambda read=read: self.to_producer(read))
@@ -147,7 +151,7 @@ class World:
         for output in outputs:
             match output:
                 case stream.Reply(peer, frame):
-                    self.carry("any", self.reply(peer, frame))
+                    self.carry(self.reply(peer, frame))
                 case stream.Append() | stream.Advance():
                     self.queue.append(output)
                     self.commit()
@@ -155,7 +159,7 @@ class World:
                     self.durable = replace(self.durable, quarantined=why)
                 case stream.Publish(events):
                     news = frames.Evt(self.lives["bus"], "s", events[-1].link, events)
-                    self.carry("any", lambda news=news: self.to_consumer(news))
+                    self.carry(lambda news=news: self.to_consumer(news))
                 case stream.ReadLog(peer, get):
                     found = tuple(e for e in self.log if e.seq > get.after.seq)[: get.rows_max]
                     read = stream.LogRead(peer, get, found)
@@ -212,7 +216,7 @@ class World:
             self.heard_life = life
             self.to_consumer(beat)
 
-        self.carry("any", arrive)
+        self.carry(arrive)
 
     # The consumer
 
@@ -228,7 +232,9 @@ class World:
             match output:
                 case timing.Send(frame):
                     peer = b"c%d" % self.lives["consumer"]
-                    self.carry("bus", self.received(peer, frame))
+                    self.carry(self.received(peer, frame))
+                    if self.chance(0.01):
+                        self.later("consumer", lambda: self.to_consumer(timing.Unsent()))
                 case subscription.ReadCursor():
                     self.later("consumer", self.read_cursor)
                 case subscription.Apply(events):

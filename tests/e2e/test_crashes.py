@@ -95,7 +95,7 @@ def test_same_key_after_a_kill_at_any_moment_is_one_order(tough: RunningMesh, se
         assert len({answer.body["id"] for answer in answers}) == 1
         assert repeated[0].body == repeated[1].body
         answered.append(repeated[0])
-        eventually(lambda name=victim: tough.services()[name]["state"] == "ready", within_s=5.0)
+        tough.run("wait", victim, "--timeout", "30")
     tough.idle()
     listed = tough.ask("order", "GET", "/orders?page_size=100", token=tough.login("alice")).body
     assert sorted(item["id"] for item in listed["items"]) == sorted(

@@ -92,10 +92,21 @@ class Committer:
         return self._count >= PENDING_EVENTS_MAX or self._bytes >= PENDING_BYTES_MAX
 
     def kick(self, *, cursors_too: bool = False) -> None:
-        """Begin the next commit, if something waits and the disk is free."""
+        """Give the disk its next work, if there is some and it is free."""
+        refused = self._start(cursors_too=cursors_too)
+        if refused is not None:
+            self._refuse(refused)
+
+    def _start(self, *, cursors_too: bool = False) -> Group | None:
+        """Begin a checkpoint or a commit; returns a group for which there was no space."""
         due = self._waiting or self._advances or self._quarantines or (cursors_too and self._seen)
-        if self._busy or self._closed or not due:
-            return
+        if self._busy or self._closed:
+            return None
+        if self._log.checkpoint_due(idle=not due):
+            self._on_disk(self._log.checkpoint, self._checkpointed)
+            return None
+        if not due:
+            return None
         group = Group(
             tuple(self._advances),
             self._take(),
@@ -108,11 +119,12 @@ class Committer:
         try:
             found = self._log.stage(group)
         except StorageFull:
-            self._refuse(group)
+            return group
         except LogBroken as error:
             self._fail(error)
         else:
             self._on_disk(self._log.commit, lambda error: self._committed(group, found, error))
+        return None
 
     def _take(self) -> tuple[Event, ...]:
         """Whole PUTs, up to the bounds of a group."""
@@ -144,19 +156,17 @@ class Committer:
     def _committed(
         self, group: Group, found: tuple[Link, ...], error: BaseException | None
     ) -> None:
-        if isinstance(error, StorageFull):
-            self._refuse(group)
-        elif error is not None:
-            self._fail(error)
-        else:
+        """Put the disk to work again before telling anybody of what it has done."""
+        if error is None:
+            refused = self._start()
             self._settled(group, found)
-            self._settle()
+            if refused is not None:
+                self._refuse(refused)
+        elif isinstance(error, StorageFull):
+            self._refuse(group)
+        else:
+            self._fail(error)
         self.kick()
-
-    def _settle(self) -> None:
-        """Checkpoint when there is nothing else to do, or when it can wait no longer."""
-        if not self._busy and self._log.checkpoint_due(idle=not self._waiting):
-            self._on_disk(self._log.checkpoint, self._checkpointed)
 
     def _checkpointed(self, error: BaseException | None) -> None:
         if error is not None:

@@ -112,8 +112,8 @@ class Delivery:
                 self._ask(self._inbox.apply(stream, events), Handled)
             case ReadCursor():
                 self._ask(self._inbox.cursor(stream), CursorRead)
-            case Notice(epoch=epoch):
-                self._ask(self._inbox.notice(stream, epoch), Noticed)
+            case Notice(epoch=epoch, base=base):
+                self._ask(self._inbox.notice(stream, epoch, base), Noticed)
             case Reconnect(after_s):
                 wait_s = after_s * clock.uniform(0.5, 1.0)
                 self._timers["begin"] = self._loop.call_later(wait_s, self._begin)

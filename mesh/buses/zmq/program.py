@@ -18,8 +18,9 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again will not help."""
 
-SWITCH_S = 0.001
-"""The disk thread gets the interpreter lock back this soon when a commit has returned."""
+SWITCH_S = 0.0001
+"""The disk thread gets the interpreter lock this soon; at the default of 5 ms it would wait longer
+for the lock than for the disk."""
 
 _log = telemetry.logger("bus")
 

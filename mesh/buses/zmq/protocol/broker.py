@@ -133,18 +133,19 @@ def _forget(state: Stream, peer: bytes) -> Stream:
 
 def _hello(state: Stream, peer: bytes, hello: Hello) -> Step:
     """Is this the history I know, and is it as new as what I hold (R4, R6)?"""
-    newest_known = newest(state.epochs)
-    nonces = {each.epoch: each.nonce for each in state.epochs}
-    new = tuple(
-        sorted((e for e in hello.epochs if e.epoch > newest_known), key=lambda each: each.epoch)
-    )
+    known = {each.epoch: each.nonce for each in state.epochs}
+    numbers = [each.epoch for each in hello.epochs]
+    if not numbers or numbers[0] < 1 or numbers != sorted(set(numbers)):
+        return state, (_fenced(peer, hello, "PROTO", "epochs count upwards from 1"),)
     for each in hello.epochs:
-        if nonces.get(each.epoch, each.nonce) != each.nonce:
+        if known.get(each.epoch, each.nonce) != each.nonce:
             why = f"epoch {each.epoch} of {state.name} is not the one the bus knows"
             return state, (_fenced(peer, hello, "FORK", why),)
-    if newest(hello.epochs) < newest_known:
-        why = f"the bus knows epoch {newest_known}, this database is of an older one"
+    latest = newest(state.epochs)
+    if numbers[-1] < latest:
+        why = f"the bus knows epoch {latest}, this database is of an older one"
         return state, (_fenced(peer, hello, "OLD_EPOCH", why),)
+    new = tuple(each for each in hello.epochs if each.epoch > latest)
     if not new:
         return _greet(state, peer, hello)
     if state.advancing or state.staged != state.head:

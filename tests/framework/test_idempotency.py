@@ -1,0 +1,207 @@
+"""Keys: what is kept of a request, for whom and for how long, and what a retry finds."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Annotated
+
+import aiohttp
+import pytest
+from msgspec import Struct
+
+from mesh import clock, codec, tokens
+from mesh.errors import InvalidInput
+from mesh.framework import ANYONE, SECRET, Caller, Operation, Service, idempotency
+from mesh.framework.app import App
+from mesh.framework.metrics import Metrics
+from tests.framework.server import CALLS, identity_of, listening
+from tests.services.in_process import PROJECT, Clock, room
+
+ALICE = Caller("user", "usr_alice", ("customer",))
+BOB = Caller("user", "usr_bob", ("customer",))
+
+
+class Note(Struct, frozen=True, forbid_unknown_fields=True):
+    text: str
+    password: Annotated[str, SECRET] = ""
+
+
+class Kept(Struct, frozen=True):
+    id: str
+    text: str
+    ticket: Annotated[str, SECRET] = ""
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class Desk:
+    """A service that keeps notes in a table of its own."""
+
+    def __init__(self) -> None:
+        self.ran = 0
+        self.dies_after_first_write = False
+        self.service = Service(
+            name="desk",
+            summary="Notes.",
+            operations=tuple(
+                Operation(
+                    name,
+                    f"POST /{name}",
+                    action,
+                    Note,
+                    gives,
+                    allow=ANYONE,
+                    example=Note("a"),
+                    status=status,
+                    key="optional",
+                )
+                for name, action, gives, status in (
+                    ("keep", self.keep, Kept, 201),
+                    ("late", self.late, Kept, 201),
+                    ("forget", self.forget, NoneType, 204),
+                )
+            ),
+        )
+
+    async def keep(self, ctx, request):
+        """Write, then answer."""
+        self.ran += 1
+        return await ctx.conclude(self._kept, ctx.entity_id("nte"), request.text)
+
+    @staticmethod
+    def _kept(_, note_id, text):
+        return Kept(note_id, text, ticket=clock.random_hex(8))
+
+    async def late(self, ctx, request):
+        """Ask for the entity's id only after a first write."""
+        self.ran += 1
+        await ctx.write(lambda _: None)
+        note_id = ctx.entity_id("nte")
+        await ctx.write(lambda _: None)
+        if self.dies_after_first_write:
+            raise Died(note_id)
+        return await ctx.conclude(self._kept, note_id, request.text)
+
+    async def forget(self, ctx, request):
+        """Answer nothing."""
+        self.ran += 1
+        return await ctx.conclude(lambda _: None)
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    made = Desk()
+    async with room(made.service, tmp_path) as made.room:
+        yield made
+
+
+def rows(desk) -> int:
+    return desk.room.database.read.one(int, "SELECT count(*) FROM request")
+
+
+async def test_answer_is_kept_without_its_secrets(desk, tmp_path):
+    first = await desk.room.ask("keep", Note("a", "hunter2hunter2"), caller=ALICE, key="k")
+    again = await desk.room.ask("keep", Note("a", "hunter2hunter2"), caller=ALICE, key="k")
+    assert first.ticket
+    assert again == Kept(first.id, "a")
+    assert desk.ran == 1
+    await desk.room.database.close()
+    found = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert first.id.encode() in found
+    assert first.ticket.encode() not in found
+    assert b"hunter2hunter2" not in found
+
+
+async def test_secret_does_not_make_another_request(desk):
+    first = await desk.room.ask("keep", Note("a", "one"), caller=ALICE, key="k")
+    assert (await desk.room.ask("keep", Note("a", "two"), caller=ALICE, key="k")).id == first.id
+    with pytest.raises(InvalidInput):
+        await desk.room.ask("keep", Note("b", "one"), caller=ALICE, key="k")
+
+
+async def test_key_is_ones_own(desk):
+    first = await desk.room.ask("keep", Note("a"), caller=ALICE, key="k")
+    other = await desk.room.ask("keep", Note("b"), caller=BOB, key="k")
+    service = await desk.room.ask("keep", Note("c"), caller=Caller("service", "usr_bob"), key="k")
+    assert len({first.id, other.id, service.id}) == 3
+
+
+async def test_nobody_in_particular_gets_the_same_entity_but_no_stored_answer(desk):
+    first = await desk.room.ask("keep", Note("a"), key="k")
+    again = await desk.room.ask("keep", Note("a"), key="k")
+    assert first.id == again.id
+    assert first.ticket != again.ticket
+    assert desk.ran == 2
+    assert desk.room.database.read.one(int, "SELECT count(answer) FROM request") == 0
+
+
+async def test_entity_is_the_same_again_when_its_id_was_needed_after_the_first_write(desk):
+    desk.dies_after_first_write = True
+    with pytest.raises(Died) as died:
+        await desk.room.ask("late", Note("a"), caller=ALICE, key="k")
+    desk.dies_after_first_write = False
+    desk.room._running = idempotency.Running()
+    assert (await desk.room.ask("late", Note("a"), caller=ALICE, key="k")).id == str(died.value)
+
+
+async def test_empty_answer_is_replayed_as_empty(desk, tmp_path):
+    directory = tmp_path / "identity"
+    tokens.provision(directory, project=PROJECT, calls={**CALLS, "desk": ()})
+    operator = tokens.provision(directory, project=PROJECT, calls={"desk": (), "peer": ("desk",)})
+    who = identity_of(directory, "desk")
+    app = App(desk.service, desk.room.wires, who, Metrics(), {}, lambda _: None)
+    headers = {
+        "Authorization": f"Bearer {operator.token('peer', 'desk')}",
+        "Idempotency-Key": "k",
+    }
+    async with listening(app.handle) as port, aiohttp.ClientSession() as session:
+        for replayed in (None, "true"):
+            async with session.post(
+                f"http://127.0.0.1:{port}/forget", json={"text": "a"}, headers=headers
+            ) as answer:
+                assert (answer.status, await answer.read()) == (204, b"")
+                assert "Content-Type" not in answer.headers
+                assert answer.headers.get("Idempotent-Replayed") == replayed
+    assert desk.ran == 1
+
+
+async def test_sweep_forgets_every_key_after_a_day_and_none_before(desk, monkeypatch):
+    wall = Clock(monkeypatch)
+    old = 2 * idempotency.SWEEP_MAX + 1
+    for n in range(old):
+        await desk.room.ask("keep", Note("a"), caller=ALICE, key=f"old {n}")
+    wall.forward(1)
+    await desk.room.ask("keep", Note("a"), caller=ALICE, key="young")
+    wall.now_ms += idempotency.KEEP_MS - 1000
+    await idempotency.sweep(desk.room.database)
+    assert rows(desk) == old + 1
+    wall.now_ms += 1
+    before = desk.room.database.commits
+    await idempotency.sweep(desk.room.database)
+    assert desk.room.database.commits - before >= 3, "in several transactions"
+    assert desk.room.database.read.all(str, "SELECT key FROM request") == ["young"]
+
+
+async def test_forgotten_key_is_a_new_request(desk, monkeypatch):
+    wall = Clock(monkeypatch)
+    first = await desk.room.ask("keep", Note("a"), caller=ALICE, key="k")
+    wall.now_ms += idempotency.KEEP_MS + 1
+    await idempotency.sweep(desk.room.database)
+    assert (await desk.room.ask("keep", Note("b"), caller=ALICE, key="k")).id != first.id
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "käse", "a\nb", "\x7f", "a\0"])
+def test_key_is_refused_when_it_is_not_short_printable_ascii(key):
+    with pytest.raises(InvalidInput):
+        idempotency.keyed(ALICE, "keep", key, Note("a"))
+
+
+def test_fingerprint_tells_members_apart():
+    def fingerprint(text: str, password: str = "") -> bytes:
+        return idempotency.keyed(ALICE, "keep", "k", Note(text, password)).fingerprint
+
+    assert fingerprint("a") == fingerprint("a", "secret")
+    assert fingerprint("a") != fingerprint("b")
+    assert codec.secret_fields(Note) == {"password"}

@@ -1,0 +1,222 @@
+"""Events out: one chain of rows in the service's own commits, read in bounded pages."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec import Struct
+
+from mesh import clock, codec
+from mesh.bus import EVENT_BYTES_MAX, NO_HASH, ORIGIN, Epoch, Link, Position, Trace, chain_hash
+from mesh.errors import Broken, TooLarge
+from mesh.framework import ANYONE, Operation, Service, Tells, outbox
+from mesh.framework.outbox import ServiceOutbox
+from tests.services.in_process import Room, room
+
+MANY = 300
+
+
+class Said(Struct, frozen=True):
+    id: str
+    text: str
+
+
+class Unheard(Struct, frozen=True):
+    id: str
+
+
+async def _nothing(ctx, request):
+    """Do nothing."""
+
+
+SERVICE = Service(
+    name="auth",
+    summary="Says things.",
+    operations=(
+        Operation("say", "POST /said", _nothing, Said, Said, allow=ANYONE, example=Said("", "")),
+    ),
+    tells=(Tells("auth.thing_said", Said, key="id"),),
+)
+
+
+@pytest.fixture
+async def teller(tmp_path):
+    async with room(SERVICE, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def log(teller: Room) -> ServiceOutbox:
+    return ServiceOutbox(teller.database, "auth")
+
+
+def say(tx, *texts: str) -> None:
+    for text in texts:
+        tx.tell(Said(f"id-{text}", text))
+
+
+async def test_events_form_one_contiguous_chain(teller: Room, log: ServiceOutbox):
+    await asyncio.gather(*(teller.transact(say, f"{n}a", f"{n}b") for n in range(MANY // 2)))
+    events = await log.after(0, rows_max=MANY + 1, bytes_max=10**9)
+    assert [event.seq for event in events] == list(range(1, MANY + 1))
+    before = ORIGIN
+    for event in events:
+        assert event.previous == before
+        assert event.hash == chain_hash(
+            before.hash,
+            event.epoch,
+            event.seq,
+            event.id,
+            event.type,
+            event.key,
+            event.ts_ms,
+            event.trace,
+            event.body,
+        )
+        before = event.link
+    assert before == (await log.state()).head
+    assert len({event.id for event in events}) == MANY
+
+
+async def test_event_carries_what_was_told(teller: Room, log: ServiceOutbox, monkeypatch):
+    monkeypatch.setattr(clock, "now_ms", lambda: 1_700_000_000_123)
+    await teller.transact(say, "hello")
+    (event,) = await log.after(0, rows_max=9, bytes_max=999)
+    assert (event.stream, event.type, event.key) == ("auth", "auth.thing_said", "id-hello")
+    assert event.ts_ms == 1_700_000_000_123
+    assert codec.decode(event.body, Said) == Said("id-hello", "hello")
+    assert codec.decode(event.trace, Trace).cause == "test"
+
+
+async def test_nothing_is_told_when_the_transaction_fails(teller: Room, log: ServiceOutbox):
+    def fails(tx):
+        say(tx, "lost")
+        raise ValueError("no")
+
+    await teller.transact(say, "first")
+    head = (await log.state()).head
+    with pytest.raises(ValueError, match="no"):
+        await teller.transact(fails)
+    assert (await log.state()).head == head
+    await teller.transact(say, "second")
+    assert [event.key for event in await log.after(0, rows_max=9, bytes_max=999)] == [
+        "id-first",
+        "id-second",
+    ]
+
+
+async def test_tell_refuses_what_the_table_does_not_declare(teller: Room):
+    with pytest.raises(Broken, match="Unheard"):
+        await teller.transact(lambda tx: tx.tell(Unheard("1")))
+
+
+async def test_state_is_the_origin_before_the_first_event(log: ServiceOutbox):
+    state = await log.state()
+    assert (state.head, state.tail_seq) == (ORIGIN, 1)
+    (first,) = state.epochs
+    assert (first.epoch, first.base, first.base_hash) == (1, 0, NO_HASH)
+    assert len(first.nonce) == outbox.NONCE_BYTES
+
+
+async def test_found_epoch_founds_once(teller: Room, log: ServiceOutbox):
+    before = (await log.state()).epochs
+    await teller.database.write(outbox.found_epoch)
+    assert (await log.state()).epochs == before
+
+
+async def test_state_tells_head_and_oldest_row(teller: Room, log: ServiceOutbox):
+    await teller.transact(say, "a", "b", "c")
+    events = await log.after(0, rows_max=9, bytes_max=999)
+    await teller.transact(lambda tx: tx.execute("DELETE FROM outbox WHERE seq <= 2"))
+    state = await log.state()
+    assert (state.head, state.tail_seq) == (events[-1].link, 3)
+    await teller.transact(lambda tx: tx.execute("DELETE FROM outbox"))
+    assert (await log.state()).tail_seq == 4
+
+
+async def test_a_new_epoch_continues_sequence_and_chain(teller: Room, log: ServiceOutbox):
+    await teller.transact(say, "a")
+    (first,) = await log.after(0, rows_max=9, bytes_max=999)
+    await teller.transact(
+        lambda tx: tx.execute(
+            "INSERT INTO mlp_epoch (epoch, base, base_hash, nonce) VALUES (2, 1, :hash, x'00')",
+            hash=first.hash,
+        )
+    )
+    await teller.transact(say, "b")
+    (second,) = await log.after(1, rows_max=9, bytes_max=999)
+    assert (second.link.epoch, second.seq, second.previous) == (2, 2, first.link)
+    state = await log.state()
+    assert state.epochs[1] == Epoch(2, 1, first.hash, b"\0")
+    assert state.head == second.link
+
+
+async def test_after_keeps_to_the_rows_asked_for(teller: Room, log: ServiceOutbox):
+    await teller.transact(say, *map(str, range(10)))
+    for start, rows_max, expected in [(0, 4, [1, 2, 3, 4]), (7, 4, [8, 9, 10]), (10, 4, [])]:
+        found = await log.after(start, rows_max=rows_max, bytes_max=10**6)
+        assert [event.seq for event in found] == expected
+
+
+async def test_after_keeps_to_the_bytes_but_gives_at_least_one(teller: Room, log: ServiceOutbox):
+    await teller.transact(say, "x" * 1000, "y" * 1000, "z" * 1000)
+    sizes = [len(event.body) for event in await log.after(0, rows_max=9, bytes_max=10**6)]
+    for bytes_max, expected in [
+        (1, 1),
+        (sizes[0], 1),
+        (sizes[0] + sizes[1] - 1, 1),
+        (sizes[0] + sizes[1], 2),
+        (sum(sizes) - 1, 2),
+        (sum(sizes), 3),
+    ]:
+        assert len(await log.after(0, rows_max=9, bytes_max=bytes_max)) == expected
+
+
+async def test_append_refuses_a_body_over_the_bound(teller: Room, log: ServiceOutbox):
+    frame = len(codec.encode(Said("id", "")))
+    await teller.transact(lambda tx: tx.tell(Said("id", "x" * (EVENT_BYTES_MAX - frame))))
+    (largest,) = await log.after(0, rows_max=9, bytes_max=1)
+    assert len(largest.body) == EVENT_BYTES_MAX
+    with pytest.raises(TooLarge):
+        await teller.transact(lambda tx: tx.tell(Said("id", "x" * (EVENT_BYTES_MAX - frame + 1))))
+    assert (await log.state()).head == largest.link
+
+
+async def test_acknowledged_only_grows(teller: Room, log: ServiceOutbox):
+    await teller.transact(say, *map(str, range(9)))
+    assert log.counters() == {"epoch": 1, "head": 9, "acked": 0}
+    for told, expected in [((1, 3), 3), ((1, 2), 3), ((1, 9), 9), ((1, 9), 9), ((1, 0), 9)]:
+        await log.acknowledged(Position(*told))
+        assert log.counters()["acked"] == expected
+
+
+async def test_acknowledged_of_a_newer_epoch_counts_more_than_a_longer_old_one(
+    teller: Room, log: ServiceOutbox
+):
+    await log.acknowledged(Position(1, 9))
+    await log.acknowledged(Position(2, 4))
+    await log.acknowledged(Position(1, 20))
+    assert log.counters()["acked"] == 4
+
+
+async def test_told_wakes_only_after_a_commit(tmp_path):
+    async with room(SERVICE, tmp_path) as made:
+        woken: list[int] = []
+        seen = ServiceOutbox(made.database, "auth")
+        object.__setattr__(
+            made.wires.vocabulary, "told", lambda: woken.append(seen.counters()["head"])
+        )
+
+        def fails(tx):
+            say(tx, "lost")
+            raise ValueError("no")
+
+        await made.transact(say, "a")
+        with pytest.raises(ValueError, match="no"):
+            await made.transact(fails)
+        assert woken == [1], "called once, when the row could be read"
+
+
+def test_link_is_all_zero_at_the_origin():
+    assert Link(0, 0, bytes(16)) == ORIGIN

@@ -1,0 +1,308 @@
+"""House rules that no linter knows, read from the syntax trees of mesh/.
+
+Each rule has its exceptions beside it, with a reason; an exception nobody needs any more fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+import mesh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT = Path(mesh.__file__).parent
+LINES_MAX = 400
+
+
+class Module(NamedTuple):
+    """One source file; `path` counts from mesh/."""
+
+    path: str
+    text: str
+    tree: ast.Module
+
+
+def parsed(text: str, path: str = "sample.py") -> Module:
+    return Module(path, text, ast.parse(text))
+
+
+@pytest.fixture(scope="module")
+def modules() -> list[Module]:
+    return [
+        parsed(path.read_text("utf-8"), path.relative_to(ROOT).as_posix())
+        for path in sorted(ROOT.rglob("*.py"))
+    ]
+
+
+def _dotted(node: ast.AST) -> str:
+    """`a.b.c` of a name or an attribute; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        front = _dotted(node.value)
+        return f"{front}.{node.attr}" if front else ""
+    return ""
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """Everything imported anywhere in the file, in full: `datetime.datetime`, `time`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def without_docstring(module: Module) -> Iterator[str]:
+    if not ast.get_docstring(module.tree):
+        yield "no docstring"
+
+
+def prints(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and _dotted(node.func) in {"print", "builtins.print"}:
+            yield f"print in line {node.lineno}"
+
+
+CHANCE = frozenset({"random", "uuid", "secrets"})
+ENTROPY = frozenset({"os.urandom", "os.getrandom"})
+WALL = frozenset(
+    f"time.{name}"
+    for name in (
+        "time",
+        "time_ns",
+        "gmtime",
+        "localtime",
+        "ctime",
+        "strftime",
+        "monotonic",
+        "perf_counter",
+    )
+)
+
+
+def asks_time_or_chance(module: Module) -> Iterator[str]:
+    """By import: a name that cannot be reached cannot be called."""
+    wall = WALL if "time" in _imported(module.tree) else frozenset()
+    for name in _imported(module.tree):
+        room = name.partition(".")[0]
+        if room in CHANCE or room == "datetime" or name in WALL | ENTROPY:
+            yield room
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and _dotted(node) in wall | ENTROPY:
+            yield _dotted(node)
+
+
+def names_any(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        named = isinstance(node, ast.Name) and node.id == "Any"
+        if named or _dotted(node) in {"typing.Any", "t.Any"}:
+            yield f"Any in line {node.lineno}"
+    yield from (f"imports {name}" for name in _imported(module.tree) if name == "typing.Any")
+
+
+def declares_protocols(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for parent in node.bases:
+            bare = parent.value if isinstance(parent, ast.Subscript) else parent
+            if _dotted(bare).rpartition(".")[2] == "Protocol":
+                yield node.name
+
+
+VAGUE = frozenset({"utils", "util", "helpers", "helper", "common", "base", "misc", "manager"})
+
+
+def vaguely_named(module: Module) -> Iterator[str]:
+    path = Path(module.path)
+    yield from VAGUE & {*path.parent.parts, path.stem}
+
+
+def too_long(module: Module) -> Iterator[str]:
+    lines = module.text.count("\n")
+    if lines > LINES_MAX:
+        yield f"over {LINES_MAX} lines"
+
+
+_MARK = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+
+
+def unfinished(module: Module) -> Iterator[str]:
+    """Marks in comments and in text; a name such as `xxx` is neither."""
+    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+        if token.type in {tokenize.COMMENT, tokenize.STRING}:
+            yield from _MARK.findall(token.string)
+
+
+def loose_tasks(module: Module) -> Iterator[str]:
+    """Functions that start a task no TaskGroup waits for."""
+    groups = {
+        item.optional_vars.id
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.AsyncWith)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Call)
+        and _dotted(item.context_expr.func).endswith("TaskGroup")
+        and isinstance(item.optional_vars, ast.Name)
+    }
+    for function in ast.walk(module.tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            if not isinstance(node, ast.Call):
+                continue
+            called, owner = node.func, None
+            if isinstance(called, ast.Attribute):
+                owner, name = called.value, called.attr
+            else:
+                name = _dotted(called)
+            if name not in {"create_task", "ensure_future"}:
+                continue
+            if not (isinstance(owner, ast.Name) and owner.id in groups):
+                yield function.name
+
+
+class Rule(NamedTuple):
+    """A rule, and who need not keep it: the offence → why."""
+
+    offences: Callable[[Module], Iterator[str]]
+    exceptions: Mapping[tuple[str, str], str]
+
+
+RULES = {
+    "every module has a docstring": Rule(without_docstring, {}),
+    "only output.py prints": Rule(prints, {}),
+    "time and chance come through clock.py": Rule(
+        asks_time_or_chance,
+        {
+            ("clock.py", "random"): "this is the door",
+            ("clock.py", "uuid"): "this is the door",
+            ("clock.py", "datetime"): "this is the door",
+            ("clock.py", "time.monotonic"): "this is the door",
+            ("clock.py", "time.time_ns"): "this is the door",
+            ("orchestrator/starter.py", "random"): "re-seeds the generator in each forked child",
+            (
+                "services/auth/model.py",
+                "secrets",
+            ): "refresh tokens are secrets; the clock's are not",
+        },
+    ),
+    "Any stands in codec.py alone": Rule(names_any, {}),
+    "protocols stand in contract.py": Rule(declares_protocols, {}),
+    "a module's name says what it is": Rule(vaguely_named, {}),
+    f"a file has at most {LINES_MAX} lines": Rule(
+        too_long,
+        {
+            ("services/order/actions.py", "over 400 lines"): "one function for each operation and "
+            "each piece of deferred work, in one place; to be split when order grows",
+        },
+    ),
+    "nothing is marked as unfinished": Rule(unfinished, {}),
+    "every task is waited for": Rule(
+        loose_tasks,
+        {
+            ("buses/zmq/delivery.py", "_ask"): "one at a time, in `_task`; `close` waits for it",
+            ("buses/zmq/program.py", "_serve"): "the heartbeat; cancelled when serving ends",
+            ("buses/zmq/relay.py", "_spawn"): "kept in `_tasks`; `close` waits for all of them",
+            (
+                "databases/sqlite/database.py",
+                "close",
+            ): "closing goes on when its asker is cancelled; kept in `_closing`",
+            ("databases/sqlite/scans.py", "all"): "a read outlives its cancelled asker; kept in "
+            "`_running` until it is over",
+            ("orchestrator/control.py", "_accepted"): "a connection; kept in `_clients`, which "
+            "closing cancels and waits for",
+            ("orchestrator/control.py", "_converse"): "awaited in the next lines; kept, so that "
+            "closing lets it finish",
+            ("orchestrator/control.py", "_watch"): "two that race; both are cancelled and awaited",
+            ("orchestrator/host.py", "run"): "the log follower; cancelled when serving ends",
+            (
+                "orchestrator/runner.py",
+                "_begin",
+            ): "kept in `_work`; cancelled when the process ends or "
+            "the runner closes, and not waited for",
+            ("orchestrator/supervisor.py", "end"): "kept and handed out: ending is what others "
+            "wait for",
+        },
+    ),
+}
+
+HOMES = {
+    "only output.py prints": lambda path: path == "commands/output.py",
+    "Any stands in codec.py alone": lambda path: path == "codec.py",
+    "protocols stand in contract.py": lambda path: Path(path).name == "contract.py",
+}
+"""Where a rule does not apply at all."""
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_house_rule_holds(name: str, modules: list[Module]):
+    rule = RULES[name]
+    at_home = HOMES.get(name, lambda _: False)
+    found = {
+        (module.path, offence)
+        for module in modules
+        if not at_home(module.path)
+        for offence in rule.offences(module)
+    }
+    assert found - set(rule.exceptions) == set(), name
+    assert set(rule.exceptions) - found == set(), f"no longer needed: {name}"
+    assert all(rule.exceptions.values()), "an exception has a reason"
+
+
+@pytest.mark.parametrize(
+    ("offences", "text"),
+    [
+        (without_docstring, "import os"),
+        (prints, "def f():\n    print(1)"),
+        (asks_time_or_chance, "import random"),
+        (asks_time_or_chance, "import time\ntime.time()"),
+        (asks_time_or_chance, "from time import time"),
+        (asks_time_or_chance, "from datetime import datetime"),
+        (asks_time_or_chance, "import os\nos.urandom(3)"),
+        (asks_time_or_chance, "from os import urandom"),
+        (asks_time_or_chance, "def f():\n    import uuid"),
+        (names_any, "from typing import Any"),
+        (names_any, "import typing\nx: typing.Any"),
+        (declares_protocols, "class A(Protocol[T]): ..."),
+        (declares_protocols, "import typing\nclass A(typing.Protocol): ..."),
+        (too_long, "\n" * (LINES_MAX + 1)),
+        (unfinished, f"x = 1  # {'TO' + 'DO'}: more"),
+        (loose_tasks, "async def f():\n    asyncio.create_task(g())"),
+        (loose_tasks, "async def f(self):\n    self.loop.create_task(g())"),
+        (loose_tasks, "async def f():\n    ensure_future(g())"),
+    ],
+)
+def test_house_rule_sees_an_offence(offences: Callable[[Module], Iterator[str]], text: str):
+    assert list(offences(parsed(text)))
+
+
+def test_vague_names_are_seen():
+    assert list(vaguely_named(parsed("", "orchestrator/utils.py")))
+    assert list(vaguely_named(parsed("", "common/thing.py")))
+
+
+@pytest.mark.parametrize(
+    ("offences", "text"),
+    [
+        (asks_time_or_chance, "from mesh import clock\nclock.now_ms()"),
+        (asks_time_or_chance, "import time\ntime.sleep(1)"),
+        (unfinished, "xxx = 1"),
+        (
+            loose_tasks,
+            "async def f():\n    async with asyncio.TaskGroup() as g:\n        g.create_task(h())",
+        ),
+    ],
+)
+def test_house_rule_lets_what_is_right_pass(offences: Callable[[Module], Iterator[str]], text: str):
+    assert not list(offences(parsed(text)))
