@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh.bus import Trace
 from msgspec import Struct
 
 from mesh import clock, codec, database, telemetry
+from mesh.bus import Trace
 from mesh.client import problem_error
 from mesh.errors import DeadlineExceeded, MeshError, ServiceUnavailable
 from mesh.framework import Context, Tx, idempotency, identity

@@ -81,7 +81,6 @@ CREATE TABLE deferred (
     PRIMARY KEY (action, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deferred_by_due ON deferred (due_ms);
-CREATE INDEX deferred_by_kind ON deferred (dated, due_ms);
 
 -- Idempotency keys: `entity` is fixed by the first write, `answer` by the last.
 CREATE TABLE request (

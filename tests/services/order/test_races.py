@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh import errors
 from mesh.services.order import actions, messages
 from mesh.services.order.model import DRIVE_AFTER_S
 from mesh.services.product.model import HOLD_MS
@@ -304,4 +305,56 @@ async def test_staff_restocks_and_the_customer_pays_when_all_goes_well(order, pr
     assert hold_of(product, placed.id) == "committed 1"
     steps = (await order.ask("history", {"id": placed.id}, caller=SAM)).items
     assert [step.new for step in steps] == ["pending", "backordered", "reserved", "paying", "paid"]
+    assert offenders(order) == offenders(product) == []
+
+
+class Misunderstood:
+    """A neighbour that has nothing to say about the order: it does not know us, or the route."""
+
+    def __init__(self, room, error) -> None:
+        self._inner, self._error = room.wires.client, error
+        room.wires.client = self
+
+    async def ask(self, call, request, envelope):
+        if self._error is not None:
+            raise self._error
+        return await self._inner.ask(call, request, envelope)
+
+    def understands(self) -> None:
+        self._error = None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.Forbidden("order may not ask product"),
+        errors.Unauthenticated("the token has expired", code="token-expired"),
+        errors.NotFound("nothing is at /holds", code="no-such-route"),
+        errors.Refused("that host", code="misdirected"),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_order_waits_when_product_refuses_order_itself(order, product, wall, error):
+    await plant(product, 2)
+    line = Misunderstood(order, error)
+    placed = await create(order, 1, key="k")
+    assert placed.status == "pending"
+    line.understands()
+    wall.forward(DRIVE_AFTER_S)
+    assert await work(order) == ["decide"]
+    assert status_of(order, placed.id) == "reserved"
+    line._error = error
+    body = {"id": placed.id, "payment_token": "tok_visa"}
+    assert (await order.ask("pay", body, caller=ALICE)).status == "paying"
+    line.understands()
+    wall.forward(DRIVE_AFTER_S)
+    assert await work(order) == ["capture"]
+    assert status_of(order, placed.id) == "paid"
+
+
+async def test_order_is_rejected_when_a_product_is_unknown_or_the_hold_was_released(order, product):
+    await plant(product, 1)
+    placed = await create(order, 0, 1, key="k")
+    assert (placed.status, placed.reason) == ("rejected", "unknown-product")
+    assert await work(order) == ["release"]
     assert offenders(order) == offenders(product) == []
