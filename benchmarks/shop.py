@@ -146,7 +146,11 @@ def main() -> None:
                 print(f"{'':44} p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms")
             show("memory after the load (PSS)", [pss_mib(family(mesh))], "MiB")
             mesh.idle()
-            show("kill -9 of a steady order to its next answer", [recover_ms(mesh) for _ in range(5)], "ms")
+            show(
+                "kill -9 of a steady order to its next answer",
+                [recover_ms(mesh) for _ in range(5)],
+                "ms",
+            )
         finally:
             mesh.down()
 

@@ -13,6 +13,7 @@ from mesh.errors import (
     Gone,
     InvalidInput,
     NotFound,
+    Refused,
     ServiceUnavailable,
     Unavailable,
 )
@@ -22,11 +23,12 @@ from mesh.services.order import messages, model, store
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from mesh.framework import Context, Reader, Tx
+    from mesh.framework import Call, Context, Reader, Tx
     from mesh.services.order.messages import OrderView
     from mesh.services.order.store import OrderRow
 
-T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 ASK_AGAIN_MAX = 5
 """Answers in a row that events may overtake before the order is left to its deferred work."""
@@ -242,13 +244,28 @@ async def _ask_to_hold(ctx: Context, order_id: str) -> Verdict:
         for line in store.lines(ctx.read, order_id)
     ]
     try:
-        return await ctx.ask(messages.HOLD, messages.Hold(order_id, lines))
+        return await _ask(ctx, messages.HOLD, messages.Hold(order_id, lines))
     except Conflict as error:
         if error.code == "insufficient-stock":
             return facts_as(error, messages.Short)
         return Refusal(error.code)
     except (NotFound, Gone, InvalidInput) as error:
         return Refusal(error.code)
+
+
+async def _ask(ctx: Context, call: Call[In, Out], request: In) -> Out:
+    """Ask product; a refusal of the service order itself says nothing about the order.
+
+    Raises: Conflict, Gone, InvalidInput, NotFound (`unknown-product`): product's no;
+        ServiceUnavailable.
+    """
+    try:
+        return await ctx.ask(call, request)
+    except Refused as error:
+        about_it = isinstance(error, Conflict | Gone | InvalidInput)
+        if about_it or error.code == "unknown-product":
+            raise
+        raise ServiceUnavailable("product does not take what order asks") from error
 
 
 def _apply(tx: Tx, order_id: str, verdict: Verdict) -> OrderView:
@@ -331,7 +348,7 @@ async def _capture(
     if payment is None or payment.token is None:
         return await write(_view, order_id)
     try:
-        await ctx.ask(messages.COMMIT_HOLD, messages.HoldRef(order_id))
+        await _ask(ctx, messages.COMMIT_HOLD, messages.HoldRef(order_id))
     except Gone:
         return await write(_hold_gone, order_id, payment.id)
     await ctx.sleep(model.gateway_wait_s(payment.token))
