@@ -23,6 +23,9 @@ WARNING, ERROR = logging.WARNING, logging.ERROR
 LINE_BYTES_MAX = 16 * 1024
 """A longer log line is cut: one record must not push a file over its rotation."""
 
+MEMBER_CHARACTERS_MAX = 100
+"""What is left of each member then: twelve escaped bytes a character at most, a dozen members."""
+
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
@@ -87,7 +90,18 @@ class _JsonFormatter(logging.Formatter):
             line.update(facts)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return codec.encode_text(line)[:LINE_BYTES_MAX]
+        text = codec.encode_text(line)
+        if len(text) <= LINE_BYTES_MAX:
+            return text
+        return codec.encode_text({name: _shortened(value) for name, value in line.items()})
+
+
+def _shortened(value: object) -> str:
+    """A member of a line that was too long, as text of at most MEMBER_CHARACTERS_MAX."""
+    text = value if isinstance(value, str) else codec.encode_text(value)
+    if len(text) <= MEMBER_CHARACTERS_MAX:
+        return text
+    return f"{text[:MEMBER_CHARACTERS_MAX]}… ({len(text)} characters)"
 
 
 class _DroppingHandler(logging.Handler):

@@ -70,7 +70,6 @@ def test_record_carries_the_exception_on_the_same_line():
     assert json.loads(line)["exception"].endswith("ValueError: a\nb")
 
 
-@pytest.mark.xfail(reason="a line over the bound is cut in the middle of its JSON")
 @pytest.mark.parametrize(
     "code",
     [

@@ -13,6 +13,8 @@ from mesh.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PORT_MAX = 65535
+
 LISTEN_FD = 3
 """The first descriptor handed over by LISTEN_FDS (sd_listen_fds(3))."""
 
@@ -47,6 +49,9 @@ def settings(environment: Mapping[str, str]) -> Settings:
             )
         return value
 
+    port = environment.get("PORT", "0")
+    if not (port.isascii() and port.isdecimal() and int(port) <= PORT_MAX):
+        raise InvalidInput(f"PORT is {port!r}, not a number up to {PORT_MAX}")
     seed = environment.get("MESH_SEED_FILE")
     handed = environment.get("LISTEN_FDS") == "1" and environment.get("LISTEN_PID") == str(
         os.getpid()
@@ -60,7 +65,7 @@ def settings(environment: Mapping[str, str]) -> Settings:
         identity_file=Path(needed("MESH_IDENTITY_FILE")),
         seed_file=Path(seed) if seed else None,
         host=environment.get("HOST", "127.0.0.1"),
-        port=int(environment.get("PORT", "0")),
+        port=int(port),
         listen_fd=LISTEN_FD if handed else None,
         peers={
             name.removeprefix("MESH_URL_").lower().replace("_", "-"): url

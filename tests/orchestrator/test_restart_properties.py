@@ -46,6 +46,7 @@ class World(RuleBasedStateMachine):
         self.process = False
         self.doomed = False
         self.wanted = False
+        self.signalled = False
         self.unasked_spawns: list[float] = []
 
     def happens(self, event, *, asked=False, chance=0.5):
@@ -57,8 +58,10 @@ class World(RuleBasedStateMachine):
                 assert not self.process, "two processes at once"
                 assert self.wanted, "started unasked"
                 self.process, self.doomed = True, False
-                if not asked and before.fault is None and before.state != "stopping":
+                excused = asked or self.signalled or before.state == "stopping"
+                if not excused and before.fault is None:
                     self.unasked_spawns.append(self.now_s)
+                self.signalled = False
             if isinstance(action, Send):
                 assert self.process, "signalled nobody"
                 self.doomed |= action.number == signal.SIGKILL
@@ -92,6 +95,7 @@ class World(RuleBasedStateMachine):
 
     @rule(number=st.sampled_from([signal.SIGHUP, signal.SIGKILL]))
     def asked_to_signal(self, number):
+        self.signalled = self.process
         self.happens(Kill(number), asked=True)
         self.unasked_spawns.clear()
 
