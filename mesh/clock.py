@@ -55,7 +55,7 @@ class _Ids:
     def next(self) -> bytes:
         with self._lock:
             at_ms = now_ms()
-            if at_ms > self._at_ms:
+            if at_ms > self._at_ms or self._at_ms - at_ms > _BACK_MS_MAX:
                 self._at_ms, self._tail = at_ms, random.getrandbits(_TAIL_BITS - 1)
             else:
                 self._tail += 1 + random.getrandbits(_STEP_BITS)
@@ -63,6 +63,9 @@ class _Ids:
             number = (self._at_ms << 80) | (7 << 76) | (head << 64) | (2 << 62) | low
         return number.to_bytes(16, "big")
 
+
+_BACK_MS_MAX = 10_000
+"""A wall clock set back by less is waited for; set back by more, ids follow it."""
 
 _TAIL_BITS = 74
 _LOW_BITS = 62

@@ -21,9 +21,18 @@ def test_uuid7_increases_strictly_also_between_threads():
 
 def test_uuid7_has_version_variant_and_the_present_millisecond():
     before = clock.now_ms()
-    found = uuid.UUID(bytes=clock.uuid7())
+    found = uuid.UUID(bytes=clock._Ids().next())
     assert (found.version, found.variant) == (7, uuid.RFC_4122)
     assert before - 1 <= found.int >> 80 <= clock.now_ms() + 1
+
+
+def test_uuid7_waits_for_a_clock_set_back_a_little_and_follows_one_set_back_far(monkeypatch):
+    ids = clock._Ids()
+    times = iter([1_000_000, 995_000, 100_000])
+    monkeypatch.setattr(clock, "now_ms", lambda: next(times))
+    first, little, far = (ids.next() for _ in range(3))
+    assert little > first
+    assert uuid.UUID(bytes=far).int >> 80 == 100_000
 
 
 def test_new_id_is_prefixed():
