@@ -7,6 +7,7 @@ order. `check` is run before the service starts, so a slip in a table never reac
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -186,6 +187,11 @@ def check(service: Service) -> None:
             if not _EVENT_TYPE.fullmatch(row.event)
         ),
         *(
+            f"listener {event!r}: only one a service; the second would replace the first"
+            for event, count in Counter(row.event for row in service.listeners).items()
+            if count > 1
+        ),
+        *(
             f"event {row.event!r}: must begin with `{service.name}.` and have its key {row.key!r}"
             for row in service.tells
             if not row.event.startswith(f"{service.name}.") or row.key not in codec.fields(row.data)
@@ -207,6 +213,8 @@ def _bad_operations(service: Service) -> list[str]:
             bad.append(f"{place}: names are [a-z][a-z0-9-]{{0,30}} and unique")
         if not _ROUTE.fullmatch(row.route) or routes.count(route) > 1:
             bad.append(f"{place}: route {row.route!r} is malformed or taken")
+        if row.allow == Allow():
+            bad.append(f"{place}: lets nobody in; say who may call it")
         missing = set(row.path_fields) - set(codec.fields(row.takes))
         if missing:
             bad.append(f"{place}: {row.takes.__name__} lacks {', '.join(sorted(missing))}")

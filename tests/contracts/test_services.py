@@ -401,6 +401,8 @@ def test_wrong_permissions_sees_a_caller_that_is_not_configured():
         {"tells": (Tells("order.thing_told", Narrow, "id"),)},
         {"tells": (Tells("product.thing_told", Narrow, "key"),)},
         {"listeners": (Listener("stock", lambda tx, data: None, Narrow),)},
+        {"listeners": (Listener("order.told", lambda tx, data: None, Narrow),) * 2},
+        {"operations": (replace(SHOP.tables["product"].operations[0], allow=Allow()),)},
         {"operations": SHOP.tables["product"].operations * 2},
         {"operations": (replace(SHOP.tables["product"].operations[0], name="List_All"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="GET /x/{other}"),)},
