@@ -122,9 +122,9 @@ class Room:
 
     def offenders(self) -> dict[str, list[str]]:
         """Every invariant of the table that does not hold."""
-        found = {
-            row.name: self.database.read.all(str, row.offenders) for row in self.service.invariants
-        }
+        found: dict[str, list[str]] = {}
+        for row in self.service.invariants:
+            found.setdefault(row.name, []).extend(self.database.read.all(str, row.offenders))
         return {name: rows for name, rows in found.items() if rows}
 
 
