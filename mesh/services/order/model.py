@@ -66,11 +66,6 @@ class Sums(Struct, frozen=True):
         return self.subtotal_minor + self.shipping_minor
 
 
-def next_status(status: str, cause: str) -> Status | None:
-    """Where this cause moves an order; None when it does not."""
-    return MOVES.get((status, cause))
-
-
 def allowed(status: str) -> list[str]:
     """What a caller may do with an order in this status."""
     return [verb for verb in VERBS if (status, verb) in MOVES]
