@@ -25,6 +25,8 @@ from mesh.configs.complaints import suggestion
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 INTERRUPTED = 130
 
 
@@ -42,14 +44,17 @@ VERBS: dict[str, Verb] = {
     "stop": Verb("Run", "Stop services; the others go on."),
     "restart": Verb("Run", "Stop and start services."),
     "kill": Verb("Run", "Send a signal to services."),
+    "run": Verb("Run", "Run one service in this terminal, in place of the supervised one."),
     "ps": Verb("Look", "Show the state of every program."),
     "ls": Verb("Look", "Show the meshes of this user that run on this machine."),
+    "explain": Verb("Look", "Say why a service is in its state."),
     "logs": Verb("Look", "Read the programs' logs."),
     "events": Verb("Look", "Read the events the services tell."),
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),
     "config": Verb("Project", "Check the configuration and print it resolved."),
     "doctor": Verb("Project", "Check whether this machine can run the mesh."),
+    "completion": Verb("Project", "Print what makes a shell complete mesh's words."),
     "version": Verb("Project", "Print the versions of mesh and what it stands on."),
 }
 
@@ -97,6 +102,17 @@ class Verbs(VerbGroup):
             return None
         module = importlib.import_module(f"mesh.commands.{cmd_name}")
         return cast("click.Command", module.command)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The table's names or our options, without importing any of the verbs."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  (only for a shell)
+
+        found = [
+            CompletionItem(name, help=verb.summary)
+            for name, verb in VERBS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  (click's signature)
         """The table, by group, without importing anything."""

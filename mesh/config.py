@@ -29,15 +29,20 @@ class RestartPolicy(Struct, frozen=True):
 class Healthcheck(Struct, frozen=True):
     """A question asked again and again; durations in seconds.
 
-    `test` is `("http", path)`, `("tcp",)`, `("CMD", argv…)` or `("CMD-SHELL", line)`; `("NONE",)`
-    is no question at all: a program that serves no port is ready once it runs.
+    `test` is `("http", path)`, `("tcp",)`, `("CMD", argv…)`, `("CMD-SHELL", line)`, `("log", regex)`
+    (a line of its log) or `("notify",)` (it says READY=1); `("NONE",)` is no question at all: a
+    program that serves no port is ready once it runs. None: what is usual for such a program.
+
+    Asked every `start_interval_s` until the first good answer (None: as often as is cheap), for
+    `start_period_s` and `retries` intervals at most; then every `interval_s`.
     """
 
-    test: tuple[str, ...]
+    test: tuple[str, ...] | None = None
     interval_s: float = 1.0
     timeout_s: float = 1.0
     retries: int = 3
     start_period_s: float = 10.0
+    start_interval_s: float | None = None
 
 
 class WatchRule(Struct, frozen=True):

@@ -5,27 +5,25 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mesh import clock
-from mesh.commands import describe, http, output
+from mesh.commands import completing, describe, output
 from mesh.commands.caller import Speakers, seeded_users
-from mesh.commands.operations import Document
+from mesh.commands.peers import FAILED_FROM, Peers
 from mesh.commands.project import Project, check_names
 from mesh.commands.request import build, parse_data
 from mesh.commands.verb import json_option, verb
-from mesh.errors import NotFound, NotRunning, ServiceUnavailable, WrongUsage
+from mesh.errors import NotFound, NotRunning, WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mesh.commands.http import Answer
-    from mesh.commands.operations import Operation
+    from mesh.commands.operations import Document, Operation
     from mesh.commands.request import Request
 
 TIMEOUT_S = 10.0
@@ -37,58 +35,7 @@ DATA_BYTES_MAX = 1024 * 1024
 SHOWN_CHARS_MAX = 400
 """Of an example that is sent, as stderr shows it."""
 
-FAILED_FROM = 400
-"""HTTP's errors begin here."""
-
 _HEADER = re.compile(r"([A-Za-z0-9-]+):\s*([\x20-\x7e]*)")
-
-
-@dataclass
-class Peers:
-    """The running services, as the command line asks them."""
-
-    project: Project
-    timeout_s: float
-
-    @cached_property
-    def urls(self) -> dict[str, str]:
-        """Every service that serves HTTP, by name. Raises NotRunning."""
-        return self.project.running().urls
-
-    def document(self, service: str) -> Document:
-        """The service's OpenAPI document. Raises NotRunning, ServiceUnavailable."""
-        answer = self.ask(service, "GET", "/openapi.json", headers={})
-        if answer.status >= FAILED_FROM or not isinstance(answer.body, dict):
-            raise ServiceUnavailable(
-                f"{service} serves no OpenAPI document at /openapi.json (status {answer.status})",
-                code="no-openapi",
-            )
-        return Document(answer.body)
-
-    def ask(
-        self,
-        service: str,
-        method: str,
-        target: str,
-        *,
-        body: object = None,
-        headers: Mapping[str, str],
-    ) -> Answer:
-        """One request; a service that nobody serves is told apart from a mesh that is gone."""
-        try:
-            return http.ask(
-                self.urls[service],
-                method,
-                target,
-                body=body,
-                headers=headers,
-                timeout_s=self.timeout_s,
-            )
-        except http.ConnectionRefused:
-            self.project.remote().status()  # raises NotRunning when nothing runs at all
-            raise NotRunning(
-                f"{service} does not run", code="service-stopped", hint=f"mesh start {service}"
-            ) from None
 
 
 def _find(peers: Peers, service: str) -> str:
@@ -180,7 +127,12 @@ def _show(answer: Answer, request: Request, trace_id: str, *, with_head: bool) -
     "mesh call order create -d @order.json --json",
     own_help=True,
 )
-@click.argument("words", nargs=-1, metavar="[SVC [OPERATION [FIELD=VALUE|FIELD:=JSON]...]]")
+@click.argument(
+    "words",
+    nargs=-1,
+    metavar="[SVC [OPERATION [FIELD=VALUE|FIELD:=JSON]...]]",
+    shell_complete=completing.call,
+)
 @click.option("-d", "--data", metavar="JSON|@FILE", help="The body; fields are laid over it.")
 @click.option("--as", "name", metavar="USER", help="Who calls: a login, a service or `operator`.")
 @click.option("-H", "--header", "header", multiple=True, metavar="K:V", help="Send this header.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
     from mesh.bus import Broker
     from mesh.commands.project import Project
-    from mesh.config import Config, Service
+    from mesh.config import Config, Healthcheck, Service
+
+START_S = 10.0
+"""For a program whose `healthcheck` says nothing of it."""
 
 PROCESS = "mesh.framework.process:run"
 """Entry of a service with a `module`, which is its argument."""
@@ -102,6 +106,7 @@ class Programs:
             args=(service.module,) if service.module else (),
             command=service.command,
             environment=self._environment(service),
+            watch=tuple(map(str, self._watched(service))),
             working_dir=str(Path(self._config.root) / service.working_dir),
             port=None if unasked and service.command and not service.port else service.port,
             socket=service.socket,
@@ -110,9 +115,24 @@ class Programs:
             restart=service.restart,
             stop_signal=service.stop_signal,
             stop_grace_s=service.stop_grace_period_s,
-            health=None if unasked else asked,
+            start_timeout_s=START_S if asked is None or unasked else _start_timeout_s(asked),
+            health=asked,
+            tokens=str(self._tokens / f"{service.name}.json") if service.command else None,
+            audiences=(*service.calls, *([BUS] if self._broker else [])),
             sandbox=service.sandbox,
         )
+
+    def _watched(self, service: Service) -> list[Path]:
+        """What its configuration names, else the files of its module where they can be found."""
+        root = Path(self._config.root).absolute()
+        if service.watch or service.module is None:
+            return [root / rule.path for rule in service.watch]
+        place = Path(*service.module.split("."))
+        for base in (root, *map(Path, sys.path)):
+            for found in (base / place, base / place.with_suffix(".py")):
+                if found.exists():
+                    return [found.resolve()]
+        return []
 
     def _environment(self, service: Service) -> dict[str, str]:
         """What we say first, so that `env_file` and then `environment` may say otherwise."""
@@ -122,6 +142,10 @@ class Programs:
             "DATABASE_URL": service.database,
             "PYTHONUNBUFFERED": "1",
         }
+        if service.command:
+            said["MESH_TOKEN_FILE"] = str(self._tokens / f"{service.name}.json")
+            if service.database == "sqlite://":
+                said["DATABASE_URL"] = f"sqlite:///{self._data / service.name / service.name}.db"
         if service.module:
             said["MESH_IDENTITY_FILE"] = str(self._identity / f"{service.name}.json")
             said["MESH_BUS_URL"] = self._broker.client_url if self._broker else self._config.bus
@@ -137,6 +161,10 @@ class Programs:
         return self._data / "run" / "identity"
 
     @property
+    def _tokens(self) -> Path:
+        return self._data / "run" / "tokens"
+
+    @property
     def _seed(self) -> Path:
         return self._data / "run" / "seed"
 
@@ -149,7 +177,7 @@ class Programs:
 
         services = self._config.services
         try:
-            for folder in (self._identity, self._seed):
+            for folder in (self._identity, self._seed, self._tokens):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _empty(folder.glob("*.json"))
             for name in services:
@@ -162,6 +190,11 @@ class Programs:
         except OSError as error:
             raise Broken(f"{error.filename}: {error.strerror}", hint="mesh doctor") from None
         return operator.token
+
+
+def _start_timeout_s(asked: Healthcheck) -> float:
+    """As Compose counts: nothing counts in the start period, then `retries` bad answers do."""
+    return asked.start_period_s + asked.retries * asked.interval_s
 
 
 def _empty(files: Iterable[Path]) -> None:

@@ -25,12 +25,14 @@ def _restart(policy: RestartPolicy) -> str:
 
 
 def _healthcheck(check: Healthcheck) -> dict[str, object]:
+    start_interval_s = check.start_interval_s
     return {
-        "test": list(check.test),
+        **({"test": list(check.test)} if check.test else {}),
         "interval": _duration(check.interval_s),
         "timeout": _duration(check.timeout_s),
         "retries": check.retries,
         "start_period": _duration(check.start_period_s),
+        **({"start_interval": _duration(start_interval_s)} if start_interval_s is not None else {}),
     }
 
 

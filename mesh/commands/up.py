@@ -38,8 +38,11 @@ EVIDENCE_LINES = 15
 class _Mesh:
     """One mesh to be run, in this process or in one of its own."""
 
-    def __init__(self, project: Project, start: Sequence[str], *, free_ports: bool) -> None:
+    def __init__(
+        self, project: Project, start: Sequence[str], *, free_ports: bool, watch: bool
+    ) -> None:
         self._project = project
+        self._watch = watch
         self._programs = Programs(project)
         self._start = start
         self._free_ports = free_ports
@@ -70,6 +73,7 @@ class _Mesh:
             preload=self._programs.preload,
             free_ports=self._free_ports,
             linger=linger,
+            watch=self._watch,
             on_change=changed,
             on_line=on_line,
         )
@@ -185,6 +189,7 @@ def _in_foreground(mesh: _Mesh, progress: Progress, names: Sequence[str]) -> int
 @click.option("--no-deps", is_flag=True, help="Only what is named, not what it needs.")
 @click.option("--plain", is_flag=True, help="Log lines instead of a dashboard (as now always).")
 @click.option("--free-ports", is_flag=True, help="Take any free ports instead of those configured.")
+@click.option("--watch", is_flag=True, help="Restart a service when its files change.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -196,6 +201,7 @@ def command(
     no_deps: bool,
     plain: bool,  # noqa: ARG001  (taken already, so that scripts may say it)
     free_ports: bool,
+    watch: bool,
 ) -> int:
     """Start services and what they need: what they depend on and whom they call.
 
@@ -207,7 +213,7 @@ def command(
     names = chosen(project.config, services, no_deps=no_deps)
     _refuse_second(project)
     any_port = free_ports or project.env.get("MESH_FREE_PORTS") == "1"
-    mesh = _Mesh(project, names, free_ports=any_port)
+    mesh = _Mesh(project, names, free_ports=any_port, watch=watch)
     os.umask(0o077)
     project.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     progress = Progress(names, begun_s)

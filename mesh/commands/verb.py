@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mesh.commands import completing
 from mesh.configs.complaints import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-services_argument = click.argument("services", nargs=-1, metavar="[SVC]...")
-named_services_argument = click.argument("services", nargs=-1, required=True, metavar="SVC...")
+services_argument = click.argument(
+    "services", nargs=-1, metavar="[SVC]...", shell_complete=completing.services
+)
+named_services_argument = click.argument(
+    "services", nargs=-1, required=True, metavar="SVC...", shell_complete=completing.services
+)
+service_argument = click.argument("service", metavar="SVC", shell_complete=completing.services)
 
 
 class VerbCommand(click.Command):

@@ -37,11 +37,12 @@ SERVICES_MAX = 200
 _NAME_FORM = "a name of lower-case letters, digits and hyphens, at most 31, a letter first"
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HTTP_TEST = re.compile(r"http\s+(/\S*)")
 _ON_FAILURE = re.compile(r"on-failure:([1-9][0-9]{0,3})")
 _URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
 
 CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
+_TEST_WORDS = ("tcp", "notify", "NONE")
+_TEST_FORMS = {("http", 2), ("CMD-SHELL", 2), ("log", 2), *((word, 1) for word in _TEST_WORDS)}
 _LIMIT_FREE = ("no", "always", "on-failure", "unless-stopped")
 
 
@@ -65,31 +66,46 @@ def _test_list(item: Item) -> tuple[str, ...] | None:
     if words is None:
         return None
     form = (words[0], len(words)) if words else ("", 0)
-    fits = form in {("http", 2), ("tcp", 1), ("CMD-SHELL", 2), ("NONE", 1)} or (
-        form[0] == "CMD" and form[1] > 1
-    )
+    fits = form in _TEST_FORMS or (form[0] == "CMD" and form[1] > 1)
+    if fits and form[0] == "log":
+        return _log_test(item, words[1])
     if fits and (form[0] != "http" or words[1].startswith("/")):
         return words
-    item.complain("must be [http, /path], [tcp], [CMD, program, …] or [CMD-SHELL, line]")
+    item.complain(
+        "must be [http, /path], [tcp], [CMD, program, …], [CMD-SHELL, line], [log, expression]"
+        " or [notify]"
+    )
+    return None
+
+
+def _log_test(item: Item, expression: str) -> tuple[str, ...] | None:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        item.complain(f"`{expression}` is no regular expression: {error}")
+        return None
+    return ("log", expression)
+
+
+def _test_line(item: Item) -> tuple[str, ...] | None:
+    line = values.text(item)
+    if line is None or line in _TEST_WORDS:
+        return None if line is None else (line,)
+    kind, _, rest = line.partition(" ")
+    rest = rest.strip()
+    if kind == "log" and rest:
+        return _log_test(item, rest)
+    if kind != "http":
+        return ("CMD-SHELL", line)
+    if rest.startswith("/") and " " not in rest:
+        return ("http", rest)
+    item.complain("must name a path, for example `http /readyz`")
     return None
 
 
 def _test(item: Item) -> tuple[str, ...] | None:
-    """`http /path`, `tcp`, a line for the shell, or any of these as a list."""
-    if item.is_list:
-        return _test_list(item)
-    line = values.text(item)
-    if line is None:
-        return None
-    asked = _HTTP_TEST.fullmatch(line)
-    if asked:
-        return ("http", asked.group(1))
-    if line == "NONE":
-        return UNASKED
-    if line.split()[:1] == ["http"]:
-        item.complain("must name a path, for example `http /readyz`")
-        return None
-    return ("tcp",) if line == "tcp" else ("CMD-SHELL", line)
+    """`http /path`, `tcp`, `log EXPRESSION`, `notify`, a line for the shell; or these as a list."""
+    return _test_list(item) if item.is_list else _test_line(item)
 
 
 _HEALTHCHECK: Readers = {
@@ -98,20 +114,19 @@ _HEALTHCHECK: Readers = {
     "timeout": values.seconds,
     "retries": values.whole(1, 100),
     "start_period": values.seconds,
+    "start_interval": values.seconds,
     "disable": values.flag,
 }
-_HEALTHCHECK_NAMES = {key: f"{key}_s" for key in ("interval", "timeout", "start_period")}
+_HEALTHCHECK_NAMES = {
+    key: f"{key}_s" for key in ("interval", "timeout", "start_period", "start_interval")
+}
 
 
 def _healthcheck(item: Item) -> Healthcheck | None:
     found = values.known(item, _HEALTHCHECK, _HEALTHCHECK_NAMES)
     if found.pop("disable", False):
         return Healthcheck(UNASKED)
-    if "test" not in found:
-        if isinstance(item.node.value, dict) and "test" not in item.node.value:
-            item.complain("needs a `test`, for example `http /readyz` or `tcp`")
-        return None
-    return codec.replace(Healthcheck(test=("tcp",)), **found)
+    return codec.replace(Healthcheck(), **found)
 
 
 def _depends_on(item: Item) -> dict[str, Dependency] | None:

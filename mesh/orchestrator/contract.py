@@ -37,7 +37,11 @@ class Program(Struct, frozen=True, kw_only=True):
     on $PORT. The supervisor adds PORT, HOST, MESH_SERVICE, MESH_NOTIFY_FD and, for each of
     `peers`, MESH_URL_<PEER> to `environment`.
 
-    `health` None means: ready when it says READY=1 on its notify pipe.
+    `health` None, or one without a test, means: an entry is ready when it says READY=1 on its
+    notify pipe, a command once its own port takes connections or, without one, once it runs.
+
+    When something under one of the paths in `watch` changes, it is restarted, if that is wanted.
+    `tokens` names the file in which a token for each of `audiences` is kept fresh.
     """
 
     name: str
@@ -49,12 +53,15 @@ class Program(Struct, frozen=True, kw_only=True):
     port: int | None = None
     socket: Literal["inherit", "own"] = "inherit"
     peers: tuple[str, ...] = ()
+    watch: tuple[str, ...] = ()
     depends_on: dict[str, Dependency] = {}
     restart: RestartPolicy = RestartPolicy()
     stop_signal: str = "SIGTERM"
     stop_grace_s: float = 10.0
     start_timeout_s: float = 10.0
     health: Healthcheck | None = None
+    tokens: str | None = None
+    audiences: tuple[str, ...] = ()
     sandbox: Literal["auto", "required", "off"] = "auto"
 
 
@@ -120,6 +127,75 @@ class Transition(Struct, frozen=True, kw_only=True):
     evidence: tuple[str, ...] = ()
 
 
+class Unmet(Struct, frozen=True, kw_only=True):
+    """One thing a program waits for before its first start."""
+
+    name: str
+    condition: str
+    state: State
+    cause: str
+
+
+class LastProbe(Struct, frozen=True, kw_only=True):
+    """What the health question brought last. `misses`: bad answers in a row, once it was ready."""
+
+    question: str
+    ok: bool
+    answer: str
+    ago_s: float
+    misses: int
+
+
+class LastExit(Struct, frozen=True, kw_only=True):
+    """How the process before ended. `at` is RFC 3339, `lasted_s` from its start."""
+
+    how: str
+    at: str
+    lasted_s: float
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Why a program is in its state. Unknown values and those that do not apply are None.
+
+    Attributes:
+        for_s: how long it has been in this state.
+        waits_for: what keeps it from its first start.
+        next_try_in_s: of a program in `backoff`.
+        failures: of the last minute; `failures_max` of them mean `failed`.
+        lines: its last log lines.
+    """
+
+    schema: str = "mesh.explain/1"
+    name: str
+    state: State
+    desired: Literal["up", "down"]
+    cause: str
+    for_s: float
+    pid: int | None = None
+    uptime_s: float | None = None
+    restarts: int = 0
+    waits_for: tuple[Unmet, ...] = ()
+    next_try_in_s: float | None = None
+    failures: int = 0
+    failures_max: int | None = None
+    probe: LastProbe | None = None
+    last_exit: LastExit | None = None
+    port: int | None = None
+    url: str | None = None
+    log: str
+    lines: tuple[str, ...] = ()
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """What it takes to run a program in another place: as in `Program`, everything filled in."""
+
+    entry: str | None
+    args: tuple[str, ...]
+    command: tuple[str, ...] | None
+    environment: dict[str, str]
+    working_dir: str
+
+
 Reason = Literal["down", "signal", "ended"]
 
 
@@ -157,6 +233,16 @@ class Orchestrator(Protocol):
         """Stop and start each; their listening sockets stay open. Returns when they are up.
 
         Raises: ProgramFailed when one does not come back.
+        """
+
+    def explain(self, name: str) -> Explanation:
+        """Why one program is in its state."""
+
+    def lend(self, name: str) -> Lease:
+        """Stop a program so that the caller may be it, until it gives that back.
+
+        The remote answers with a context: the program is started again at its end, or once the
+        process has died. Raises: Conflict when it is lent already.
         """
 
     def kill(self, names: Sequence[str], signal: str) -> None:

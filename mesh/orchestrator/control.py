@@ -74,7 +74,14 @@ class _Token(Struct, forbid_unknown_fields=True):
     audience: str
 
 
-METHODS = ("status", "start", "stop", "restart", "kill", "down", "token", "watch")
+class _Name(Struct, forbid_unknown_fields=True):
+    name: str
+
+
+METHODS = (
+    *("status", "start", "stop", "restart", "kill", "down", "token"),
+    *("explain", "lend", "watch"),
+)
 
 
 @contextlib.contextmanager
@@ -142,9 +149,7 @@ class Control:
             writer.transport.abort()
 
     def _refusal(self, writer: asyncio.StreamWriter) -> MeshError | None:
-        peer: socket.socket = writer.get_extra_info("socket")
-        found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        _, uid, _ = _UCRED.unpack(found)
+        _, uid = _peer(writer)
         if uid != os.getuid():
             return Forbidden("this mesh belongs to another user")
         if len(self._clients) > CLIENTS_MAX:
@@ -170,6 +175,9 @@ class Control:
                 codec.convert(request.params, _Nothing)
                 await self._watch(number, reader, writer)
                 return
+            if request.method == "lend":
+                await self._lend(number, codec.convert(request.params, _Name).name, reader, writer)
+                return
             result = await self._do(request.method, request.params)
         except MeshError as error:
             await _send(writer, number, "error", _told(error))
@@ -193,12 +201,25 @@ class Control:
                 asked.kill(kill.names, kill.signal)
             case "down":
                 return await asked.down(codec.convert(params, _Down).timeout_s)
+            case "explain":
+                return asked.explain(codec.convert(params, _Name).name)
             case "token":
                 token = codec.convert(params, _Token)
                 return asked.token(token.subject, token.audience)
             case _:
                 raise NotFound(f"no method {method!r}", hint=f"one of {', '.join(METHODS)}")
         return result
+
+    async def _lend(
+        self, number: int, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Lend a program for as long as this connection is open."""
+        lease = await self._supervisor.lend(name, _peer(writer)[0])
+        try:
+            await _send(writer, number, "result", lease)
+            await reader.read(1)
+        finally:
+            self._supervisor.give_back(name)
 
     async def _watch(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -218,6 +239,14 @@ class Control:
             for task in (pumping, leaving):
                 task.cancel()
             await asyncio.gather(pumping, leaving, return_exceptions=True)
+
+
+def _peer(writer: asyncio.StreamWriter) -> tuple[int, int]:
+    """Pid and uid of the process that connected."""
+    peer: socket.socket = writer.get_extra_info("socket")
+    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _ = _UCRED.unpack(found)
+    return pid, uid
 
 
 async def _send(writer: asyncio.StreamWriter, number: int, kind: str, value: object) -> None:

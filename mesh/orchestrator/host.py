@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh import clock
-from mesh.orchestrator import child, control, logs, plan, ports, probe, state
+from mesh.orchestrator import child, control, logs, plan, ports, probe, state, watching
 from mesh.orchestrator.control import Control
 from mesh.orchestrator.launcher import Launcher
 from mesh.orchestrator.ports import Listener
@@ -23,7 +24,6 @@ from mesh.orchestrator.supervisor import Supervisor
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from mesh.orchestrator.contract import Outcome, Program, Status, Transition
     from mesh.orchestrator.logs import Follower, Journal, Line
@@ -42,6 +42,7 @@ def supervise(
     preload: Sequence[str] = (),
     free_ports: bool = False,
     linger: bool = True,
+    watch: bool = False,
     on_change: Callable[[Status | Transition], None] | None = None,
     on_line: Callable[[Line], None] | None = None,
 ) -> Outcome:
@@ -53,6 +54,7 @@ def supervise(
         preload: modules that the starter imports once for all of them.
         mint: makes a token for (subject, audience); called for the control socket.
         linger: go on when all programs have ended or failed by themselves.
+        watch: restart programs whose files change (`Program.watch`).
         on_change: told the first status, with every port known and nothing started, then every
             transition; what it raises at the status ends the mesh before it began.
         on_line: told every line the programs log from now on.
@@ -63,6 +65,8 @@ def supervise(
     """
     plan.check(programs)
     probe.check(programs)
+    if watch:
+        watching.check(programs)
     names = [program.name for program in programs] if start is None else [*start]
     os.umask(0o077)
     data_dir = data_dir.absolute()
@@ -96,6 +100,7 @@ def supervise(
                 programs,
                 project=project,
                 logs_dir=data_dir / "logs",
+                sockets=sockets,
                 listeners=listeners,
                 launcher=launcher,
                 journal=journal,
@@ -107,13 +112,27 @@ def supervise(
         logged = {program.name: data_dir / "logs" / f"{program.name}.log" for program in programs}
         lines = logs.Follower(logged) if on_line is not None else None
         mesh = _Mesh(launcher, journal, door, before, lines, _unless_gone(on_line))
+        if watch:
+            mesh.watched = {program.name: [*map(Path, program.watch)] for program in programs}
+            mesh.unwatched = data_dir
+            mesh.preloaded = watching.packages(preload)
         outcome = asyncio.run(mesh.run(supervisor, names, on_change or _ignore))
         journal.write("down", reason=outcome.reason)
         return outcome
 
 
 class _Mesh:
-    """The part of a mesh's life that has an event loop."""
+    """The part of a mesh's life that has an event loop.
+
+    Attributes:
+        watched: the paths whose changes restart a program, by its name.
+        unwatched: where nothing counts as a change.
+        preloaded: where the starter's own modules lie; a change there needs a new starter too.
+    """
+
+    watched: Mapping[str, Sequence[Path]] = {}
+    unwatched = Path("/dev")
+    preloaded: Sequence[Path] = ()
 
     def __init__(
         self,
@@ -142,6 +161,7 @@ class _Mesh:
         supervisor = make()
         server = Control(supervisor)
         telling = asyncio.ensure_future(self._tell(self._lines)) if self._lines else None
+        watching_files = asyncio.ensure_future(self._watch(supervisor)) if self.watched else None
         try:
             self._launcher.attach(self._preloaded)
             self._catch_signals(supervisor)
@@ -150,6 +170,9 @@ class _Mesh:
             await server.serve(self._door)
             return await supervisor.ended
         finally:
+            if watching_files is not None:
+                watching_files.cancel()
+                await asyncio.wait([watching_files])
             supervisor.close()
             self._launcher.close()
             await child.sweep(self._others)
@@ -178,6 +201,16 @@ class _Mesh:
     def _preloaded(self) -> None:
         if failed := self._launcher.failed_imports:
             self._journal.write("preload failed", modules=dict(failed))
+
+    async def _watch(self, supervisor: Supervisor) -> None:
+        """Restart what changes; a starter that has the old code in it is replaced first."""
+        async with contextlib.aclosing(watching.changes(self.watched, self.unwatched)) as found:
+            async for changed in found:
+                paths = [path for some in changed.values() for path in some]
+                if any(path.is_relative_to(root) for path in paths for root in self.preloaded):
+                    self._launcher.renew()
+                for name, files in changed.items():
+                    supervisor.changed([name], files[0].name)
 
     async def _tell(self, lines: Follower) -> None:
         while True:

@@ -23,6 +23,9 @@ class Life(Struct, frozen=True, kw_only=True):
         waiting: for what it depends on; only between being asked to start and the first start.
         fault: why it is being ended by us, if that counts as a failure.
         beats: it has said that its event loop turns, so silence will mean that it does not.
+        complaint: what it says degrades it.
+        doubt: what its health question was answered badly with, often enough to count.
+        misses: bad answers in a row.
         killed: SIGKILL was sent because it did not stop in time.
         forgiven_until_s: an exit before this was asked for by a signal: no crash, no backoff.
         attempts: failures in a row, without a steady life between them.
@@ -39,6 +42,9 @@ class Life(Struct, frozen=True, kw_only=True):
     waiting: bool = False
     fault: str | None = None
     beats: bool = False
+    complaint: str = ""
+    doubt: str = ""
+    misses: int = 0
     killed: bool = False
     forgiven_until_s: float = 0.0
     ready_s: float | None = None
@@ -56,10 +62,13 @@ class Stop(Struct, frozen=True):
     """Asked to stop. `by_s`: SIGKILL at this time; its own grace from now if None."""
 
     by_s: float | None = None
+    why: str = "asked"
 
 
 class Restart(Struct, frozen=True):
     """Asked to stop and start again; forgets earlier failures."""
+
+    why: str = "restart asked"
 
 
 class Kill(Struct, frozen=True):
@@ -86,6 +95,14 @@ class Ready(Struct, frozen=True):
     """It answers."""
 
 
+class Probed(Struct, frozen=True):
+    """Its health question was answered; `silent`: by nobody, in time."""
+
+    ok: bool
+    text: str = ""
+    silent: bool = False
+
+
 class Said(Struct, frozen=True):
     """Its status line: what degrades it, or what it waits for; "" when all is well."""
 
@@ -107,7 +124,7 @@ class Tick(Struct, frozen=True):
 
 
 Asked = Start | Stop | Restart | Kill
-Seen = Gate | Unstartable | Ready | Said | Beat | Exited | Tick
+Seen = Gate | Unstartable | Ready | Probed | Said | Beat | Exited | Tick
 Event = Asked | Seen
 
 

@@ -110,16 +110,22 @@ def gate(program: Program, lives: Mapping[str, Life]) -> Gate:
     ended well holds nobody up.
     """
     waits = []
-    for name, dependency in program.depends_on.items():
-        life = lives.get(name)
-        if life is None or life.desired == "down" or _holds(dependency, life):
-            continue
-        if life.state == "failed":
-            if dependency.required:
-                return Gate("blocked", f"{name} failed")
-            continue
-        waits.append(f"{name} ({dependency.condition})")
+    for name, dependency in unmet(program, lives).items():
+        if lives[name].state != "failed":
+            waits.append(f"{name} ({dependency.condition})")
+        elif dependency.required:
+            return Gate("blocked", f"{name} failed")
     return Gate("wait", f"waits for {', '.join(waits)}") if waits else Gate("open")
+
+
+def unmet(program: Program, lives: Mapping[str, Life]) -> dict[str, Dependency]:
+    """What `program` depends on, is meant to run and does not fulfil its condition now."""
+    return {
+        name: dependency
+        for name, dependency in program.depends_on.items()
+        if (life := lives.get(name)) is not None
+        if life.desired == "up" and not _holds(dependency, life)
+    }
 
 
 def _holds(dependency: Dependency, life: Life) -> bool:

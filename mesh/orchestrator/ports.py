@@ -134,7 +134,7 @@ def _bound(name: str, number: int, *, fresh: bool) -> socket.socket:
 def _taken(name: str, number: int, error: OSError) -> PortTaken:
     if error.errno != errno.EADDRINUSE:
         return PortTaken(f"port {number} of {name} cannot be bound: {error.strerror}", port=number)
-    pid, command = _holder(number)
+    pid, command = next(iter(holders(number)), (None, ""))
     by = f"pid {pid} ({command})" if pid else "another program"
     return PortTaken(
         f"port {number} of {name} is taken by {by}",
@@ -145,13 +145,18 @@ def _taken(name: str, number: int, error: OSError) -> PortTaken:
     )
 
 
-def _holder(number: int) -> tuple[int | None, str]:
-    """Who listens there: pid and command line; other users' processes are not ours to see."""
-    import psutil  # noqa: PLC0415  # 20 ms that only the failing case pays
+def holders(number: int) -> list[tuple[int, str]]:
+    """Who listens there: pid and command line of each; other users' processes are not ours to see.
 
+    Takes tens of milliseconds: every process is looked at.
+    """
+    import psutil  # noqa: PLC0415  # 20 ms that only the curious and the failing case pay
+
+    found: dict[int, str] = {}
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == number and connection.pid:
-                command = psutil.Process(connection.pid).cmdline()
-                return connection.pid, " ".join(command)
-    return None, ""
+            pid, place = connection.pid, connection.laddr
+            if pid and place and place.port == number and connection.status == psutil.CONN_LISTEN:
+                with contextlib.suppress(psutil.Error):
+                    found[pid] = " ".join(psutil.Process(pid).cmdline())
+    return list(found.items())

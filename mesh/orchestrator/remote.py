@@ -105,6 +105,23 @@ class Remote:
         """A token of at most 60 s, as `operator` or as one of the services, for `audience`."""
         return cast("str", self._ask("token", {"subject": subject, "audience": audience}, ANSWER_S))
 
+    def explain(self, name: str) -> dict[str, object]:
+        """`contract.Explanation` of one program."""
+        return cast("dict[str, object]", self._ask("explain", {"name": name}, ANSWER_S))
+
+    @contextlib.contextmanager
+    def lend(self, name: str) -> Iterator[tuple[dict[str, object], int]]:
+        """The program is stopped, and this process may be it inside.
+
+        Gives `contract.Lease` and a descriptor that can be read once the mesh has gone.
+        """
+        with self._connected("lend", STOP_S) as (connection, answers):
+            _send(connection, "lend", {"name": name})
+            line = answers.readline()
+            if not line:
+                raise _gone()
+            yield cast("dict[str, object]", _result(line)), connection.fileno()
+
     def watch(self, timeout_s: float | None = None) -> Iterator[dict[str, object]]:
         """`contract.Status` first (it has `schema`), then `contract.Transition`s until the end.
 

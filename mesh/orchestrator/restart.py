@@ -29,6 +29,7 @@ from mesh.orchestrator.life import (
     Gate,
     Kill,
     Life,
+    Probed,
     Ready,
     Restart,
     Said,
@@ -66,7 +67,8 @@ FORGIVEN_S = 10.0
 """An exit this soon after a signal that was asked for is its effect: as long as a stop may take."""
 
 ABORT_S = 1.0
-"""From SIGABRT, which lets a frozen program dump its stacks, to SIGKILL."""
+"""From SIGABRT, which lets a frozen program dump its stacks, to SIGKILL; and to it from the stop
+signal for a program that answers no health question any more."""
 
 
 def decide(program: Program, life: Life, event: Event, now_s: float, chance: float) -> Decision:
@@ -86,10 +88,10 @@ def _asked(case: _Case, event: Asked) -> Decision:
     match event:
         case Start():
             return case.start()
-        case Stop(by_s):
-            return case.stop(by_s)
-        case Restart():
-            return case.restart()
+        case Stop(by_s, why):
+            return case.stop(by_s, why)
+        case Restart(why):
+            return case.restart(why)
         case Kill(number):
             return case.kill(number)
 
@@ -102,6 +104,8 @@ def _seen(case: _Case, event: Seen) -> Decision:
             decision = case.unstartable(cause, again=again)
         case Ready():
             decision = case.ready()
+        case Probed():
+            decision = case.probed(event)
         case Said(text):
             decision = case.said(text)
         case Beat():
@@ -140,6 +144,9 @@ class _Case(Struct, frozen=True):
             waiting=False,
             fault=None,
             beats=False,
+            complaint="",
+            doubt="",
+            misses=0,
             killed=False,
             ready_s=None,
             forgiven_until_s=0.0,
@@ -167,23 +174,23 @@ class _Case(Struct, frozen=True):
             return self.spawned("asked", **fresh)
         return self.moved("starting", "asked", **fresh, waiting=True, wake_s=None)
 
-    def stop(self, by_s: float | None) -> Decision:
+    def stop(self, by_s: float | None, why: str) -> Decision:
         life = self.life
         down: dict[str, object] = {"desired": "down", "fault": None, "waiting": False}
         if not life.alive:
-            cause = life.cause if life.state == "stopped" else "asked"
+            cause = life.cause if life.state == "stopped" else why
             return self.moved("stopped", cause, **down, wake_s=None)
         by_s = self.now_s + self.program.stop_grace_s if by_s is None else by_s
         if life.state != "stopping" or by_s <= self.now_s:
-            return self.ending("asked", by_s, **down)
+            return self.ending(why, by_s, **down)
         wake_s = None if life.wake_s is None else min(life.wake_s, by_s)
-        return self.same(**down, wake_s=wake_s)
+        return self.same(**down, cause=why, wake_s=wake_s)
 
-    def restart(self) -> Decision:
+    def restart(self, why: str) -> Decision:
         if not self.life.alive or self.life.state == "stopping":
             return self.start()
         by_s = self.now_s + self.program.stop_grace_s
-        return self.ending("restart asked", by_s, desired="up", attempts=0, failures=())
+        return self.ending(why, by_s, desired="up", attempts=0, failures=())
 
     def kill(self, number: int) -> Decision:
         if not self.life.alive:
@@ -214,13 +221,38 @@ class _Case(Struct, frozen=True):
         return self.moved("ready", "ready", ready_s=self.now_s, wake_s=wake_s)
 
     def said(self, text: str) -> Decision:
-        if self.life.state in UP and text:
-            return self.moved("degraded", text)
-        if self.life.state == "degraded":
-            return self.moved("ready", "ready")
+        if self.life.state in UP:
+            return self.judged(complaint=text)
         if self.life.state == "starting" and self.life.alive and text:
             return self.same(cause=text)
         return self.same()
+
+    def judged(self, **changes: object) -> Decision:
+        """Of a program that runs: degraded by what it says itself, else by what it was asked."""
+        after = codec.replace(self.life, **changes)
+        if text := after.complaint or after.doubt:
+            return self.moved("degraded", text, **changes)
+        if self.life.state == "degraded":
+            return self.moved("ready", "ready", **changes)
+        return self.same(**changes)
+
+    def probed(self, answer: Probed) -> Decision:
+        """A *no*, often enough, degrades; silence, often enough, is the end of this process."""
+        life = self.life
+        if life.state == "starting" and life.alive:
+            return self.ready() if answer.ok else self.same(cause=answer.text)
+        if life.state not in UP:
+            return self.same()
+        if answer.ok:
+            return self.judged(doubt="", misses=0)
+        misses = life.misses + 1
+        if misses < (self.program.health.retries if self.program.health else 1):
+            return self.same(misses=misses)
+        if not answer.silent:
+            return self.judged(doubt=answer.text, misses=misses)
+        fault = f"health: {answer.text}"
+        by_s = self.now_s + min(self.program.stop_grace_s, ABORT_S)
+        return self.ending(fault, by_s, fault=fault, misses=misses)
 
     def beat(self) -> Decision:
         """Arm the watchdog, once ready: a program that never beats is never judged by its beats."""
@@ -248,7 +280,7 @@ class _Case(Struct, frozen=True):
         life, when = self.life, self.program.restart.when
         gone: dict[str, object] = {"alive": False, "wake_s": None, "exit": status}
         if life.desired == "down":
-            return self.moved("stopped", "asked", **gone, fault=None)
+            return self.moved("stopped", life.cause, **gone, fault=None)
         if life.state == "stopping" and life.fault is None:
             return self.spawned(life.cause, exit=status)
         cause = life.fault or describe(status)

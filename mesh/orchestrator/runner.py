@@ -7,35 +7,35 @@ and in order, and everything that is done to it is an action of the decision tha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh import clock
 from mesh.errors import MeshError, Unavailable
-from mesh.orchestrator import logs, probe
-from mesh.orchestrator.child import Child
-from mesh.orchestrator.contract import ProgramStatus, Transition
-from mesh.orchestrator.launcher import StarterLost
+from mesh.orchestrator import logs, probe, token_file
+from mesh.orchestrator.contract import UP, LastExit, LastProbe, Lease, ProgramStatus, Transition
 from mesh.orchestrator.life import (
     Beat,
     Exited,
     Life,
+    Probed,
     Ready,
     Said,
     Send,
     Spawn,
     Tick,
     Unstartable,
+    describe,
 )
 from mesh.orchestrator.restart import decide
+from mesh.orchestrator.spawn import Errand, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from mesh.config import Healthcheck
+    from mesh.orchestrator.child import Child
     from mesh.orchestrator.contract import Program
     from mesh.orchestrator.launcher import Launcher
     from mesh.orchestrator.life import Event
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 
 EVIDENCE_LINES_MAX = 20
 """Last log lines told with a failure: a traceback fits, a screen holds them."""
-
-STARTERS_MAX = 3
-"""Starters that may die over one order before that counts against the program."""
 
 _CPU_WINDOW_S = 0.5
 """CPU is a share of at least this long, however often the status is asked for."""
@@ -57,6 +54,7 @@ class Runner:
 
     Args:
         environment: everything the program finds in its own, but for its descriptors' numbers.
+        mint: makes a token for (subject, audience).
         on_change: called with every change of state, after it.
     """
 
@@ -68,6 +66,7 @@ class Runner:
         environment: dict[str, str],
         log: Path,
         launcher: Launcher,
+        mint: Callable[[str, str], str],
         on_change: Callable[[Transition], None],
     ) -> None:
         """Nothing is started yet."""
@@ -78,8 +77,14 @@ class Runner:
         self.child: Child | None = None
         self._environment = environment
         self._launcher = launcher
+        self._mint = mint
+        self._renewal: asyncio.TimerHandle | None = None
         self._on_change = on_change
+        self.last_exit: LastExit | None = None
         self._question = probe.question(program)
+        self._probed: tuple[probe.Answer, float] | None = None
+        self._errands: set[Errand] = set()
+        self._new_lines = logs.Follower({})
         self._timer: asyncio.TimerHandle | None = None
         self._armed_s: float | None = None
         self._work: set[asyncio.Task[None]] = set()
@@ -125,6 +130,35 @@ class Runner:
             cause=self.life.cause,
         )
 
+    def pids(self) -> set[int]:
+        """Of its process and of the commands that run beside it."""
+        running = {errand.pid for errand in self._errands if errand.pid is not None}
+        return running | {self.child.pid} if self.child is not None else running
+
+    def last_probe(self) -> LastProbe | None:
+        """What its health question brought last, in this life."""
+        if self._question is None or self._probed is None:
+            return None
+        answer, at_s = self._probed
+        return LastProbe(
+            question=" ".join(probe.words(self._question)),
+            ok=answer.ok,
+            answer=answer.text,
+            ago_s=round(clock.monotonic_s() - at_s, 3),
+            misses=self.life.misses,
+        )
+
+    def lease(self) -> Lease:
+        """What it takes to be this program."""
+        order = self._order()
+        return Lease(
+            entry=order["entry"],
+            args=tuple(order["args"]),
+            command=self.program.command,
+            environment=order["environment"],
+            working_dir=order["working_dir"],
+        )
+
     def evidence(self) -> tuple[str, ...]:
         """The last lines it logged since its latest start."""
         return logs.last_lines(self.log, EVIDENCE_LINES_MAX, since=self._log_offset)
@@ -133,8 +167,9 @@ class Runner:
         """Let go of the process and of every timer; nothing is signalled."""
         for task in self._work:
             task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._renewal):
+            if timer is not None:
+                timer.cancel()
         if self.child is not None:
             self.child.close()
 
@@ -168,9 +203,12 @@ class Runner:
         """Have a process made, and let it go on unless it has become unwanted meanwhile."""
         self._refusal = ""
         self._log_offset = logs.size(self.log)
+        self._new_lines = logs.Follower({self.program.name: self.log})
         self._cpu, self._cpu_percent = (0.0, 0.0), None
+        self._probed = None
         try:
-            self.child = await self._made_for_sure()
+            self._renew_tokens()
+            self.child = await self._made()
         except (MeshError, OSError) as error:
             self.feed(Unstartable(str(error), again=isinstance(error, OSError | Unavailable)))
             return
@@ -179,53 +217,54 @@ class Runner:
         else:
             self.child.abandon()
 
-    async def _made_for_sure(self) -> Child:
-        """Whatever happens to starters: a new order each time, so that no old one is obeyed."""
-        for _ in range(STARTERS_MAX - 1):
-            with contextlib.suppress(StarterLost):
-                return await self._made()
-        return await self._made()
+    def _renew_tokens(self) -> None:
+        """Write them now, and again before they expire for as long as it runs. Raises: OSError."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if self.program.tokens is None:
+            return
+        path = Path(self.program.tokens)
+        token_file.write(path, self.program.name, self.program.audiences, self._mint)
+        loop = asyncio.get_running_loop()
+        self._renewal = loop.call_later(token_file.RENEW_S, self._renew_tokens_again)
+
+    def _renew_tokens_again(self) -> None:
+        if self.life.alive:
+            try:
+                self._renew_tokens()
+            except OSError as error:
+                self.feed(Said(f"its tokens cannot be renewed: {error.strerror}"))
 
     async def _made(self) -> Child:
         """A process that waits at its door, with all its descriptors."""
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            door, inner_door = socket.socketpair()
-            ours.enter_context(door)
-            theirs.enter_context(inner_door)
-            door.settimeout(0)
-            words, notify = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            ours.callback(os.close, words)
-            theirs.callback(os.close, notify)
-            log = logs.append_to(self.log)
-            theirs.callback(os.close, log)
-            descriptors = {"door": inner_door.fileno(), "notify": notify, "log": log}
-            listen = self.listener.open() if self.listener is not None else None
-            if listen is not None:
-                descriptors["listen"] = listen
-            order = self._order([*descriptors])
-            pid, pidfd = await self._launcher.launch(order, [*descriptors.values()])
-            ours.pop_all()
-            return Child(
-                pid,
-                pidfd,
-                door,
-                words,
+        listen = self.listener.open() if self.listener is not None else None
+        log = logs.append_to(self.log)
+        try:
+            return await spawn(
+                self._launcher,
+                self._order(),
+                log,
+                listen,
                 on_running=self._running,
-                on_word=self._said,
+                on_word=self.said,
                 on_exit=self._exited,
             )
+        finally:
+            os.close(log)
 
-    def _order(self, descriptors: list[str]) -> Order:
+    def _order(self, command: Sequence[str] | None = None) -> Order:
+        """For the program, or for a command beside it."""
         program = self.program
+        argv = command or program.command
         return {
             "name": program.name,
-            "entry": program.entry,
+            "entry": None if command else program.entry,
             "args": [*program.args],
-            "command": [*program.command] if program.command is not None else None,
+            "command": [*argv] if argv is not None else None,
             "environment": self._environment,
             "working_dir": str(Path(program.working_dir).absolute()),
             "sandbox": program.sandbox,
-            "descriptors": descriptors,
+            "descriptors": [],
         }
 
     def _running(self, refusal: str) -> None:
@@ -233,22 +272,39 @@ class Runner:
         if refusal:
             return
         if self._question is not None:
-            self._begin(self._ask(self._question))
-        elif self.program.command is not None:
+            self._begin(self._probe(self._question))
+        elif not probe.tells(self.program):
             self.feed(Ready())
 
-    async def _ask(self, question: Healthcheck) -> None:
-        child = self.child
-        assert self.listener is not None
-        await probe.answered(question, self.listener.number)
-        if self.child is child:
-            self.feed(Ready())
+    async def _probe(self, asked: Healthcheck) -> None:
+        """Ask until this process has ended, or only until it is ready, as the question goes."""
+        child, lasting = self.child, probe.lasts(self.program)
+        port = self.listener.number if self.listener is not None else None
+        reach = probe.Reach(port, self._run, self._lines)
+        while self.child is child and self.life.state in {"starting", *UP}:
+            answer = await probe.ask(asked, reach)
+            if self.child is not child:
+                return
+            self._probed = (answer, clock.monotonic_s())
+            self.feed(Probed(answer.ok, answer.text, answer.silent))
+            starting = self.life.state == "starting"
+            if not starting and not lasting:
+                return
+            await asyncio.sleep(probe.again_s(asked, starting=starting))
 
-    def _said(self, word: str) -> None:
+    async def _run(self, command: Sequence[str]) -> tuple[int, str]:
+        errand = Errand(self._launcher, self._order(command))
+        self._errands = {running for running in self._errands if running.pid is not None} | {errand}
+        return await errand.run()
+
+    def _lines(self) -> list[str]:
+        return [line.text for line in self._new_lines.read()]
+
+    def said(self, word: str) -> None:
         """What notify.py lets a program say."""
         name, _, value = word.partition("=")
         match name:
-            case "READY" if self._question is None:
+            case "READY" if probe.heeds(self.program):
                 self.feed(Ready())
             case "WATCHDOG":
                 self.feed(Beat())
@@ -260,6 +316,11 @@ class Runner:
     def _exited(self, status: int) -> None:
         assert self.child is not None
         self._launcher.forget(self.child.pid)
+        self.last_exit = LastExit(
+            how=self._refusal or describe(status),
+            at=clock.iso(clock.now_ms()),
+            lasted_s=round(clock.monotonic_s() - self.child.started_s, 3),
+        )
         self.child = None
         for task in self._work:
             task.cancel()

@@ -255,6 +255,7 @@ def _call(order: Order) -> None:
     module, _, function = (order["entry"] or "").partition(":")
     random.seed()
     faulthandler.enable()
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     sys.argv = [order["name"], *order["args"]]
     sys.path.insert(0, str(Path.cwd()))
     getattr(importlib.import_module(module), function)(*order["args"])

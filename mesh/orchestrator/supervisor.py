@@ -22,15 +22,18 @@ from mesh.orchestrator.contract import (
     Stopped,
     SupervisorStatus,
 )
+from mesh.orchestrator.explain import explanation
 from mesh.orchestrator.life import Kill, Restart, Start, Stop, signal_number
+from mesh.orchestrator.notify_socket import NotifySocket
 from mesh.orchestrator.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mesh.orchestrator.contract import Program, Reason, Transition
+    from mesh.orchestrator.contract import Explanation, Lease, Program, Reason, Transition
     from mesh.orchestrator.launcher import Launcher
+    from mesh.orchestrator.life import Life
     from mesh.orchestrator.logs import Journal
     from mesh.orchestrator.ports import Listener
 
@@ -65,6 +68,7 @@ class Supervisor:
         *,
         project: str,
         logs_dir: Path,
+        sockets: Path,
         listeners: Mapping[str, Listener],
         launcher: Launcher,
         journal: Journal,
@@ -87,19 +91,27 @@ class Supervisor:
         self._needs = {program.name: tuple(program.depends_on) for program in programs}
         self._asks = {program.name: program.peers for program in programs}
         urls = {name: listener.url for name, listener in listeners.items()}
+        self._lent: dict[str, bool] = {}
         self._runners: dict[str, Runner] = {}
-        for program in programs:
+        self._notified: list[NotifySocket] = []
+        for number, program in enumerate(programs):
             listener = listeners.get(program.name)
-            self._runners[program.name] = Runner(
+            environment = plan.environment(
+                program, os.environ, urls, listener.number if listener else None
+            )
+            runner = self._runners[program.name] = Runner(
                 program,
                 listener=listener,
-                environment=plan.environment(
-                    program, os.environ, urls, listener.number if listener else None
-                ),
+                environment=environment,
                 log=logs_dir / f"{program.name}.log",
                 launcher=launcher,
+                mint=mint,
                 on_change=self._changed_to,
             )
+            if program.command is not None:
+                heard = NotifySocket(sockets / f"notify-{number}", runner.said)
+                self._notified.append(heard)
+                environment |= heard.environment
 
     # asked
 
@@ -113,10 +125,10 @@ class Supervisor:
         )
 
     def start(self, names: Sequence[str]) -> None:
-        """Desire these to run, and what they depend on. Raises: NotFound; Conflict when ending."""
+        """Desire these to run, and what they depend on. Raises: NotFound, Conflict."""
         self._named(names)
-        self._refuse_when_ending()
-        self.begin(plan.closure(self._needs, names))
+        self._refuse(names)
+        self.begin(name for name in plan.closure(self._needs, names) if name not in self._lent)
 
     def begin(self, names: Iterable[str]) -> None:
         """Desire exactly these to run. Raises: NotFound."""
@@ -131,10 +143,10 @@ class Supervisor:
     async def restart(self, names: Sequence[str]) -> None:
         """Stop and start each; returns when all are up or have ended well.
 
-        Raises: NotFound; Conflict when ending; ProgramFailed when one does not come back.
+        Raises: NotFound, Conflict; ProgramFailed when one does not come back.
         """
         runners = self._named(names)
-        self._refuse_when_ending()
+        self._refuse(names)
         for runner in runners:
             runner.feed(Restart())
         self._open_gates()
@@ -151,6 +163,35 @@ class Supervisor:
                     hint=f"mesh logs {name}",
                     evidence=runner.evidence(),
                 )
+
+    def explain(self, name: str) -> Explanation:
+        """Why one program is in its state. Raises: NotFound."""
+        (runner,) = self._named([name])
+        return explanation(runner, self._lives())
+
+    def changed(self, names: Iterable[str], what: str) -> None:
+        """Files of these programs have changed: restart those that are meant to run."""
+        for runner in self._named([*names]):
+            if runner.life.desired == "up":
+                runner.feed(Restart(f"changed: {what}"))
+        self._open_gates()
+
+    async def lend(self, name: str, pid: int = 0) -> Lease:
+        """Stop a program so that process `pid` may be it. Raises: NotFound, Conflict."""
+        (runner,) = self._named([name])
+        self._refuse([name])
+        self._lent[name] = runner.life.desired == "up"
+        try:
+            await self._stop([name], None, f"run by hand (pid {pid})")
+        except BaseException:
+            self.give_back(name)
+            raise
+        return runner.lease()
+
+    def give_back(self, name: str) -> None:
+        """A program that was lent is nobody's any more: start it again if it was to run."""
+        if self._lent.pop(name) and not self.ending:
+            self.begin([name])
 
     def kill(self, names: Sequence[str], signal: str) -> None:
         """Send a signal to each group. Raises: NotFound, InvalidInput (no such signal)."""
@@ -217,13 +258,15 @@ class Supervisor:
             reap_strangers({*others, self._launcher.pid, *self.pids()})
 
     def pids(self) -> set[int]:
-        """Of every program that has one."""
-        return {runner.child.pid for runner in self._runners.values() if runner.child is not None}
+        """Of every process that is waited for here."""
+        return {pid for runner in self._runners.values() for pid in runner.pids()}
 
     def close(self) -> None:
         """Let go of everything; nothing is signalled."""
         for runner in self._runners.values():
             runner.close()
+        for heard in self._notified:
+            heard.close()
         for queue in self._watchers:
             _last(queue)
 
@@ -237,9 +280,16 @@ class Supervisor:
                 raise NotFound(f"no service {name!r}", hint=hint, code="unknown-service")
         return [self._runners[name] for name in dict.fromkeys(names)]
 
-    def _refuse_when_ending(self) -> None:
+    def _refuse(self, names: Sequence[str]) -> None:
+        """Refuse to start anything now, or what is run by hand."""
         if self.ending:
             raise Conflict("this mesh is going down")
+        for name in names:
+            if name in self._lent:
+                raise Conflict(
+                    f"{name} is {self._runners[name].life.cause}",
+                    hint="end that first; it is started again by itself then",
+                )
 
     def _open_gates(self) -> None:
         """Tell those that wait what they wait for; one that starts may let the next one start."""
@@ -248,9 +298,11 @@ class Supervisor:
             opened = False
             for runner in self._runners.values():
                 if runner.life.waiting:
-                    lives = {name: other.life for name, other in self._runners.items()}
-                    runner.feed(plan.gate(runner.program, lives))
+                    runner.feed(plan.gate(runner.program, self._lives()))
                     opened |= not runner.life.waiting
+
+    def _lives(self) -> dict[str, Life]:
+        return {name: runner.life for name, runner in self._runners.items()}
 
     def _changed_to(self, transition: Transition) -> None:
         self._journal.write("transition", **codec.plain(transition))
@@ -280,7 +332,9 @@ class Supervisor:
         self.ended.set_result(Outcome(reason=reason, stopped=tuple(stopped), failed=tuple(failed)))
         return stopped
 
-    async def _stop(self, names: Sequence[str], timeout_s: float | None) -> list[Stopped]:
+    async def _stop(
+        self, names: Sequence[str], timeout_s: float | None, why: str = "asked"
+    ) -> list[Stopped]:
         """Level by level, who asks before who is asked.
 
         What is left at the deadline is stopped at once, in no order, with LAST_CHANCE_S to do so.
@@ -297,15 +351,18 @@ class Supervisor:
                 deadline_s = clock.monotonic_s() + LAST_CHANCE_S
             level = [self._runners[name] for name in order.pop()]
             reports += await asyncio.gather(
-                *(self._stop_one(runner, deadline_s, own=timeout_s is None) for runner in level)
+                *(
+                    self._stop_one(runner, deadline_s, why, own=timeout_s is None)
+                    for runner in level
+                )
             )
         return reports
 
-    async def _stop_one(self, runner: Runner, deadline_s: float, *, own: bool) -> Stopped:
+    async def _stop_one(self, runner: Runner, deadline_s: float, why: str, *, own: bool) -> Stopped:
         name, begun_s = runner.program.name, clock.monotonic_s()
         alive = runner.life.alive
         own_s = begun_s + runner.program.stop_grace_s
-        runner.feed(Stop(by_s=min(deadline_s, own_s) if own else deadline_s))
+        runner.feed(Stop(by_s=min(deadline_s, own_s) if own else deadline_s, why=why))
         await self._until(lambda: not runner.life.alive or runner.life.desired == "up")
         after_s = round(clock.monotonic_s() - begun_s, 3)
         if not alive:

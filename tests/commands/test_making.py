@@ -16,6 +16,7 @@ from mesh.commands import checkup, resolved
 from mesh.commands.options import Options
 from mesh.commands.programs import Programs, chosen
 from mesh.commands.project import Project
+from mesh.config import Healthcheck
 from mesh.configs import load
 
 if TYPE_CHECKING:
@@ -83,10 +84,15 @@ def test_other_programs_get_no_secret_and_the_bus_is_one_of_them(project):
     assert set(web.environment) == {
         "MESH_PROJECT",
         "MESH_DATA_DIR",
+        "MESH_TOKEN_FILE",
         "DATABASE_URL",
         "PYTHONUNBUFFERED",
     }
-    assert (worker.port, worker.health) == (None, None)
+    data = project.data
+    assert web.environment["DATABASE_URL"] == f"sqlite:///{data}/web/web.db"
+    assert web.environment["MESH_TOKEN_FILE"] == web.tokens == f"{data}/run/tokens/web.json"
+    assert web.audiences == ("order", "bus")
+    assert (worker.port, worker.health) == (None, Healthcheck(("NONE",)))
     assert (bus.entry, bus.port) == ("mesh.bus:serve", None)
 
 

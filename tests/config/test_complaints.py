@@ -126,9 +126,10 @@ BAD = {
         ("4:36: services.order.stop_signal: must be a signal such as SIGTERM or SIGINT,"
         " not `SIGTREM`"),
     ),
-    "health check without test": (
-        service("command: x, healthcheck: {interval: 1s}"),
-        "4:36: services.order.healthcheck: needs a `test`, for example `http /readyz` or `tcp`",
+    "health check for a line that is none": (
+        service("command: x, healthcheck: {test: 'log listening on ('}"),
+        ("4:43: services.order.healthcheck.test: `listening on (` is no regular expression:"
+        " missing ), unterminated subpattern at position 13"),
     ),
     "health check without path": (
         service("command: x, healthcheck: {test: http}"),
@@ -136,8 +137,8 @@ BAD = {
     ),
     "health check of another kind": (
         service("command: x, healthcheck: {test: [grpc, x]}"),
-        ("4:43: services.order.healthcheck.test: must be [http, /path], [tcp], [CMD, program, …]"
-        " or [CMD-SHELL, line]"),
+        ("4:43: services.order.healthcheck.test: must be [http, /path], [tcp], [CMD, program, …],"
+        " [CMD-SHELL, line], [log, expression] or [notify]"),
     ),
     "variable not set": (
         service("command: x, environment: {A: '${NOPE}'}"),

@@ -84,6 +84,11 @@ def test_load_reads_every_key(tmp_path):
         ("[tcp]", ("tcp",)),
         ("[CMD, pg_isready, -q]", ("CMD", "pg_isready", "-q")),
         ("[CMD-SHELL, exit 0]", ("CMD-SHELL", "exit 0")),
+        ("log listening on .*", ("log", "listening on .*")),
+        ("[log, 'listening, on']", ("log", "listening, on")),
+        ("notify", ("notify",)),
+        ("[notify]", ("notify",)),
+        ("NONE", ("NONE",)),
     ],
 )
 def test_healthcheck_takes_every_form_of_test(tmp_path, written, test):

@@ -9,9 +9,9 @@ import inspect
 import pytest
 
 from mesh import codec
-from mesh.errors import InvalidInput, NotFound
+from mesh.errors import Conflict, InvalidInput, NotFound
 from mesh.orchestrator import child, logs, ports
-from mesh.orchestrator.contract import Orchestrator, Status, Stopped, Transition
+from mesh.orchestrator.contract import Explanation, Lease, Orchestrator, Status, Stopped, Transition
 from mesh.orchestrator.launcher import Launcher
 from mesh.orchestrator.ports import Listener
 from mesh.orchestrator.remote import Remote
@@ -20,7 +20,12 @@ from tests.orchestrator.harness import Mesh, program
 
 pytestmark = pytest.mark.e2e
 
-SHAPES = {"status": Status, "stop": list[Stopped], "down": list[Stopped]}
+SHAPES = {
+    "status": Status,
+    "stop": list[Stopped],
+    "down": list[Stopped],
+    "explain": Explanation,
+}
 
 PROGRAMS = [program("order", "wait", port=0), program("product", "wait")]
 
@@ -34,6 +39,11 @@ class Near:
     async def ask(self, method, *args):
         found = getattr(self.supervisor, method)(*args)
         return await found if inspect.isawaitable(found) else found
+
+    @contextlib.asynccontextmanager
+    async def lend(self, name):
+        yield await self.supervisor.lend(name)
+        self.supervisor.give_back(name)
 
     async def watch(self):
         async with contextlib.aclosing(self.supervisor.watch()) as changes:
@@ -50,6 +60,11 @@ class Far:
     async def ask(self, method, *args):
         found = await asyncio.to_thread(getattr(self.remote, method), *args)
         return codec.convert(found, SHAPES.get(method, type(found)))
+
+    @contextlib.asynccontextmanager
+    async def lend(self, name):
+        with self.remote.lend(name) as (lease, _):
+            yield codec.convert(lease, Lease)
 
     async def watch(self):
         changes = self.remote.watch(10.0)
@@ -69,6 +84,7 @@ async def near(tmp_path):
             PROGRAMS,
             project="test",
             logs_dir=tmp_path,
+            sockets=tmp_path,
             listeners=listeners,
             launcher=launcher,
             journal=journal,
@@ -192,6 +208,40 @@ async def test_token_is_for_known_names_only(orchestrator):
     assert await orchestrator.ask("token", "operator", "order") == "operator for order"
     with pytest.raises(NotFound):
         await orchestrator.ask("token", "operator", "nobody")
+
+
+async def test_explanation_is_of_one_program(orchestrator):
+    await until(orchestrator, order="ready", product="ready")
+    found = await orchestrator.ask("explain", "order")
+    assert (found.schema, found.name, found.state) == ("mesh.explain/1", "order", "ready")
+    assert (found.desired, found.cause, found.waits_for) == ("up", "ready", ())
+    assert found.pid == (await row(orchestrator, "order")).pid
+    with pytest.raises(NotFound):
+        await orchestrator.ask("explain", "nobody")
+
+
+async def test_lent_program_is_stopped_and_comes_back(orchestrator):
+    await until(orchestrator, order="ready", product="ready")
+    async with orchestrator.lend("order") as lease:
+        assert (lease.entry, lease.command) == ("sample:wait", None)
+        assert lease.environment["PORT"] == str((await row(orchestrator, "order")).port)
+        lent = await row(orchestrator, "order")
+        assert (lent.state, lent.pid) == ("stopped", None)
+        assert lent.cause.startswith("run by hand (pid ")
+        with pytest.raises(Conflict, match="run by hand"):
+            await orchestrator.ask("start", ["order"])
+        with pytest.raises(Conflict, match="run by hand"):
+            await orchestrator.ask("restart", ["order", "product"])
+    await until(orchestrator, order="ready")
+
+
+async def test_program_that_was_stopped_when_it_was_lent_stays_so(orchestrator):
+    await until(orchestrator, order="ready", product="ready")
+    await orchestrator.ask("stop", ["order"])
+    async with orchestrator.lend("order"):
+        pass
+    await orchestrator.ask("restart", ["product"])
+    assert (await row(orchestrator, "order")).state == "stopped"
 
 
 async def test_down_stops_everybody_and_ends_every_watch(orchestrator):

@@ -181,3 +181,19 @@ def flaky(path):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
         sys.exit(1)
     wait()
+
+
+def moody(path):
+    """Serve HTTP as the file says: `yes`, `no`, or `nothing` at all; stops on SIGTERM."""
+    _on_term(_leave)
+    listener = socket.socket(fileno=3)
+    while True:
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError):
+            connection.recv(4096)
+            mood = Path(path).read_text("utf-8")
+            if mood == "nothing":
+                continue  # the connection is closed when the next one comes
+            status = "200 OK" if mood == "yes" else "503 Not now"
+            connection.sendall(f"HTTP/1.0 {status}\r\n\r\nas told".encode())
+        connection.close()
