@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.errors import MeshError, Unavailable
+from mesh.errors import MeshError, PortTaken, Unavailable
 from mesh.orchestrator import logs, probe, token_file
 from mesh.orchestrator.contract import UP, LastExit, LastProbe, Lease, ProgramStatus, Transition
 from mesh.orchestrator.life import (
@@ -210,7 +210,8 @@ class Runner:
             self._renew_tokens()
             self.child = await self._made()
         except (MeshError, OSError) as error:
-            self.feed(Unstartable(str(error), again=isinstance(error, OSError | Unavailable)))
+            again = isinstance(error, OSError | Unavailable | PortTaken)
+            self.feed(Unstartable(str(error), again=again))
             return
         if self.life.state == "starting":
             self.child.go()

@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import re
-import select
 import signal
-import subprocess
-import sys
-import termios
-import time
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from tests.support.running import RunningMesh, eventually, gone
+from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Terminal:
-    """`mesh up` with a terminal of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        ours, theirs = pty.openpty()
-        self.screen = b""
-        self._fd = ours
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mesh", "up"],
-            cwd=directory,
-            env={**os.environ, "MESH_FREE_PORTS": "1", "TERM": "xterm"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  no threads
-        )
-        os.close(theirs)
-
-    def read_until(self, pattern: bytes, within_s: float = 20.0) -> None:
-        """Read what is printed until `pattern` is in it."""
-        deadline_s = time.monotonic() + within_s
-        while not re.search(pattern, self.screen):
-            left_s = deadline_s - time.monotonic()
-            assert left_s > 0, self.screen.decode(errors="replace")
-            if select.select([self._fd], [], [], left_s)[0]:
-                try:
-                    self.screen += os.read(self._fd, 65536)
-                except OSError:
-                    break
-
-    def hang_up(self) -> None:
-        """Close the terminal's window."""
-        os.close(self._fd)
 
 
 def _pids(mesh: RunningMesh) -> list[int]:
@@ -66,7 +23,7 @@ def _pids(mesh: RunningMesh) -> list[int]:
 
 @pytest.mark.parametrize("end", ["ctrl-c", "hang-up", "terminate"])
 def test_up_in_a_terminal_stops_gracefully_and_leaves_nothing(tmp_path: Path, end: str):
-    terminal = Terminal(tmp_path)
+    terminal = Terminal(tmp_path, "up")
     terminal.read_until(rb"5 services ready")
     mesh = RunningMesh(tmp_path)
     pids = _pids(mesh)

@@ -1,0 +1,61 @@
+"""A terminal of its own for one command, as a person has it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import termios
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Terminal:
+    """`mesh ARGS` as the foreground of a new terminal.
+
+    Attributes:
+        screen: everything printed so far.
+    """
+
+    def __init__(self, directory: Path, *args: str, **environment: str) -> None:
+        ours, theirs = pty.openpty()
+        self.screen = b""
+        self._fd = ours
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mesh", *args],
+            cwd=directory,
+            env={**os.environ, "MESH_FREE_PORTS": "1", "TERM": "xterm", **environment},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def read_until(self, pattern: bytes, within_s: float = 20.0) -> None:
+        """Read what is printed until `pattern` is in it."""
+        deadline_s = time.monotonic() + within_s
+        while not re.search(pattern, self.screen):
+            left_s = deadline_s - time.monotonic()
+            assert left_s > 0, self.screen.decode(errors="replace")
+            if select.select([self._fd], [], [], left_s)[0]:
+                try:
+                    self.screen += os.read(self._fd, 65536)
+                except OSError:
+                    break
+
+    def type(self, keys: str) -> None:
+        """Press these keys; `\\x03` is Ctrl-C."""
+        os.write(self._fd, keys.encode())
+
+    def hang_up(self) -> None:
+        """Close the terminal's window."""
+        os.close(self._fd)
