@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.orchestrator import child, control, logs, plan, ports, probe, state
+from mesh.orchestrator import child, control, keeper, logs, plan, ports, probe, state
 from mesh.orchestrator.control import Control
 from mesh.orchestrator.launcher import Launcher
 from mesh.orchestrator.ports import Listener
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mesh.orchestrator.contract import Outcome, Program, Status, Transition
-    from mesh.orchestrator.logs import Follower, Journal, Line
-
-T = TypeVar("T")
+    from mesh.orchestrator.logs import Journal
 
 
 def supervise(
@@ -42,8 +40,7 @@ def supervise(
     preload: Sequence[str] = (),
     free_ports: bool = False,
     linger: bool = True,
-    on_change: Callable[[Status | Transition], None] | None = None,
-    on_line: Callable[[Line], None] | None = None,
+    on_change: Callable[[Status | Transition], None] = lambda _: None,
 ) -> Outcome:
     """Run programs until asked to end, from the main thread of a process with no event loop.
 
@@ -54,8 +51,8 @@ def supervise(
         mint: makes a token for (subject, audience); called for the control socket.
         linger: go on when all programs have ended or failed by themselves.
         on_change: told the first status, with every port known and nothing started, then every
-            transition; what it raises at the status ends the mesh before it began.
-        on_line: told every line the programs log from now on.
+            transition; what it raises at the status ends the mesh before it began. Called on the
+            event loop: it must not wait for anybody, not even for a terminal.
 
     Raises: AlreadyRunning; PortTaken (nothing was started); ConfigInvalid (a cycle, …); Broken.
     Effects: umask 077; this process adopts its orphaned descendants, and at the end kills every
@@ -89,6 +86,9 @@ def supervise(
         stack.callback(journal.close)
         run = _described(project, data_dir, sockets, config_file, listeners)
         stack.enter_context(state.published(run))
+        written = [*(program.name for program in programs), plan.SUPERVISOR]
+        paths = [data_dir / "logs" / f"{name}.log" for name in written]
+        stack.enter_context(keeper.Keeper(paths, tell=journal.write).at_work())
         journal.write("up", pid=run["pid"], run_id=run["run_id"], services=names)
 
         def supervisor() -> Supervisor:
@@ -100,14 +100,12 @@ def supervise(
                 launcher=launcher,
                 journal=journal,
                 mint=mint,
-                on_change=_unless_gone(on_change),
+                on_change=on_change,
                 linger=linger,
             )
 
-        logged = {program.name: data_dir / "logs" / f"{program.name}.log" for program in programs}
-        lines = logs.Follower(logged) if on_line is not None else None
-        mesh = _Mesh(launcher, journal, door, before, lines, _unless_gone(on_line))
-        outcome = asyncio.run(mesh.run(supervisor, names, on_change or _ignore))
+        mesh = _Mesh(launcher, journal, door, before)
+        outcome = asyncio.run(mesh.run(supervisor, names, on_change))
         journal.write("down", reason=outcome.reason)
         return outcome
 
@@ -121,15 +119,11 @@ class _Mesh:
         journal: Journal,
         door: socket.socket,
         others: frozenset[int],
-        lines: Follower | None,
-        on_line: Callable[[Line], None],
     ) -> None:
         self._launcher = launcher
         self._journal = journal
         self._door = door
         self._others = others
-        self._lines = lines
-        self._on_line = on_line
 
     async def run(
         self,
@@ -141,7 +135,6 @@ class _Mesh:
         child.adopt_orphans(yes=True)
         supervisor = make()
         server = Control(supervisor)
-        telling = asyncio.ensure_future(self._tell(self._lines)) if self._lines else None
         try:
             self._launcher.attach(self._preloaded)
             self._catch_signals(supervisor)
@@ -153,11 +146,6 @@ class _Mesh:
             supervisor.close()
             self._launcher.close()
             await child.sweep(self._others)
-            if telling is not None and self._lines is not None:
-                telling.cancel()
-                self._tell_more(self._lines)
-                while self._lines.behind:
-                    self._tell_more(self._lines)
             await server.close()
             child.adopt_orphans(yes=False)
 
@@ -178,15 +166,6 @@ class _Mesh:
     def _preloaded(self) -> None:
         if failed := self._launcher.failed_imports:
             self._journal.write("preload failed", modules=dict(failed))
-
-    async def _tell(self, lines: Follower) -> None:
-        while True:
-            self._tell_more(lines)
-            await asyncio.sleep(0 if lines.behind else logs.FOLLOW_S)
-
-    def _tell_more(self, lines: Follower) -> None:
-        for line in lines.read():
-            self._on_line(line)
 
 
 def _described(
@@ -214,18 +193,3 @@ def _described(
             for name, listener in listeners.items()
         },
     }
-
-
-def _ignore(_: object) -> None:
-    """Told, and nobody listens."""
-
-
-def _unless_gone(callback: Callable[[T], None] | None) -> Callable[[T], None]:
-    """The same, but a terminal or pipe that has closed stops nobody."""
-
-    def call(value: T) -> None:
-        if callback is not None:
-            with contextlib.suppress(OSError):
-                callback(value)
-
-    return call
