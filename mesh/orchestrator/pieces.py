@@ -142,14 +142,15 @@ class Log:
         return lengthy[0] if lengthy else shape.base
 
     def end(self) -> int:
-        """The offset behind the newest byte. Never waits; while it is being cut, not beyond."""
+        """The offset behind the newest byte. Never waits."""
         shape, end = self.shape(), 0
         for _ in range(LOOKS_MAX):
-            end = shape.base + self.length()
+            length = self.length()
+            end = shape.settled(length).base + length
             before, shape = shape, self.shape()
             if shape == before:
                 break
-        return end if shape.cutting is None else max(end, shape.cutting.end)
+        return end
 
     def read(self, offset: int, count: int) -> tuple[int, bytes]:
         """The next bytes, `count` at most, from one place.
