@@ -225,7 +225,6 @@ RULES = {
             ("orchestrator/control.py", "_converse"): "awaited in the next lines; kept, so that "
             "closing lets it finish",
             ("orchestrator/control.py", "_watch"): "two that race; both are cancelled and awaited",
-            ("orchestrator/host.py", "run"): "the log follower; cancelled when serving ends",
             (
                 "orchestrator/runner.py",
                 "_begin",

@@ -21,6 +21,8 @@ from mesh.orchestrator import logs as log_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from mesh.orchestrator.reader import Line
+
 SUPERVISOR = "mesh"
 """The log of the supervisor itself; shown only when it is named."""
 
@@ -117,32 +119,29 @@ def command(
     # A filter looks at everything and then keeps the last ones that it lets through.
     read_last = None if wanted.filters else last
     keep_last = last if wanted.filters else None
+    follower = log_files.Follower(paths, read_last)
+    for line in _last(wanted, follower.so_far(unfinished=not follow), keep_last):
+        show(line)
+    _tell_missed(follower)
     if not follow:
-        for line in _last(wanted, log_files.tail(paths, read_last), keep_last):
-            show(line)
         if not any(map(log_files.size, paths.values())):
             output.note("nothing has been logged here yet")
         return
-    follower = log_files.Follower(paths, read_last)
-    for line in _last(wanted, _so_far(follower), keep_last):
-        show(line)
     while True:
         if not follower.behind:
             sleep(log_files.FOLLOW_S)
         for line in _last(wanted, follower.read(), None):
             show(line)
+        _tell_missed(follower)
 
 
-def _so_far(follower: log_files.Follower) -> Iterator[log_files.Line]:
-    """What is already written, until the reader has caught up with the files."""
-    yield from follower.read()
-    while follower.behind:
-        yield from follower.read()
+def _tell_missed(follower: log_files.Follower) -> None:
+    """Say what a reader that was too slow has not read; it goes on behind that."""
+    for name, count in follower.missed().items():
+        output.note(f"{name}: {count} bytes were rotated away before they could be read")
 
 
-def _last(
-    wanted: lines.Wanted, found: Iterable[log_files.Line], count: int | None
-) -> Iterator[lines.Line]:
+def _last(wanted: lines.Wanted, found: Iterable[Line], count: int | None) -> Iterator[lines.Line]:
     """The lines that are wanted, in order; with `count`, the last so many of each program."""
     parsed = (lines.parse(*line) for line in found)
     passing = (line for line in parsed if wanted.takes(line))

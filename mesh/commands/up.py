@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING
 
 import click
 
 from mesh import clock, codec
-from mesh.commands import detach, lines, output
-from mesh.commands.logs import printer
+from mesh.commands import detach, output
 from mesh.commands.programs import Programs, chosen
 from mesh.commands.progress import Progress
 from mesh.commands.project import Project, check_names
-from mesh.commands.stopped import report
+from mesh.commands.screen import Screen
 from mesh.commands.verb import services_argument, verb
 from mesh.errors import AlreadyRunning, DeadlineExceeded, ProgramFailed
 from mesh.orchestrator import state
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mesh.orchestrator.contract import Outcome, Status, Transition
-    from mesh.orchestrator.logs import Line
-
-P = ParamSpec("P")
 
 WAIT_S = 60.0
 """Default for everything to be ready: five failed starts of one program take no longer."""
@@ -53,7 +48,6 @@ class _Mesh:
         *,
         linger: bool,
         on_change: Callable[[Mapping[str, object]], None],
-        on_line: Callable[[Line], None] | None,
     ) -> Outcome:
         """Be the supervisor until the mesh ends. Under its lock files are written first."""
 
@@ -75,7 +69,6 @@ class _Mesh:
             linger=linger,
             watch=self._watch,
             on_change=changed,
-            on_line=on_line,
         )
 
     def _token(self, subject: str, audience: str) -> str:
@@ -113,7 +106,7 @@ def _in_background(
     """
 
     def work(all_is_well: Callable[[], None]) -> None:
-        mesh.run(linger=True, on_change=lambda _: all_is_well(), on_line=None)
+        mesh.run(linger=True, on_change=lambda _: all_is_well())
 
     detach.begin(work, project.logs / "mesh.log")
     if wait_s is None:
@@ -136,22 +129,11 @@ def _in_background(
     progress.summary("mesh down")
 
 
-def _unread(action: Callable[P, None]) -> Callable[P, None]:
-    """The same, but nobody has to read it: a mesh stops when told to, not for a closed pipe."""
-
-    def quiet(*args: P.args, **kwargs: P.kwargs) -> None:
-        with contextlib.suppress(output.ReaderGone):
-            action(*args, **kwargs)
-
-    return quiet
-
-
-def _in_foreground(mesh: _Mesh, progress: Progress, names: Sequence[str]) -> int:
+def _in_foreground(mesh: _Mesh, project: Project, progress: Progress, names: Sequence[str]) -> int:
     """Be the mesh, and show what it does, until it is stopped."""
-    show = printer(names, as_json=False, timestamps=False)
     told = False
 
-    def changed(said: Mapping[str, object]) -> None:
+    def change(said: Mapping[str, object]) -> None:
         nonlocal told
         progress.take(said)
         if said.get("new") == "failed":
@@ -160,13 +142,17 @@ def _in_foreground(mesh: _Mesh, progress: Progress, names: Sequence[str]) -> int
             told = True
             progress.summary("Ctrl-C (a second one kills)")
 
-    outcome = mesh.run(
-        linger=False,
-        on_change=_unread(changed),
-        on_line=_unread(lambda line: show(lines.parse(*line))),
-    )
-    _unread(report)(codec.plain(outcome.stopped))
-    return FAILED if outcome.failed else 0
+    paths = {name: project.logs / f"{name}.log" for name in project.programs}
+    screen = Screen(names, paths, change)
+    outcome = None
+    try:
+        outcome = mesh.run(linger=False, on_change=screen.changed)
+    finally:
+        shown = screen.end(codec.plain(outcome.stopped) if outcome else ())
+    code = FAILED if outcome.failed else 0
+    if not shown:
+        os._exit(code)  # an orderly exit would wait for the one that the terminal holds
+    return code
 
 
 @verb(
@@ -220,4 +206,4 @@ def command(
     if detached or wait:
         _in_background(mesh, project, progress, wait_s=None if wait is False else wait_s)
         return 0
-    return _in_foreground(mesh, progress, names)
+    return _in_foreground(mesh, project, progress, names)

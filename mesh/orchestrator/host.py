@@ -11,24 +11,23 @@ import asyncio
 import contextlib
 import os
 import signal
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.orchestrator import child, control, logs, plan, ports, probe, state, watching
+from mesh.orchestrator import child, control, keeper, logs, plan, ports, probe, state
 from mesh.orchestrator.control import Control
 from mesh.orchestrator.launcher import Launcher
 from mesh.orchestrator.ports import Listener
 from mesh.orchestrator.supervisor import Supervisor
+from mesh.orchestrator.watching import Watcher
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from mesh.orchestrator.contract import Outcome, Program, Status, Transition
-    from mesh.orchestrator.logs import Follower, Journal, Line
-
-T = TypeVar("T")
+    from mesh.orchestrator.logs import Journal
 
 
 def supervise(
@@ -43,8 +42,7 @@ def supervise(
     free_ports: bool = False,
     linger: bool = True,
     watch: bool = False,
-    on_change: Callable[[Status | Transition], None] | None = None,
-    on_line: Callable[[Line], None] | None = None,
+    on_change: Callable[[Status | Transition], None] = lambda _: None,
 ) -> Outcome:
     """Run programs until asked to end, from the main thread of a process with no event loop.
 
@@ -56,8 +54,8 @@ def supervise(
         linger: go on when all programs have ended or failed by themselves.
         watch: restart programs whose files change (`Program.watch`).
         on_change: told the first status, with every port known and nothing started, then every
-            transition; what it raises at the status ends the mesh before it began.
-        on_line: told every line the programs log from now on.
+            transition; what it raises at the status ends the mesh before it began. Called on the
+            event loop: it must not wait for anybody, not even for a terminal.
 
     Raises: AlreadyRunning; PortTaken (nothing was started); ConfigInvalid (a cycle, …); Broken.
     Effects: umask 077; this process adopts its orphaned descendants, and at the end kills every
@@ -65,8 +63,7 @@ def supervise(
     """
     plan.check(programs)
     probe.check(programs)
-    if watch:
-        watching.check(programs)
+    watcher = Watcher(programs, data_dir.absolute(), preload) if watch else None
     names = [program.name for program in programs] if start is None else [*start]
     os.umask(0o077)
     data_dir = data_dir.absolute()
@@ -93,6 +90,9 @@ def supervise(
         stack.callback(journal.close)
         run = _described(project, data_dir, sockets, config_file, listeners)
         stack.enter_context(state.published(run))
+        written = [*(program.name for program in programs), plan.SUPERVISOR]
+        paths = [data_dir / "logs" / f"{name}.log" for name in written]
+        stack.enter_context(keeper.Keeper(paths, tell=journal.write).at_work())
         journal.write("up", pid=run["pid"], run_id=run["run_id"], services=names)
 
         def supervisor() -> Supervisor:
@@ -105,34 +105,18 @@ def supervise(
                 launcher=launcher,
                 journal=journal,
                 mint=mint,
-                on_change=_unless_gone(on_change),
+                on_change=on_change,
                 linger=linger,
             )
 
-        logged = {program.name: data_dir / "logs" / f"{program.name}.log" for program in programs}
-        lines = logs.Follower(logged) if on_line is not None else None
-        mesh = _Mesh(launcher, journal, door, before, lines, _unless_gone(on_line))
-        if watch:
-            mesh.watched = {program.name: [*map(Path, program.watch)] for program in programs}
-            mesh.unwatched = data_dir
-            mesh.preloaded = watching.packages(preload)
-        outcome = asyncio.run(mesh.run(supervisor, names, on_change or _ignore))
+        mesh = _Mesh(launcher, journal, door, before, watcher)
+        outcome = asyncio.run(mesh.run(supervisor, names, on_change))
         journal.write("down", reason=outcome.reason)
         return outcome
 
 
 class _Mesh:
-    """The part of a mesh's life that has an event loop.
-
-    Attributes:
-        watched: the paths whose changes restart a program, by its name.
-        unwatched: where nothing counts as a change.
-        preloaded: where the starter's own modules lie; a change there needs a new starter too.
-    """
-
-    watched: Mapping[str, Sequence[Path]] = {}
-    unwatched = Path("/dev")
-    preloaded: Sequence[Path] = ()
+    """The part of a mesh's life that has an event loop."""
 
     def __init__(
         self,
@@ -140,15 +124,13 @@ class _Mesh:
         journal: Journal,
         door: socket.socket,
         others: frozenset[int],
-        lines: Follower | None,
-        on_line: Callable[[Line], None],
+        watcher: Watcher | None,
     ) -> None:
         self._launcher = launcher
+        self._watcher = watcher
         self._journal = journal
         self._door = door
         self._others = others
-        self._lines = lines
-        self._on_line = on_line
 
     async def run(
         self,
@@ -160,27 +142,21 @@ class _Mesh:
         child.adopt_orphans(yes=True)
         supervisor = make()
         server = Control(supervisor)
-        telling = asyncio.ensure_future(self._tell(self._lines)) if self._lines else None
-        watching_files = asyncio.ensure_future(self._watch(supervisor)) if self.watched else None
         try:
             self._launcher.attach(self._preloaded)
             self._catch_signals(supervisor)
             on_status(supervisor.status())
             supervisor.begin(names)
             await server.serve(self._door)
-            return await supervisor.ended
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch(self._watcher, supervisor))
+                outcome = await supervisor.ended
+                watching.cancel()
+            return outcome
         finally:
-            if watching_files is not None:
-                watching_files.cancel()
-                await asyncio.wait([watching_files])
             supervisor.close()
             self._launcher.close()
             await child.sweep(self._others)
-            if telling is not None and self._lines is not None:
-                telling.cancel()
-                self._tell_more(self._lines)
-                while self._lines.behind:
-                    self._tell_more(self._lines)
             await server.close()
             child.adopt_orphans(yes=False)
 
@@ -202,24 +178,19 @@ class _Mesh:
         if failed := self._launcher.failed_imports:
             self._journal.write("preload failed", modules=dict(failed))
 
-    async def _watch(self, supervisor: Supervisor) -> None:
+    async def _watch(self, watcher: Watcher | None, supervisor: Supervisor) -> None:
         """Restart what changes; a starter that has the old code in it is replaced first."""
-        async with contextlib.aclosing(watching.changes(self.watched, self.unwatched)) as found:
-            async for changed in found:
-                paths = [path for some in changed.values() for path in some]
-                if any(path.is_relative_to(root) for path in paths for root in self.preloaded):
-                    self._launcher.renew()
-                for name, files in changed.items():
-                    supervisor.changed([name], files[0].name)
-
-    async def _tell(self, lines: Follower) -> None:
-        while True:
-            self._tell_more(lines)
-            await asyncio.sleep(0 if lines.behind else logs.FOLLOW_S)
-
-    def _tell_more(self, lines: Follower) -> None:
-        for line in lines.read():
-            self._on_line(line)
+        if watcher is None:
+            return
+        try:
+            async with contextlib.aclosing(watcher.changes()) as changes:
+                async for changed in changes:
+                    if watcher.preloaded(changed):
+                        self._launcher.renew()
+                    for name, files in changed.items():
+                        supervisor.changed([name], files[0].name)
+        except (OSError, RuntimeError) as error:  # the kernel's limits, and watchfiles' own word
+            self._journal.write("files are watched no more", error=str(error))
 
 
 def _described(
@@ -247,18 +218,3 @@ def _described(
             for name, listener in listeners.items()
         },
     }
-
-
-def _ignore(_: object) -> None:
-    """Told, and nobody listens."""
-
-
-def _unless_gone(callback: Callable[[T], None] | None) -> Callable[[T], None]:
-    """The same, but a terminal or pipe that has closed stops nobody."""
-
-    def call(value: T) -> None:
-        if callback is not None:
-            with contextlib.suppress(OSError):
-                callback(value)
-
-    return call

@@ -1,46 +1,28 @@
-"""Log files: one a program, written by the program itself, read here by whoever wants to.
+"""Logs: one a program, written by the program itself, read here by whoever wants to.
 
 A file is opened to append and handed over as the program's stdout and stderr, so no reader, slow
-or dead, is ever in a program's way. Reading is by file, not by process, and so goes on across
-restarts. Lines are merged in time order by the `time` member of JSON lines; a line without one
-belongs to the line before it. Standard library only.
+or dead, is ever in a program's way. Reading is by log, not by process or file, and so goes on
+across restarts and over the pieces that were cut off. Lines are merged in time order: by the
+`time` member of JSON lines, else by what was noted when the log had grown. Standard library only.
 """
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import json
 import os
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING
 
 from mesh import clock
+from mesh.orchestrator.pieces import Log
+from mesh.orchestrator.reader import LINE_BYTES_MAX, Line, Reader, start_of_last
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-LINE_BYTES_MAX = 64 * 1024
-"""A longer line is cut to this, and its end marked: no reader's memory depends on a program."""
-
-CHUNK_BYTES = 256 * 1024
-"""Read at a time from one file, so that a flood in one does not hold up the others."""
-
 FOLLOW_S = 0.1
-"""Between two looks at the files: below what a person notices, and no load when all is quiet."""
-
-CUT = b" [cut]"
-
-
-class Line(NamedTuple):
-    """One line of one program. `at_ms` is its own time, or the one before's; None if none had one.
-
-    `text` is undecoded data from a program: it is sanitised where it is shown.
-    """
-
-    name: str
-    text: str
-    at_ms: int | None
+"""Between two looks at the logs: below what a person notices, and no load when all is quiet."""
 
 
 def append_to(path: Path) -> int:
@@ -63,158 +45,99 @@ class Journal:
 
     def write(self, event: str, **members: object) -> None:
         """Add a line; `members` are JSON values."""
-        line = json.dumps({"time": clock.iso(clock.now_ms()), "event": event, **members})
+        head = {"time": clock.iso(clock.now_ms()), "level": "info", "message": event}
+        line = json.dumps(head | members)
         try:
             os.write(self._file, line.encode() + b"\n")
         except OSError:
             self.lost += 1
 
     def close(self) -> None:
-        """Write no more."""
+        """Write no more; what comes later is lost."""
         os.close(self._file)
+        self._file = -1
 
 
 def size(path: Path) -> int:
-    """Bytes in the file now; 0 if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    """The offset at which a log ends now: all that was ever written to it, in bytes. Never waits."""
+    return Log(path).end()
 
 
 def last_lines(path: Path, count: int, *, since: int = 0) -> tuple[str, ...]:
-    """At most `count` lines from the end of one file, none from before offset `since`."""
-    reader = _Reader("", path, max(since, _start_of_last(path, count)))
-    return tuple(line.text for line in reader.lines(to_end=True))
+    """At most `count` lines from the end of one log, none from before offset `since`.
+
+    Never waits, and reads no more than `count` lines may take.
+    """
+    log = Log(path, settle_s=0)
+    since = max(since, log.end() - count * LINE_BYTES_MAX)
+    reader = Reader("", log, max(since, start_of_last(log, count)))
+    return tuple(line.text for line in reader.lines(None, unfinished=True))
 
 
 def tail(paths: Mapping[str, Path], last: int | None) -> Iterator[Line]:
-    """The last lines of each file, merged in time order; streamed, however many.
+    """The last lines of each log, merged in time order; streamed, however many.
 
     Args:
-        paths: by program; a file that does not exist is empty.
+        paths: by program; a log that does not exist is empty.
         last: how many of each; None for all.
     """
-    readers = [_Reader(name, path, _start_of_last(path, last)) for name, path in paths.items()]
-    yield from _merged(reader.lines(to_end=True) for reader in readers)
+    return Follower(paths, last).so_far(unfinished=True)
 
 
 class Follower:
-    """Reads what has been added to each file since the last look."""
+    """Reads what has been added to each log since the last look, wherever it lies by now."""
 
-    def __init__(self, paths: Mapping[str, Path], last: int | None = 0) -> None:
-        """Begin `last` lines before the present end of each file; None for its beginning."""
-        self._readers = [
-            _Reader(name, path, _start_of_last(path, last)) for name, path in paths.items()
-        ]
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        last: int | None = 0,
+        *,
+        since: Mapping[str, int] | None = None,
+    ) -> None:
+        """Begin `last` lines before the present end of each log; None for its beginning.
+
+        Args:
+            since: offsets (of `size`) at which to begin instead, by program.
+        """
+        self._readers: list[Reader] = []
+        for name, path in paths.items():
+            log = Log(path)
+            offset = (since or {}).get(name)
+            start = start_of_last(log, last) if offset is None else offset
+            self._readers.append(Reader(name, log, start))
 
     @property
     def behind(self) -> bool:
-        """Whether there is more to read at once."""
+        """Whether there may be more to read at once."""
         return any(reader.behind for reader in self._readers)
 
+    def so_far(self, *, unfinished: bool = False) -> Iterator[Line]:
+        """Every line up to the present end of each log, merged in time order; streamed.
+
+        Args:
+            unfinished: end with the last lines, though they may still grow.
+        """
+        return _merged(
+            reader.lines(reader.log.end(), unfinished=unfinished) for reader in self._readers
+        )
+
     def read(self) -> list[Line]:
-        """Every line completed since, at most CHUNK_BYTES of each file, merged in time order."""
-        return list(_merged(reader.lines(to_end=False) for reader in self._readers))
+        """Every line completed since, at most CHUNK_BYTES of each log, merged in time order."""
+        return list(_merged(reader.bite() for reader in self._readers))
 
+    def skip(self, bytes_max: int) -> None:
+        """Be at most so far behind in each log: go on further ahead, and count what is missed."""
+        for reader in self._readers:
+            reader.skip_to(reader.log.end() - bytes_max)
 
-class _Reader:
-    """One file, from an offset on. It is opened for each look, so it may be removed or truncated."""
-
-    def __init__(self, name: str, path: Path, offset: int) -> None:
-        self._name = name
-        self._path = path
-        self._offset = offset
-        self._rest = b""
-        self._at_ms: int | None = None
-        self.behind = False
-
-    def lines(self, *, to_end: bool) -> Iterator[Line]:
-        """Complete lines of the next chunk, or of all chunks and then what is left."""
-        while chunk := self._chunk():
-            *ended, rest = chunk.split(b"\n")
-            for piece in ended:
-                yield self._line(self._rest + piece)
-                self._rest = b""
-            self._keep(rest)
-            if not to_end:
-                return
-        if to_end and self._rest:
-            yield self._line(self._rest)
-            self._rest = b""
-
-    def _chunk(self) -> bytes:
-        length = size(self._path)
-        if length < self._offset:
-            self._offset = 0
-        if length == self._offset:
-            self.behind = False
-            return b""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                chunk = file.read(CHUNK_BYTES)
-        except OSError:
-            chunk = b""
-        self._offset += len(chunk)
-        self.behind = bool(chunk) and self._offset < length
-        return chunk
-
-    def _keep(self, rest: bytes) -> None:
-        """Hold the beginning of an unfinished line, bounded."""
-        self._rest = (self._rest + rest)[: LINE_BYTES_MAX + 1]
-
-    def _line(self, raw: bytes) -> Line:
-        raw = raw.removesuffix(b"\r")
-        if len(raw) > LINE_BYTES_MAX:
-            raw = raw[:LINE_BYTES_MAX] + CUT
-        own_ms = _time_of(raw)
-        self._at_ms = own_ms if self._at_ms is None else max(self._at_ms, own_ms or 0)
-        return Line(self._name, raw.decode("utf-8", "backslashreplace"), self._at_ms)
+    def missed(self) -> dict[str, int]:
+        """Bytes of each program that were gone before they could be read, since last asked."""
+        found = {reader.name: reader.missed for reader in self._readers if reader.missed}
+        for reader in self._readers:
+            reader.missed = 0
+        return found
 
 
 def _merged(sources: Iterable[Iterator[Line]]) -> Iterator[Line]:
+    """By time, each log in its own order whatever its clock did."""
     return heapq.merge(*sources, key=lambda line: line.at_ms or 0)
-
-
-def _time_of(raw: bytes) -> int | None:
-    """The `time` of a JSON line, in milliseconds."""
-    if not raw.startswith(b"{"):
-        return None
-    with contextlib.suppress(ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        return clock.parse_iso(json.loads(raw)["time"])
-    return None
-
-
-def _start_of_last(path: Path, count: int | None) -> int:
-    """The offset at which the last `count` lines begin; a last line need not be finished."""
-    if count is None:
-        return 0
-    try:
-        with path.open("rb") as file:
-            return _start_in(file, count)
-    except OSError:
-        return 0
-
-
-def _start_in(file: BinaryIO, count: int) -> int:
-    position = end = file.seek(0, os.SEEK_END)
-    if count == 0:
-        return end
-    wanted = count
-    while position:
-        start = max(0, position - CHUNK_BYTES)
-        file.seek(start)
-        chunk = file.read(position - start)
-        if position == end and chunk.endswith(b"\n"):
-            wanted += 1
-        ends = chunk.count(b"\n")
-        if ends < wanted:
-            wanted -= ends
-            position = start
-            continue
-        place = len(chunk)
-        for _ in range(wanted):
-            place = chunk.rindex(b"\n", 0, place)
-        return start + place + 1
-    return 0

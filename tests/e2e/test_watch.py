@@ -54,7 +54,7 @@ def test_changed_module_is_what_runs_next(watched: RunningMesh):
     assert watched.json("call", "greeter", "greet")["body"]["text"].startswith("Welcome, Ada")
     assert watched.services()["greeter"]["restarts"] == 0
     transitions = [
-        line for line in watched.lines("logs", "mesh") if line.get("event") == "transition"
+        line for line in watched.lines("logs", "mesh") if line["message"] == "transition"
     ]
     assert any(line.get("cause") == "changed: greeter.py" for line in transitions)
 

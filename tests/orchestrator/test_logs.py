@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import clock
-from mesh.orchestrator import logs
+from mesh.orchestrator import logs, pieces, reader
 
 
 def at(seconds, text):
@@ -90,7 +90,7 @@ def test_tail_is_the_end_of_all_lines_whatever_they_hold(
     path = tmp_path_factory.mktemp("logs") / "a.log"
     path.write_bytes(b"\n".join(lines) + (b"\n" if ended and lines else b""))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logs, "CHUNK_BYTES", chunk)
+        patch.setattr(reader, "CHUNK_BYTES", chunk)
         everything = [line.text for line in logs.tail({"a": path}, None)]
         last = [line.text for line in logs.tail({"a": path}, count)]
     assert len(everything) in {len(lines), len(lines) - 1}
@@ -107,7 +107,7 @@ def test_long_line_is_cut_and_takes_little_memory(paths):
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert long.text.endswith("x [cut]")
-    assert len(long.text) == logs.LINE_BYTES_MAX + len(logs.CUT)
+    assert len(long.text) == reader.LINE_BYTES_MAX + len(reader.CUT)
     assert short.text == "short"
     assert peak_bytes < 4 * 2**20
 
@@ -137,7 +137,8 @@ def test_follower_reads_what_is_added_line_by_line(paths):
     assert texts(follower.read()) == ["half line"]
 
 
-def test_follower_goes_on_when_a_file_is_made_truncated_or_removed(paths):
+def test_follower_goes_on_when_a_file_is_made_truncated_or_removed(paths, monkeypatch):
+    monkeypatch.setattr(pieces, "SETTLE_S", 0.0)
     follower = logs.Follower(paths)
     paths["b"].write_text("made\n")
     assert texts(follower.read()) == ["made"]
@@ -148,15 +149,15 @@ def test_follower_goes_on_when_a_file_is_made_truncated_or_removed(paths):
 
 
 def test_follower_takes_a_flood_in_bounded_bites(paths):
-    paths["a"].write_bytes(b"0123456789\n" * (logs.CHUNK_BYTES // 5))
+    paths["a"].write_bytes(b"0123456789\n" * (reader.CHUNK_BYTES // 5))
     follower = logs.Follower(paths, None)
     first = follower.read()
-    assert len(first) <= logs.CHUNK_BYTES // 11
+    assert len(first) <= reader.CHUNK_BYTES // 11
     assert follower.behind
     count = len(first)
     while follower.behind:
         count += len(follower.read())
-    assert count == logs.CHUNK_BYTES // 5
+    assert count == reader.CHUNK_BYTES // 5
 
 
 def test_journal_writes_one_object_a_line_and_counts_what_found_no_space(tmp_path):
