@@ -22,36 +22,64 @@ BEGIN_S = 30.0
 
 WORD_BYTES_MAX = 64 * 1024
 
-_STDIO = (0, 1, 2)
+_OUTPUTS = (1, 2)
 
 
-def begin(work: Callable[[Callable[[], None]], None], log: Path) -> None:
-    """Run `work` in a process of its own; returns when it calls what it is given: "all is well".
+class Channel:
+    """What the new process has of the one that waits for it."""
 
-    Call it before any thread, loop or socket exists. The new process leads a session, has
-    /dev/null for input, `log` for output, and no other descriptor of ours.
+    def __init__(self, writing: int) -> None:
+        """`writing` leads to the one who waits."""
+        self._writing = writing
+        self.left = False
+
+    def leave_terminal(self, log: Path) -> None:
+        """From now on `log` is this process's output, made if absent with its folder."""
+        os.umask(0o077)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        output = logs.append_to(log)
+        for target in _OUTPUTS:
+            os.dup2(output, target)
+        os.close(output)
+        self.left = True
+
+    def say(self, word: dict[str, object]) -> None:
+        """The one word that is waited for; later ones are not heard."""
+        if self._writing >= 0:
+            os.write(self._writing, json.dumps(word).encode() + b"\n")
+            os.close(self._writing)
+            self._writing = -1
+
+
+def begin(work: Callable[[Channel], None]) -> dict[str, object]:
+    """Run `work` in a process of its own; returns the word that it says first.
+
+    Call it before any thread, loop or socket exists. The new process leads a session and has
+    /dev/null for input, our output until it leaves the terminal, and no other descriptor of ours.
 
     Raises: what `work` raised before that, as the same class; ProgramFailed when it died.
     """
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        _be_the_mesh(work, log, writing)
+        _be_the_mesh(work, writing)
     os.close(writing)
     try:
         word = _hear(reading)
     finally:
         os.close(reading)
     if word is None:
-        raise ProgramFailed("the mesh ended before it had begun", evidence=logs.last_lines(log, 10))
+        raise ProgramFailed("the mesh ended before it had begun", hint="mesh logs mesh -n 20")
     error = word.get("error")
     if isinstance(error, dict):
         os.waitpid(pid, 0)
         raise _as_raised(error)
+    return word
 
 
 def _hear(reading: int) -> dict[str, object] | None:
@@ -67,42 +95,35 @@ def _hear(reading: int) -> dict[str, object] | None:
     return word
 
 
-def _be_the_mesh(work: Callable[[Callable[[], None]], None], log: Path, writing: int) -> NoReturn:
+def _be_the_mesh(work: Callable[[Channel], None], writing: int) -> NoReturn:
     """The life of the forked process; it never returns into the caller's stack."""
-    code = 1
+    code, channel = 1, Channel(writing)
     try:
         os.setsid()
-        os.umask(0o077)
-        _only(writing, log)
-
-        def say(word: dict[str, object]) -> None:
-            nonlocal writing
-            if writing >= 0:
-                os.write(writing, json.dumps(word).encode() + b"\n")
-                os.close(writing)
-                writing = -1
-
+        _only(writing)
         try:
-            work(lambda: say({}))
+            work(channel)
             code = 0
         except MeshError as error:
-            say({"error": _told(error)})
+            channel.say({"error": _told(error)})
         except OSError as error:
-            say({"error": _told(ProgramFailed(f"{error.filename or ''}: {error.strerror}"))})
-    except BaseException:  # noqa: BLE001  (nobody above us: the log is the only reader)
-        traceback.print_exc()
+            failed = ProgramFailed(f"{error.filename or ''}: {error.strerror}")
+            channel.say({"error": _told(failed)})
+    except BaseException as error:  # noqa: BLE001  (nobody above us: say it, and have it logged)
+        if channel.left:
+            traceback.print_exc()
+        bug = MeshError(f"{type(error).__name__}: {error}", code="internal")
+        channel.say({"error": _told(bug)})
     finally:
         sys.stderr.flush()
         os._exit(code)
 
 
-def _only(writing: int, log: Path) -> None:
-    """Standard streams of our own, and every other descriptor but `writing` closed."""
+def _only(writing: int) -> None:
+    """No input, our output for now, and every other descriptor but `writing` closed."""
     null = os.open(os.devnull, os.O_RDONLY)
-    output = logs.append_to(log)
-    for source, target in zip((null, output, output), _STDIO, strict=True):
-        os.dup2(source, target)
-    os.closerange(len(_STDIO), writing)
+    os.dup2(null, 0)
+    os.closerange(_OUTPUTS[-1] + 1, writing)
     os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
     os.set_inheritable(writing, False)  # noqa: FBT003  (os.set_inheritable takes it by place)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mesh.orchestrator.contract import Outcome, Program, Status, Transition
+    from mesh.orchestrator.ignition import Ignited
     from mesh.orchestrator.logs import Journal
 
 
@@ -42,6 +43,7 @@ def supervise(
     free_ports: bool = False,
     linger: bool = True,
     watch: bool = False,
+    ignited: Ignited | None = None,
     on_change: Callable[[Status | Transition], None] = lambda _: None,
 ) -> Outcome:
     """Run programs until asked to end, from the main thread of a process with no event loop.
@@ -53,6 +55,7 @@ def supervise(
         mint: makes a token for (subject, audience); called for the control socket.
         linger: go on when all programs have ended or failed by themselves.
         watch: restart programs whose files change (`Program.watch`).
+        ignited: a starter that has begun already, to be used if it imports the same.
         on_change: told the first status, with every port known and nothing started, then every
             transition; what it raises at the status ends the mesh before it began. Called on the
             event loop: it must not wait for anybody, not even for a terminal.
@@ -79,8 +82,8 @@ def supervise(
         if program.port is not None
     }
     with contextlib.ExitStack() as stack:
-        before = frozenset(child.children())
-        launcher = Launcher(preload)
+        before = frozenset(child.children()) - ({ignited.process.pid} if ignited else set())
+        launcher = Launcher(preload, ignited)
         stack.callback(launcher.close)
         stack.enter_context(state.locked(data_dir))
         sockets = stack.enter_context(state.made_runtime_dir(data_dir))

@@ -12,18 +12,18 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mesh import clock
 from mesh.errors import ProgramFailed, Unavailable
 from mesh.orchestrator import starter
+from mesh.orchestrator.ignition import ignite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from mesh.orchestrator.ignition import Ignited
     from mesh.orchestrator.starter import Order
 
 PRELOAD_S = 30.0
@@ -36,6 +36,9 @@ STILLBORN_MAX = 5
 STILLBORN_WINDOW_S = 60.0
 """As many starters that die before they can serve are no accident: replacing them would only burn
 the machine. One that has served is replaced however often somebody kills it."""
+
+_STDERR = 2
+"""Where a starter is to say what goes wrong with it: where we do."""
 
 _EXIT_S = 2.0
 """Killing the groups it was told of takes a starter microseconds; then it is killed itself."""
@@ -52,8 +55,8 @@ class Launcher:
         failed_imports: of the present starter's preload, module to error.
     """
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        """Execute the starter, which begins to import `preload`."""
+    def __init__(self, preload: Sequence[str], ignited: Ignited | None = None) -> None:
+        """Execute the starter, which begins to import `preload`; or use the one that has."""
         self.failed_imports: Mapping[str, str] = {}
         self._preload = tuple(preload)
         self._groups: set[int] = set()
@@ -64,7 +67,10 @@ class Launcher:
         self._hello: asyncio.Future[bool] | None = None
         self._asked = 0
         self._answer: asyncio.Future[Mapping[str, object]] | None = None
-        self._begin()
+        if ignited is not None and ignited.preload != self._preload:
+            ignited.quench()
+            ignited = None
+        self._begin(ignited or ignite(self._preload))
 
     @property
     def pid(self) -> int:
@@ -125,25 +131,14 @@ class Launcher:
             self._process.wait()
         self._hang_up()
 
-    def _begin(self) -> None:
-        """Execute a starter, with this interpreter's import path, in a session of its own."""
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line.settimeout(0)
-        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603  # our own file, by this interpreter
-                [
-                    *(sys.executable, "-P", "-u", starter.__file__),
-                    *(str(theirs.fileno()), path, *self._preload),
-                ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+    def _begin(self, ignited: Ignited) -> None:
+        self._process, self._line = ignited.process, ignited.line
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         self._hello = loop.create_future()
         loop.add_reader(self._line, self._hear)
+        with contextlib.suppress(OSError):
+            socket.send_fds(self._line, [json.dumps({"output": True}).encode()], [_STDERR])
 
     def _hang_up(self) -> None:
         if self._line.fileno() >= 0:
@@ -187,7 +182,7 @@ class Launcher:
             if awaited is not None and not awaited.done():
                 awaited.cancel()
         if not self._broken() and self._loop is not None:
-            self._begin()
+            self._begin(ignite(self._preload))
             self._listen(self._loop)
             self._line.send(json.dumps({"adopt": sorted(self._groups)}).encode())
 

@@ -34,6 +34,7 @@ MESSAGE_BYTES_MAX = 128 * 1024
 """Largest request; most of it is a program's environment, which Linux caps at about this size."""
 
 _DESCRIPTORS_MAX = 4
+_OUTPUTS = (1, 2)
 _LISTEN_FD = 3
 """Where sd_listen_fds(3) has it."""
 
@@ -109,8 +110,12 @@ def _serve(line: socket.socket) -> tuple[Order, Held] | None:
         message = json.loads(raw)
         groups.update(message.get("adopt", ()))
         groups.difference_update(message.get("forget", ()))
+        if message.get("output"):
+            for standard in _OUTPUTS:
+                os.dup2(received[0], standard)
         order: Order | None = message.get("start")
         if order is None:
+            _close(received)
             continue
         answer: dict[str, object]
         try:
@@ -123,10 +128,14 @@ def _serve(line: socket.socket) -> tuple[Order, Held] | None:
                 return order, dict(zip(order["descriptors"], received, strict=True))
             groups.add(pid)
             answer = {"to": message["id"], "pid": pid}
-        for descriptor in received:
-            os.close(descriptor)
+        _close(received)
         with contextlib.suppress(OSError):
             line.send(json.dumps(answer).encode())
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _kill(groups: set[int]) -> None:
@@ -237,7 +246,7 @@ def _arrange(held: Held, *, inheritable: bool) -> tuple[int, bool, int]:
         if number > 2 and number not in parked.values():  # noqa: PLR2004  # stdin, stdout, stderr
             with contextlib.suppress(OSError):
                 os.close(number)
-    for standard in (1, 2):
+    for standard in _OUTPUTS:
         os.dup2(parked["log"], standard)
     place = _LISTEN_FD
     for purpose in ("listen", "notify"):

@@ -1,0 +1,149 @@
+"""A mesh begun, in this process or in one of its own, and its start followed.
+
+The starter is executed first of all, and imports while the configuration is read: it takes longest.
+So this module imports little by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from mesh.commands import detach, output
+from mesh.errors import AlreadyRunning, DeadlineExceeded, ProgramFailed
+from mesh.orchestrator import state
+from mesh.orchestrator.ignition import ignite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mesh.commands.progress import Progress
+    from mesh.commands.project import Project
+    from mesh.orchestrator.ignition import Ignited
+
+WAIT_S = 60.0
+"""Default for everything to be ready: five failed starts of one program take no longer."""
+
+FAILED = 5
+EVIDENCE_LINES = 15
+
+USUAL = (
+    *("mesh.buses.zmq.client", "mesh.buses.zmq.program"),
+    *("mesh.framework.process", "mesh.databases.sqlite"),
+)
+"""What nearly every mesh preloads; another one has its starter replaced when that is known."""
+
+
+class Asked(NamedTuple):
+    """What `mesh up` was asked for."""
+
+    services: Sequence[str]
+    no_deps: bool
+    free_ports: bool
+    watch: bool
+
+
+def refuse_second(project: Project) -> None:
+    """Answer at once when a mesh runs here; the lock decides when two begin together."""
+    run = state.running(project.data)
+    if run is not None:
+        raise AlreadyRunning(
+            f"a mesh runs here already (pid {run['pid']})",
+            hint="mesh start SERVICE starts one of its services; mesh down stops it",
+        )
+
+
+@contextlib.contextmanager
+def _ignited() -> Iterator[Ignited]:
+    """A starter that begins now, and ends with the mesh or with what keeps it from beginning."""
+    ignited = ignite(USUAL)
+    try:
+        yield ignited
+    finally:
+        ignited.quench()
+
+
+def _failure(progress: Progress) -> ProgramFailed:
+    """What failed first, with its last log lines; the others keep serving."""
+    (name, cause), *others = progress.failed.items()
+    rest = f"; so has {', '.join(other for other, _ in others)}" if others else ""
+    return ProgramFailed(
+        f"{name} has failed: {cause}{rest}",
+        evidence=progress.evidence[name][-EVIDENCE_LINES:],
+        hint=f"mesh logs {name}; the others keep serving; mesh down stops them",
+    )
+
+
+def in_background(project: Project, asked: Asked, begun_s: float, *, wait_s: float | None) -> None:
+    """Fork, and follow the start until everything is settled.
+
+    Raises: ProgramFailed, DeadlineExceeded; what kept the mesh from beginning.
+    """
+
+    def work(channel: detach.Channel) -> None:
+        with _ignited() as ignited:
+            from mesh.commands.hosting import Mesh  # noqa: PLC0415  (the starter imports meanwhile)
+
+            mesh = Mesh(project, asked)
+            channel.leave_terminal(project.logs / "mesh.log")
+            mesh.run(ignited, linger=True, on_change=lambda _: channel.say({"names": mesh.names}))
+
+    told = detach.begin(work)
+    if wait_s is None:
+        output.note("the mesh has begun   ready: mesh wait   stop: mesh down")
+        return
+    from mesh.commands.progress import Progress  # noqa: PLC0415  (likewise)
+
+    names = told["names"]
+    assert isinstance(names, list)
+    progress = Progress(names, begun_s)
+    try:
+        for said in project.remote().watch(wait_s):
+            progress.take(said)
+            if not progress.pending:
+                break
+    except DeadlineExceeded:
+        raise DeadlineExceeded(
+            f"not ready within {wait_s:g} s: {', '.join(progress.pending)}",
+            hint=f"mesh explain {progress.pending[0]}; the mesh keeps trying, mesh down stops it",
+        ) from None
+    if progress.pending:
+        raise ProgramFailed("the mesh ended while it began", hint="mesh logs mesh -n 20")
+    if progress.failed:
+        raise _failure(progress)
+    progress.summary("mesh down")
+
+
+def in_foreground(project: Project, asked: Asked, begun_s: float) -> int:
+    """Be the mesh, and show what it does, until it is stopped; the exit code."""
+    with _ignited() as ignited:
+        from mesh import codec  # noqa: PLC0415  (the starter imports meanwhile)
+        from mesh.commands.hosting import Mesh  # noqa: PLC0415  (likewise)
+        from mesh.commands.progress import Progress  # noqa: PLC0415  (likewise)
+        from mesh.commands.screen import Screen  # noqa: PLC0415  (likewise)
+
+        mesh = Mesh(project, asked)
+        progress = Progress(mesh.names, begun_s)
+        told = False
+
+        def change(said: Mapping[str, object]) -> None:
+            nonlocal told
+            progress.take(said)
+            if said.get("new") == "failed":
+                output.failure(_failure(progress))
+            elif not told and not progress.pending and not progress.failed:
+                told = True
+                progress.summary("Ctrl-C (a second one kills)")
+
+        paths = {name: project.logs / f"{name}.log" for name in project.programs}
+        screen = Screen(mesh.names, paths, change)
+        outcome = None
+        try:
+            outcome = mesh.run(ignited, linger=False, on_change=screen.changed)
+        finally:
+            shown = screen.end(codec.plain(outcome.stopped) if outcome else ())
+    code = FAILED if outcome.failed else 0
+    if not shown:
+        os._exit(code)  # an orderly exit would wait for the one that the terminal holds
+    return code
