@@ -177,15 +177,16 @@ def _first_line(log: Log) -> int:
     return at
 
 
-def start_of_last(log: Log, count: int | None) -> int:
+def start_of_last(log: Log, count: int | None, *, since: int = 0) -> int:
     """The offset at which the last `count` lines begin; the very last need not be finished.
 
-    Counts back to the latest gap at most: what is before that is older than something missing.
+    Looks back no further than to offset `since`, nor beyond the latest gap: what is before that
+    is older than something missing.
     """
     position = end = log.end()
     if count == 0:
         return end
-    first = _first_line(log)
+    first = since if since > log.first() else _first_line(log)
     if count is None:
         return first
     wanted = count
