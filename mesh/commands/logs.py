@@ -110,6 +110,12 @@ def command(
     """Read the programs' logs, merged by time; also when nothing runs.
 
     The supervisor's own log is read by its name: mesh logs mesh
+
+    They lie in logs/ of the data directory: what is written now in SVC.log, what was cut off in
+    SVC.log.OFFSET, and in SVC.idx when the log had grown, for lines that tell no time themselves.
+    SVC.log is cut when it has 8 MiB. A log takes 64 MiB at most if its program writes less than
+    100 MB/s; the oldest part goes first, and -f says how much was gone before it could be read.
+    What a program writes at the very instant of a cut may be lost.
     """
     project = Project.of(ctx)
     wanted, last = _wanted(since, until, level, search), _count(tail)
@@ -136,9 +142,9 @@ def command(
 
 
 def _tell_missed(follower: log_files.Follower) -> None:
-    """Say what a reader that was too slow has not read; it goes on behind that."""
+    """Say what is missing where a reader was too slow, or the disk was full; it goes on behind."""
     for name, count in follower.missed().items():
-        output.note(f"{name}: {count} bytes were rotated away before they could be read")
+        output.note(f"{name}: {count} bytes were rotated away")
 
 
 def _last(wanted: lines.Wanted, found: Iterable[Line], count: int | None) -> Iterator[lines.Line]:

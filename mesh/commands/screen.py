@@ -37,7 +37,7 @@ class Screen:
 
     Args:
         paths: the logs to follow, by program.
-        change: shows a change, or nothing if that is empty; called in the thread.
+        change: shows a change; called in the thread.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class Screen:
             self._tell_lines(follower)
             while said is not None:
                 with _unread():
-                    self._change(said)
+                    if said:
+                        self._change(said)
                 said = self._next(0.0)
         with _unread():
             if self._unseen:

@@ -70,7 +70,7 @@ def last_lines(path: Path, count: int, *, since: int = 0) -> tuple[str, ...]:
     """
     log = Log(path, settle_s=0)
     since = max(since, log.end() - count * LINE_BYTES_MAX)
-    reader = Reader("", log, max(since, start_of_last(log, count)))
+    reader = Reader("", log, start_of_last(log, count, since=since))
     return tuple(line.text for line in reader.lines(None, unfinished=True))
 
 

@@ -20,6 +20,9 @@ NOTES_BYTES_MAX = 1024 * 1024
 """Of one log, about 45,000 notes. When there are more, every second one of the older half goes:
 times become coarser with age, and none is lost."""
 
+_NOTE_BYTES_MAX = 64
+"""More than any note, so that the end of the file holds a whole one."""
+
 TIMES_MS = range(253_402_300_800_000)
 """Milliseconds from 1970 to the end of 9999: what can be written as a date."""
 
@@ -46,18 +49,24 @@ def add(log: Path, at_ms: int, end: int, *, bytes_max: int = NOTES_BYTES_MAX) ->
         _replace(log, [*found[:half:2], *found[half:]])
 
 
-def trim(log: Path, first: int, end: int) -> None:
-    """Keep the notes of what lies between two offsets; raises OSError.
-
-    A note beyond `end` is of a log that is gone, and so is every note before it.
-    """
-    try:
-        found = _parsed(beside(log).read_bytes())
-    except FileNotFoundError:
-        return
-    kept = [] if found and found[-1][1] > end else [note for note in found if note[1] > first]
+def trim(log: Path, first: int) -> None:
+    """Keep the notes of what is left from an offset on. Raises OSError."""
+    found = _parsed(beside(log).read_bytes())
+    kept = [note for note in found if note[1] > first]
     if len(kept) < len(found):
         _replace(log, kept)
+
+
+def check(log: Path, end: int) -> None:
+    """Remove all notes if the last is beyond the log's end: they are of one that is gone.
+
+    Raises OSError.
+    """
+    with beside(log).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _NOTE_BYTES_MAX))
+        last = _parsed(file.read())[-1:]
+    if last and last[0][1] > end:
+        beside(log).unlink()
 
 
 def _line(at_ms: int, end: int) -> bytes:

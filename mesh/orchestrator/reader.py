@@ -177,23 +177,26 @@ def _first_line(log: Log) -> int:
     return at
 
 
-def start_of_last(log: Log, count: int | None) -> int:
+def start_of_last(log: Log, count: int | None, *, since: int = 0) -> int:
     """The offset at which the last `count` lines begin; the very last need not be finished.
 
-    Counts back to the latest gap at most: what is before that is older than something missing.
+    Looks back no further than to offset `since`, nor beyond the latest gap: what is before that
+    is older than something missing.
     """
     position = end = log.end()
     if count == 0:
         return end
-    first = _first_line(log)
+    first = since if since > log.first() else _first_line(log)
     if count is None:
         return first
     wanted = count
     while position > first:
         expected = max(first, position - CHUNK_BYTES)
         start, chunk = _between(log, expected, position)
-        if start > expected:
-            first = start
+        if start > expected:  # behind a gap: a line that may have lost its beginning is left out
+            length = chunk.find(b"\n") + 1 or len(chunk)
+            first = start = start + length
+            chunk = chunk[length:]
         if position == end and chunk.endswith(b"\n"):
             wanted += 1
         ends = chunk.count(b"\n")

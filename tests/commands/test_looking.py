@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mesh import clock
 from mesh.buses.contract import NO_HASH, Event
 from mesh.commands import lines, ps
 from mesh.commands.cloudevents import Wanted, cloud_event
@@ -225,6 +226,62 @@ def test_logs_are_cut_and_filtered(mesh, here, args, messages):
     write_log(here, "product", ours(2, "b"), ours(3, "c", "error"))
     done = mesh("logs", "--json", *args)
     assert [json.loads(line)["message"] for line in done.out.splitlines()] == messages
+
+
+@pytest.fixture
+def cut(here):
+    """Two logs that were cut: `web` tells no times, but when it had grown was noted."""
+    folder = here / "data" / "logs"
+    write_log(here, "order", ours(3, "c"), ours(5, "e"))
+    first = "the beginning is gone\n" + ours(0, "kept") + "\n"
+    (folder / "order.log.000000000000100").write_text(first)
+    (folder / f"order.log.{100 + len(first):015d}").write_text(ours(1, "a") + "\n")
+    (folder / "web.log.000000000000000").write_bytes(b"b\r\nd ERROR\r\n")
+    (folder / "web.log").write_bytes(b"f\0\x1b[1m\xff")
+    (folder / ".web.log.copy").write_text("nobody reads this\n")
+    times = [clock.parse_iso(f"2026-01-01T00:00:{second:02d}Z") for second in (2, 4, 6)]
+    notes = "".join(f"{at} {end}\n" for at, end in zip(times, (3, 12, 20), strict=True))
+    (folder / "web.idx").write_text(notes)
+
+
+@pytest.mark.parametrize(
+    ("args", "messages"),
+    [
+        ([], ["kept", "a", "b", "c", "d ERROR", "e", "f\0\x1b[1m\\xff"]),
+        (["-n", "2"], ["c", "d ERROR", "e", "f\0\x1b[1m\\xff"]),
+        (["-n", "3", "order"], ["a", "c", "e"]),
+        (["web", "--tail", "3"], ["b", "d ERROR", "f\0\x1b[1m\\xff"]),
+        (["--since", "2026-01-01T00:00:04Z"], ["d ERROR", "e", "f\0\x1b[1m\\xff"]),
+        (["--until", "2026-01-01T00:00:02.5Z", "web"], ["b"]),
+        (["--level", "error"], ["d ERROR"]),
+        (["--search", "^[abe]$", "-n", "1"], ["b", "e"]),
+    ],
+)
+def test_logs_are_read_over_their_pieces_and_by_noted_times(mesh, cut, args, messages):
+    done = mesh("logs", "--json", *args)
+    assert [json.loads(line)["message"] for line in done.out.splitlines()] == messages
+    assert done.err == ""
+
+
+def test_what_is_missing_between_two_pieces_is_told(mesh, cut, here):
+    folder = here / "data" / "logs"
+    before, after = sorted(folder.glob("order.log.*"))
+    after.rename(folder / "order.log.000000000001000")
+    gap = 900 - before.stat().st_size + after.with_name("order.log.000000000001000").stat().st_size
+    done = mesh("logs", "order")
+    assert done.out.splitlines() == ["order | kept", "order | c", "order | e"]
+    assert done.err == f"order: {gap} bytes were rotated away\n"
+    done = mesh("logs", "order", "-n", "3")
+    assert done.out.splitlines() == ["order | c", "order | e"]
+    assert done.err == ""
+
+
+def test_noted_times_are_shown_and_no_byte_of_a_program_reaches_the_terminal(mesh, cut):
+    assert mesh("logs", "-t", "web").out.splitlines() == [
+        "web | 2026-01-01T00:00:02.000Z b",
+        "web | 2026-01-01T00:00:04.000Z d ERROR",
+        "web | 2026-01-01T00:00:06.000Z f\\u0000\\u001b[1m\\xff",
+    ]
 
 
 def test_logs_can_be_read_although_the_file_is_broken(mesh, here):

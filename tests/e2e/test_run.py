@@ -42,7 +42,7 @@ def test_service_runs_in_the_terminal_until_ctrl_c_and_is_supervised_again(own: 
     assert own.ask("greeter", "GET", "/livez").status == 200
     refused = own.run("start", "greeter", exit_code=1).stderr
     assert "run by hand" in refused
-    terminal.type("\x03")
+    terminal.type(b"\x03")
     assert terminal.process.wait(10) == 0
     eventually(lambda: _greeter(own)["state"] == "ready", within_s=5.0)
     assert _greeter(own)["restarts"] == 0
@@ -58,9 +58,9 @@ def test_service_that_is_run_may_stand_in_a_debugger(own: RunningMesh):
     terminal.read_until(b'"ready"')
     calling = own.start("call", "greeter", "greet", "--json", "--timeout", "30")
     terminal.read_until(rb"\(Pdb\)")
-    terminal.type("p 6 * 7\r")
+    terminal.type(b"p 6 * 7\r")
     terminal.read_until(rb"\b42\b")
-    terminal.type("c\r")
+    terminal.type(b"c\r")
     out, err = calling.communicate(timeout=30)
     assert '"status":200' in out, err
     source.write_text(text, "utf-8")

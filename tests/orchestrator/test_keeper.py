@@ -506,7 +506,7 @@ def test_notes_become_coarser_with_age_and_stay_bounded(tmp_path):
     assert min(errors) > 0
     assert max(errors[-50:]) <= 2
     assert max(errors) < 2_000
-    notes.trim(log, 19_900, 19_990)
+    notes.trim(log, 19_900)
     assert notes.Notes(log).at(0).at_ms > 1_990
 
 
@@ -522,7 +522,7 @@ def test_notes_of_a_log_that_is_gone_go_too(written):
     for path in written.path.parent.glob("a.log.*"):
         path.unlink()
     written.again()
-    assert notes.beside(written.path).read_bytes() == b""
+    assert not notes.beside(written.path).exists()
 
 
 def test_follower_reads_notes_as_they_are_added_and_replaced(tmp_path):

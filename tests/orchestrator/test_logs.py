@@ -97,13 +97,14 @@ def test_tail_is_the_end_of_all_lines_whatever_they_hold(
     assert last == everything[max(0, len(everything) - count) :]
 
 
-def test_long_line_is_cut_and_takes_little_memory(paths):
+@pytest.mark.parametrize("last", [None, 2])
+def test_long_line_is_cut_and_takes_little_memory(paths, last):
     with paths["a"].open("wb") as file:
-        for _ in range(64):
+        for _ in range(100):
             file.write(b"x" * 2**20)
         file.write(b"\nshort\n")
     tracemalloc.start()
-    long, short = logs.tail(paths, None)
+    long, short = logs.tail(paths, last)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert long.text.endswith("x [cut]")

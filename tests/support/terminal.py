@@ -45,12 +45,17 @@ class Terminal:
         deadline_s = time.monotonic() + within_s
         while not re.search(pattern, self.screen):
             left_s = deadline_s - time.monotonic()
-            assert left_s > 0, self.screen.decode(errors="replace")
+            assert left_s > 0, self.screen[-4000:].decode(errors="replace")
             if select.select([self._fd], [], [], left_s)[0]:
                 try:
                     self.screen += os.read(self._fd, 65536)
-                except OSError:
-                    break
+                except OSError:  # the last one who had it open is gone
+                    assert re.search(pattern, self.screen), self.screen[-4000:].decode("utf-8")
+
+    def read_until_quiet(self, for_s: float = 0.5) -> None:
+        """Read what is printed until nothing has been for a while."""
+        while select.select([self._fd], [], [], for_s)[0]:
+            self.screen += os.read(self._fd, 65536)
 
     def type(self, keys: str) -> None:
         """Press these keys; `\\x03` is Ctrl-C."""
