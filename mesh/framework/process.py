@@ -109,7 +109,8 @@ def run(module: str) -> NoReturn:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
         sys.exit(1)
     if fatal is not None:
-        log.critical("stopped, to be opened afresh: %s", fatal)
+        why = fatal.evidence if isinstance(fatal, MeshError) else ()
+        log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
         sys.exit(1)
     sys.exit(0)
 
