@@ -141,7 +141,7 @@ class Campaign:
     def _back_s(self, victim: str, old: int) -> float:
         """When the victim did its work again, on the monotonic clock."""
         if victim == STARTER:
-            eventually(lambda: family.starters(self._supervisor()) - {old}, BACK_S)
+            eventually(lambda: self._starters() - {old}, BACK_S)
         elif victim in SERVICES:
             eventually(lambda: self._answers(victim), BACK_S)
         else:
@@ -161,6 +161,10 @@ class Campaign:
     def _supervisor(self) -> int:
         return Remote.find(self._data).run["pid"]
 
+    def _starters(self) -> set[int]:
+        programs = {int(str(row["pid"])) for row in self._rows().values() if row["pid"]}
+        return family.starters(self._supervisor(), programs)
+
     def _rows(self) -> dict[str, dict[str, object]]:
         return {str(row["name"]): row for row in Remote.find(self._data).status()["services"]}
 
@@ -174,7 +178,7 @@ class Campaign:
 
     def _pid(self, victim: str) -> int:
         if victim == STARTER:
-            return next(iter(family.starters(self._supervisor())))
+            return next(iter(self._starters()))
         return int(str(eventually(lambda: self._rows()[victim]["pid"], BACK_S)))
 
     def _all_ready(self) -> None:

@@ -56,15 +56,12 @@ def children(pid: int) -> set[int]:
     return found
 
 
-def starters(supervisor: int) -> set[int]:
-    """The process that a supervisor has its programs forked from, by its command line."""
-    return {
-        pid for pid in children(supervisor) if command_line(pid).split()[3:4] and _is_starter(pid)
-    }
+def starters(supervisor: int, programs: set[int]) -> set[int]:
+    """The process that a supervisor has its programs forked from.
 
-
-def _is_starter(pid: int) -> bool:
-    return command_line(pid).split()[3].endswith("starter.py")
+    Forks of it have its command line; those that are no program yet look like it for a moment.
+    """
+    return {pid for pid in children(supervisor) - programs if "/starter.py " in command_line(pid)}
 
 
 def sockets(pids: Iterable[int]) -> set[str]:
