@@ -3,9 +3,9 @@
 How soon a loser is gone after its lock failed is measured from outside, without a word from it:
 the test holds the lock itself, the kernel (inotify) says when the lock's file is opened, which is
 just before the attempt, and a pidfd says when the command has ended. So the time told contains the
-attempt, and the ends of both its processes; it is late by no more than this test's own waking up.
-That is done for one loser after another: amid a storm of them a loser waits for a processor, and
-its time would be the storm's. Of those the wall time of the whole command is told.
+attempt and the ends of both processes of the command; only this test's own waking up is missing at
+its beginning. That is done for one loser after another: amid a storm of them a loser waits for a
+processor, and its time would be the storm's. Of those the wall time of the whole command is told.
 
 Run longer from the command line: `python -m tests.e2e.test_double_up ROUNDS AT_ONCE`.
 """
