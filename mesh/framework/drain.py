@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 QUIET_S = 0.25
 """A server on which nothing has happened for this long has nobody who is about to ask."""
 
-LINGER_MAX_S = 0.5
-"""For those who are; a connection is answered once in it, so it only bounds the slow ones."""
+LINGER_MAX_S = 2.0
+"""For those who are: a pool of 100 connections at 50 requests a second is used up in it."""
 
 POLL_S = 0.005
 

@@ -178,7 +178,7 @@ def test_kill_under_load_refuses_nobody(tough: RunningMesh):
     load, took_ms = killed(tough, 5, 0.0)
     print("kill of order to its next answer, backoff included:", quantiles_ms(took_ms))
     assert load.fates()["refused"] == 0
-    assert set(load.fates()) <= {"200", "ServerDisconnectedError", "ClientOSError"}
+    assert [fate for fate in load.failures() if fate.isdecimal()] == []
     assert sum(load.failures().values()) <= 5 * 3  # those in its hands when it died
 
 
