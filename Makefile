@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test check lint types imports fast e2e format lock wheel clean
+.PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ fast: .venv/.dev  ## the tests that start no process
 
 e2e: .venv/.dev  ## the tests that run the real shop
 	$(BIN)/pytest -m e2e
+
+campaign: .venv/.dev  ## 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
+	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
 
 format: .venv/.dev  ## let ruff write what it can
 	$(BIN)/ruff check --fix .

@@ -103,7 +103,12 @@ class Router:
 
 
 class App:
-    """One service, seen over HTTP. `handle` is the handler of a low-level aiohttp server."""
+    """One service, seen over HTTP. `handle` is the handler of a low-level aiohttp server.
+
+    Attributes:
+        last_request_s: when the latest request came, on the monotonic clock.
+        draining: every answer from now on is the last one on its connection, and says so.
+    """
 
     def __init__(
         self,
@@ -127,10 +132,12 @@ class App:
         self._reading = 0
         self.requests_begun = 0
         self.in_flight = 0
+        self.last_request_s = 0.0
+        self.draining = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises."""
-        begun_s = clock.monotonic_s()
+        begun_s = self.last_request_s = clock.monotonic_s()
         came = telemetry.parse_traceparent(request.headers.get("traceparent"))
         trace = came.child() if came else telemetry.new_trace()
         telemetry.current_trace.set(trace)
@@ -139,7 +146,7 @@ class App:
             _check_origin(request)
             page = self._pages.get(request.path) if request.method == "GET" else None
             if page is not None:
-                return await page(request)
+                return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
             response = await self._counted(request, operation, fields, trace)
@@ -152,6 +159,11 @@ class App:
             response = self._refuse(errors.Broken(str(error)), trace, request.path)
         response.headers["traceparent"] = trace.traceparent
         self._metrics.request(name, response.status, clock.monotonic_s() - begun_s)
+        return self._last_if_draining(response)
+
+    def _last_if_draining(self, response: web.StreamResponse) -> web.StreamResponse:
+        if self.draining:
+            response.force_close()
         return response
 
     def _refuse(self, error: MeshError, trace: telemetry.TraceContext, path: str) -> web.Response:

@@ -26,6 +26,7 @@ from mesh.framework import idempotency, identity
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.context import Context, Wires
 from mesh.framework.deferred import DeferredWork
+from mesh.framework.drain import LINGER_MAX_S, Server
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import ServiceOutbox, found_epoch
@@ -108,7 +109,8 @@ def run(module: str) -> NoReturn:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
         sys.exit(1)
     if fatal is not None:
-        log.critical("stopped, to be opened afresh: %s", fatal)
+        why = fatal.evidence if isinstance(fatal, MeshError) else ()
+        log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
         sys.exit(1)
     sys.exit(0)
 
@@ -213,15 +215,9 @@ class _Process:
         wire.relay(outbox)
         if inbox.streams:
             wire.subscribe(inbox.streams, inbox)
+        server = Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
         runner = web.ServerRunner(
-            web.Server(
-                app.handle,
-                access_log=None,
-                max_line_size=LINE_BYTES_MAX,
-                max_field_size=HEADER_BYTES_MAX,
-            ),
-            handle_signals=False,
-            shutdown_timeout=DRAIN_S,
+            server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S
         )
         await runner.setup()
         site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
@@ -230,6 +226,9 @@ class _Process:
             await self._until_stopped(who, store, work, pages)
         finally:
             notify.stopping()
+            await site.stop()
+            if self._fatal is None:
+                await server.linger()
             await runner.cleanup()
 
     async def _until_stopped(

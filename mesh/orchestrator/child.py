@@ -85,7 +85,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(pidfd, self._leader_ended)
         self._loop.add_reader(door, self._door_moved)
-        self._loop.add_reader(words, self._hear)
+        self._loop.add_reader(words, self.hear)
 
     def go(self) -> None:
         """Let it become the program."""
@@ -148,7 +148,7 @@ class Child:
         exited = found.si_code == os.CLD_EXITED
         self._status = found.si_status if exited else -found.si_status
         self._door_moved()
-        self._hear()
+        self.hear()
         if not self._patient:
             self.signal(signal.SIGKILL, patient=False)
         self.look()
@@ -171,7 +171,7 @@ class Child:
             self._loop.remove_reader(self._door)
             self._door.close()
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
         """Pass on every whole line; forget one that is too long."""
         if self._words < 0:
             return

@@ -63,6 +63,9 @@ WINDOW_S = 60.0
 WATCHDOG_S = 4.5 * BEAT_S
 """Four beats missed, and half a beat of grace for a busy machine."""
 
+AWAY_S = 0.25
+"""A tick this late says that we were away ourselves, stopped or swapped out: silence proves nothing."""
+
 FORGIVEN_S = 10.0
 """An exit this soon after a signal that was asked for is its effect: as long as a stop may take."""
 
@@ -272,6 +275,8 @@ class _Case(Struct, frozen=True):
         if life.state == "starting":
             fault = "start timeout"
             return self.moved("stopping", fault, kill, fault=fault, wake_s=None)
+        if self.now_s - life.wake_s > AWAY_S:
+            return self.same(wake_s=self.now_s + BEAT_S)
         abort = Send(signal.SIGABRT)
         fault = "watchdog"
         return self.moved("stopping", fault, abort, fault=fault, wake_s=self.now_s + ABORT_S)

@@ -188,8 +188,13 @@ class Runner:
         )
 
     def _tick(self) -> None:
-        """A timer may be early by its resolution: forget it first, so that it is set again."""
+        """A timer may be early by its resolution: forget it first, so that it is set again.
+
+        What was said by then comes first: a loop that was stopped meets its timers before its pipes.
+        """
         self._armed_s = None
+        if self.child is not None:
+            self.child.hear()
         self.feed(Tick())
 
     # the process

@@ -43,6 +43,7 @@ _PARKED_FD_MIN = 16
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_ENDED = signal.SIGTERM
 _EX_CONFIG = 78
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -73,8 +74,10 @@ def main() -> None:
     """Preload, say so, serve until the supervisor is gone; in a fork, become the program."""
     line = socket.socket(fileno=int(sys.argv[1]))
     supervisor = os.getppid()
+    _end_with_supervisor(line)
     sys.path[:] = sys.argv[2].split(os.pathsep)
     failed = _preload(sys.argv[3:])
+    _outlive_supervisor()
     gc.collect()
     gc.freeze()
     with contextlib.suppress(OSError):
@@ -82,6 +85,34 @@ def main() -> None:
     ordered = _serve(line)
     if ordered is not None:
         _become(*ordered, supervisor)
+
+
+def _end_with_supervisor(line: socket.socket) -> None:
+    """Until the line is read, have the kernel tell of the supervisor's end: imports may be long.
+
+    Groups that were handed over by then are killed, as they are later.
+    """
+
+    def ended(_number: int, _frame: object) -> None:
+        line.settimeout(0)
+        groups: set[int] = set()
+        with contextlib.suppress(OSError):
+            while raw := line.recv(MESSAGE_BYTES_MAX):
+                groups.update(json.loads(raw).get("adopt", ()))
+        _kill(groups)
+        os._exit(0)
+
+    signal.signal(_ENDED, ended)
+    _libc.prctl(_PR_SET_PDEATHSIG, int(_ENDED), 0, 0, 0)
+    with contextlib.suppress(BlockingIOError):
+        if not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            ended(_ENDED, None)
+
+
+def _outlive_supervisor() -> None:
+    """From here on the end of the line says it, after what was said before."""
+    _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    signal.signal(_ENDED, signal.SIG_DFL)
 
 
 def _preload(modules: list[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mesh.database import connect
+from mesh.database import Migration, connect
 from mesh.errors import AlreadyRunning, DatabaseBroken, DatabaseBusy, InvalidInput
 
 
@@ -272,6 +272,21 @@ async def test_check_after_crash_does_nothing_after_a_clean_close(database, add,
         raw.seek(4096 * 5)
         raw.write(b"\xa5" * 4096)
     again = await reopened(file)
+    await again.check_after_crash()
+    await again.close()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["a TEXT NOT NULL, c INTEGER NOT NULL, b TEXT NOT NULL", "c TEXT NOT NULL, a TEXT, b TEXT"],
+)
+async def test_table_passes_the_check_after_a_crash_with_its_key_first(
+    database, applied, file, crash_image, columns
+):
+    table = f"CREATE TABLE t ({columns}, PRIMARY KEY (a, c)) WITHOUT ROWID;"
+    row = "INSERT INTO t (a, b, c) VALUES ('a', 'b', 'c');"
+    await database.migrate([*applied, Migration("test", 2, table + row)])
+    again = await reopened(crash_image(file))
     await again.check_after_crash()
     await again.close()
 

@@ -54,6 +54,16 @@ async def test_migration_is_taken_when_the_words_are_only_mentioned(database, ap
     assert database.read.all(str, "SELECT name FROM sqlite_master WHERE name = 't'") == ["t"]
 
 
+@pytest.mark.parametrize(
+    "columns",
+    ["a TEXT NOT NULL, b TEXT NOT NULL, c TEXT NOT NULL", "b TEXT, a TEXT NOT NULL, c TEXT"],
+)
+async def test_table_is_refused_with_other_columns_before_its_key(database, applied, columns):
+    table = f"CREATE TABLE t ({columns}, PRIMARY KEY (a, c)) WITHOUT ROWID;"
+    with pytest.raises(SchemaMismatch, match="t: WITHOUT ROWID"):
+        await database.migrate([*applied, migration(table)])
+
+
 def test_statements_keeps_a_trigger_whole():
     found = list(schema.statements(f"CREATE TABLE a (b);{TRIGGER}-- over;\n"))
     assert len(found) == 2

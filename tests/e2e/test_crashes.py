@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.running import LAMP, eventually, gone
+from tests.support.tally import gaps
 
 if TYPE_CHECKING:
     from tests.support.running import Answer, RunningMesh
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 def _assert_contiguous(mesh: RunningMesh) -> list[dict]:
     """Every event once, in order, in each stream."""
     events = mesh.lines("events", "tail", "--no-follow", "-n", "1000000")
-    streams: dict[str, list[int]] = {}
-    for event in events:
-        streams.setdefault(event["stream"], []).append(int(event["sequence"]))
-    for name, sequences in streams.items():
-        assert sequences == list(range(1, len(sequences) + 1)), name
-    assert len({event["id"] for event in events}) == len(events)
+    assert gaps(events) == []
     return events
 
 

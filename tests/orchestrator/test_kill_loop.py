@@ -101,6 +101,26 @@ def test_nothing_survives_a_supervisor_killed_at_any_moment_of_its_start(tmp_pat
     running.close()
 
 
+def dawdling(running):
+    """Whether some process of this mesh is amid the import of `dawdle`."""
+    for pid in running.family():
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                if entry.readlink().name == "dawdle.py":
+                    return True
+    return False
+
+
+def test_nothing_survives_a_supervisor_killed_amid_the_imports_of_its_starter(tmp_path):
+    preload = ["tests.orchestrator.programs.dawdle"]
+    running = Mesh(tmp_path, PROGRAMS, preload=preload).begin()
+    eventually(lambda: dawdling(running))
+    running.crash()
+    eventually(lambda: not running.family(), 1.0)
+    running.close()
+    running.tidy()
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         print(dict(run(Path(folder), int(sys.argv[1]), int(sys.argv[2]))))

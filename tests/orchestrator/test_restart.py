@@ -13,6 +13,7 @@ import pytest
 from mesh import codec
 from mesh.config import RestartPolicy
 from mesh.errors import InvalidInput
+from mesh.notify import BEAT_S
 from mesh.orchestrator.contract import Program
 from mesh.orchestrator.life import (
     Beat,
@@ -431,6 +432,27 @@ HISTORIES: dict[str, tuple[RestartPolicy, list[tuple]]] = {
             (1 + WATCHDOG_S, Tick(), "stopping", ABRT),
         ],
     ),
+    "is given another beat's time when we were away ourselves": (
+        ON_FAILURE,
+        [
+            *UP,
+            (2, Beat(), "ready"),
+            (60, Tick(), "ready"),
+            (60 + BEAT_S - 0.1, Tick(), "ready"),
+            (60 + BEAT_S, Tick(), "stopping", ABRT),
+        ],
+    ),
+    "is left alone when it beats after we were away": (
+        ON_FAILURE,
+        [
+            *UP,
+            (2, Beat(), "ready"),
+            (60, Tick(), "ready"),
+            (60.1, Beat(), "ready"),
+            (60 + BEAT_S, Tick(), "ready"),
+            (60 + WATCHDOG_S, Tick(), "ready"),
+        ],
+    ),
     "is not watched when it never beats": (ON_FAILURE, [*UP, (999, Tick(), "ready")]),
     "is watched anew after a restart": (
         ON_FAILURE,
@@ -495,7 +517,7 @@ STARTED = [(0, Start()), (0, OPEN), (1, Ready())]
         ([*STARTED, (2, Exited(1))], "exit 1"),
         ([*STARTED, (2, Exited(-9))], "signal 9"),
         ([(0, Start()), (0, OPEN), (10, Tick()), (11, Exited(-9))], "start timeout"),
-        ([*STARTED, (2, Beat()), (9, Tick()), (9.1, Exited(-6))], "watchdog"),
+        ([*STARTED, (2, Beat()), (2 + WATCHDOG_S, Tick()), (7, Exited(-6))], "watchdog"),
         ([(0, Start()), (0, WAIT)], "waits for bus"),
         ([(0, Start()), (0, BLOCKED)], "bus failed"),
         ([*STARTED, (2, Said("fenced"))], "fenced"),

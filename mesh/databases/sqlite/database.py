@@ -59,7 +59,8 @@ class SqliteDatabase:
         """Apply those not yet applied, in order, each with its mark in one transaction.
 
         Raises: SchemaMismatch when an applied one has changed, the file is newer than we are,
-            or one says what no schema may say; nothing was applied then.
+            or one says what no schema may say; nothing was applied then. Also when a table could
+            not be looked over after a crash; that is seen once it is there.
         """
         for migration in migrations:
             schema.check(migration)
@@ -67,6 +68,7 @@ class SqliteDatabase:
         try:
             for migration in await self.write(schema.pending, migrations):
                 await self._writer.submit(partial(schema.apply, migration=migration))
+            await self.write(schema.judge)
         finally:
             self._reader.forget()
         if not self._place.marked:

@@ -1,0 +1,63 @@
+"""The end of an HTTP server at which nobody is cut off: stop accepting, answer, then hang up.
+
+A connection that is closed while its client is sending is an error that the client can do nothing
+about: it cannot know whether its request was taken. So whoever was about to ask is let ask once
+more, and told with the answer that this connection ends (`Connection: close`, RFC 9112, 9.6).
+A client that has been silent for longer may still meet a closed connection; it is the one that
+has to reckon with that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from mesh import clock
+
+if TYPE_CHECKING:
+    from asyncio import Transport
+
+    from mesh.framework.app import App
+
+QUIET_S = 0.25
+"""A server on which nothing has happened for this long has nobody who is about to ask."""
+
+LINGER_MAX_S = 2.0
+"""For those who are: a pool of 100 connections at 50 requests a second is used up in it."""
+
+POLL_S = 0.005
+
+
+class Server(web.Server):
+    """A low-level server for one App that knows when it last had something to do."""
+
+    def __init__(self, app: App, *, line_bytes_max: int, header_bytes_max: int) -> None:
+        """Nothing listens yet."""
+        super().__init__(
+            app.handle,
+            access_log=None,
+            max_line_size=line_bytes_max,
+            max_field_size=header_bytes_max,
+        )
+        self._app = app
+        self._last_connection_s = 0.0
+
+    def connection_made(self, handler: web.RequestHandler, transport: Transport) -> None:
+        """A client has come, and its request is on its way."""
+        self._last_connection_s = clock.monotonic_s()
+        super().connection_made(handler, transport)
+
+    async def linger(self) -> None:
+        """Once nobody new is accepted: answer those who are about to ask, each for the last time.
+
+        Returns at once when nobody is there, or nobody has asked anything lately.
+        """
+        self._app.draining = True
+        until_s = clock.monotonic_s() + LINGER_MAX_S
+        while self.connections:
+            active_s = max(self._last_connection_s, self._app.last_request_s)
+            if clock.monotonic_s() >= min(until_s, active_s + QUIET_S):
+                return
+            await asyncio.sleep(POLL_S)
