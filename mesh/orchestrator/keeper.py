@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 8 * 1024 * 1024
 """A log of this length is cut at the next look. An editor opens it, and it is copied in 20 ms."""
 
-KEPT_BYTES_MAX = 5 * FILE_BYTES_MAX
-"""All pieces of one log together: four full ones, and what each had grown beyond before it was
-looked at. With the file itself, and one copy in the making, a log takes 64 MiB of disk at most as
-long as its program writes less than that allows between two looks: about 100 MB/s."""
+KEPT_BYTES_MAX = 4 * FILE_BYTES_MAX
+"""All pieces of one log together. With the file itself, which a fast program fills further until
+it is looked at and copied, a log takes 64 MiB of disk at most: at 100 MB/s that leaves 0.2 s."""
 
 LOOK_S = 0.1
 """Between two looks: how exact the noted times are. One look at seven logs takes 20 µs of CPU."""

@@ -60,7 +60,7 @@ while True:
 class Flooded(RunningMesh):
     """The product service, and beside it a program that writes as much as it is told to."""
 
-    def flood(self, size: int, rate: int = 100 * MIB, *, name: str = "a") -> Path:
+    def flood(self, size: int, rate: int = 80 * MIB, *, name: str = "a") -> Path:
         """Have so many bytes written, at most so many a second; the file that is there when done."""
         draft = self.directory / "draft"
         draft.write_text(f"{size} {rate}")
