@@ -124,7 +124,7 @@ class Inbox:
     async def cursor(self, _stream: str) -> Cursor:
         return self.now
 
-    async def notice(self, _stream: str, epoch: Epoch) -> Cursor:
+    async def notice(self, _stream: str, epoch: Epoch, _base: Link) -> Cursor:
         self.now = Cursor(self.now.link, epoch.epoch, epoch.base)
         return self.now
 

@@ -229,6 +229,10 @@ class Bus(Protocol):
     def state(self) -> str:
         """`connecting`, `live`, or `fenced: why`, which needs an operator."""
 
+    @property
+    def lag(self) -> int | None:
+        """Events that the bus has and the subscribed inboxes have not; None if nothing is known."""
+
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""
 

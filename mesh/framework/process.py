@@ -24,6 +24,8 @@ from mesh.client import Client
 from mesh.errors import Broken, DatabaseBroken, InvalidInput, MeshError, Unavailable
 from mesh.framework import idempotency, identity
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
+from mesh.framework.attempt import AttemptMark
+from mesh.framework.condition import Condition
 from mesh.framework.context import Context, Wires
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.inbox import ServiceInbox
@@ -35,7 +37,7 @@ from mesh.framework.settings import Settings, settings
 from mesh.framework.transaction import Tx, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import ModuleType
 
     from mesh.bus import Bus
@@ -201,8 +203,8 @@ class _Process:
         listeners = [*self._service.listeners]
         if who.trusts_issuer:
             listeners.append(Listener("auth.keys_changed", _keys_listener(who), identity.KeySet))
-        inbox = ServiceInbox(store, words, listeners)
-        await inbox.prepare()
+        inbox = ServiceInbox(store, words, listeners, mark=_mark(chosen), broken=self._fail)
+        await inbox.prepare(chosen.last_exit)
         outbox = ServiceOutbox(store, chosen.service)
         metrics = Metrics()
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
@@ -211,8 +213,6 @@ class _Process:
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)
-        if inbox.streams:
-            wire.subscribe(inbox.streams, inbox)
         runner = web.ServerRunner(
             web.Server(
                 app.handle,
@@ -227,13 +227,20 @@ class _Process:
         site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
         await site.start()
         try:
-            await self._until_stopped(who, store, work, pages)
+            beside = [work.run(), Condition(store, wire, inbox).watch()]
+            if inbox.streams:  # nothing is handed to listeners before everything else stands
+                wire.subscribe(inbox.streams, inbox)
+            await self._until_stopped(who, store, pages, beside)
         finally:
             notify.stopping()
             await runner.cleanup()
 
     async def _until_stopped(
-        self, who: Identity, store: Database, work: DeferredWork, pages: Pages
+        self,
+        who: Identity,
+        store: Database,
+        pages: Pages,
+        beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
         notify.beat()  # the watchdog counts from here
@@ -242,7 +249,7 @@ class _Process:
         pages.ready = True
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(work.run()),
+                *(group.create_task(each) for each in beside),
                 group.create_task(_beat()),
                 group.create_task(_sweep(store)),
                 group.create_task(self._check(store)),
@@ -275,6 +282,14 @@ def _identity(chosen: Settings) -> Identity:
     except OSError as error:
         raise InvalidInput(f"MESH_IDENTITY_FILE: {error}") from None
     return identity.Identity(chosen.service, codec.decode(content, tokens.IdentityFile))
+
+
+def _mark(chosen: Settings) -> AttemptMark:
+    path = chosen.data_dir / f"{chosen.service}.attempt"
+    try:
+        return AttemptMark(path)
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
 
 
 def _keys_listener(who: Identity) -> Callable[[Tx, identity.KeySet], None]:

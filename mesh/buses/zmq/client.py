@@ -128,6 +128,12 @@ class ZmqBus:
         relayed = self._relay is None or self._relay.streaming
         return "live" if heard and attached and relayed else "connecting"
 
+    @property
+    def lag(self) -> int | None:
+        """Events that the bus has and our inboxes have not; None before anything is known."""
+        known = [each.lag for each in self._deliveries.values() if each.attached]
+        return sum(known) if known and len(known) == len(self._deliveries) else None
+
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""
         with self._tail() as tail:

@@ -71,6 +71,11 @@ class Delivery:
         """Why nothing more is delivered, or ""."""
         return self._state.fence
 
+    @property
+    def lag(self) -> int:
+        """Events that the bus has and the inbox has not, as far as is known."""
+        return max(0, self._state.head.seq - self._state.cursor.link.seq)
+
     def hear(self, event: ToConsumer | Evt | Beat | Tick | Reborn) -> None:
         """A frame from the bus, the time, or news of a new life of the bus."""
         self._feed(event)
