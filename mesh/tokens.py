@@ -178,12 +178,23 @@ class IdentityFile(Struct, frozen=True):
     calls: dict[str, tuple[str, ...]]
 
 
+class PublicKeys(Struct, frozen=True):
+    """What the bus is given at its start (0600): `operator` and each service → its public `x`."""
+
+    keys: dict[str, str]
+
+
 class Operator:
     """Mints tokens for the control socket; lives in the supervisor's process."""
 
     def __init__(self, keys: Mapping[str, SigningKey]) -> None:
         """`keys`: `operator` and each service."""
         self._keys = keys
+
+    @property
+    def public(self) -> PublicKeys:
+        """By which anybody can tell who signed."""
+        return PublicKeys({name: key.public for name, key in self._keys.items()})
 
     def token(self, subject: str, audience: str) -> str:
         """A token of at most 60 s, as the operator or in the name of a service.

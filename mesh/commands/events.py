@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from mesh.buses.contract import Arrived, Bus, Event
 
+READER = "cli"
+"""What we call ourselves at the bus."""
+
 LAST = 10
 """Events shown before following, unless -n or --since says otherwise."""
 
@@ -129,9 +132,11 @@ async def _end(wire: Bus) -> int:
     return last[-1].arrival if last else 0
 
 
-async def _run(url: str, tail: Tail, show: Callable[[Event], None]) -> None:
+async def _run(
+    url: str, token: Callable[[], str], tail: Tail, show: Callable[[Event], None]
+) -> None:
     """Show events until there are no more, `count` are shown, or time is up."""
-    wire = bus.connect(url, name="cli")
+    wire = bus.connect(url, name=READER, token=token)
     shown = 0
     try:
         await wire.start()
@@ -168,6 +173,11 @@ def client_url(project: Project) -> str:
         raise _stopped()
     broker = bus.program(url, directory=project.data / "bus", sockets=project.sockets)
     return broker.client_url if broker else url
+
+
+def reader_token(project: Project) -> Callable[[], str]:
+    """Makes the token by which the bus lets the operator read."""
+    return lambda: project.remote().token("operator", bus.AUDIENCE)
 
 
 def _where(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -227,7 +237,8 @@ def _tail(
     if last is None and since is None:
         last = LAST
     tail = Tail(wanted, last, not no_follow, count, timeout_s)
-    asyncio.run(_run(client_url(project), tail, lambda event: _show(event, as_json=as_json)))
+    url, token = client_url(project), reader_token(project)
+    asyncio.run(_run(url, token, tail, lambda event: _show(event, as_json=as_json)))
 
 
 command.add_command(_tail)

@@ -65,7 +65,10 @@ class Programs:
             from mesh import bus  # noqa: PLC0415  (a mesh without one pays for none)
 
             self._broker = bus.program(
-                self._config.bus, directory=self._data / BUS, sockets=project.sockets
+                self._config.bus,
+                directory=self._data / BUS,
+                sockets=project.sockets,
+                keys=self._identity / f"{BUS}.json",
             )
         self.all = [self._service(service) for service in self._config.services.values()]
         if self._broker is not None:
@@ -145,7 +148,7 @@ class Programs:
 
         Raises: Broken when they cannot be written.
         """
-        from mesh import tokens  # noqa: PLC0415  (beside the starter's own imports)
+        from mesh import codec, tokens  # noqa: PLC0415  (beside the starter's own imports)
 
         services = self._config.services
         try:
@@ -156,6 +159,7 @@ class Programs:
                 (self._data / name).mkdir(mode=0o700, exist_ok=True)
             calls = {name: service.calls for name, service in services.items()}
             operator = tokens.provision(self._identity, project=self._config.name, calls=calls)
+            _write(self._identity / f"{BUS}.json", codec.plain(operator.public))
             for name, service in services.items():
                 if service.seed:
                     _write(self._seed / f"{name}.json", service.seed)

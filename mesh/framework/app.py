@@ -137,7 +137,7 @@ class App:
         name = "other"
         try:
             _check_origin(request)
-            page = self._pages.get(request.path) if request.method == "GET" else None
+            page = self._pages.get(f"{request.method} {request.path}")
             if page is not None:
                 return await page(request)
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)

@@ -88,3 +88,15 @@ def resolve(tx: Transaction) -> int:
     return tx.execute(
         "UPDATE mlp_diverged SET resolved_ms = :now WHERE resolved_ms IS NULL", now=clock.now_ms()
     )
+
+
+def plain(row: Diverged) -> dict[str, object]:
+    """A row as JSON shows it."""
+    return {
+        "stream": row.stream,
+        "from_epoch": row.from_epoch,
+        "from_sequence": str(row.from_seq),
+        "to_sequence": str(row.to_seq),
+        "new_epoch": row.new_epoch,
+        "noted": clock.iso(row.noted_ms),
+    }

@@ -30,7 +30,7 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
-from mesh.framework.outbox import ServiceOutbox, found_epoch
+from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
 from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
@@ -57,6 +57,10 @@ COMPUTE_THREADS = 2
 """CPU work at a time: as many as argon2 may use without starving the event loop."""
 
 SWEEP_S = 60.0
+
+TRIM_PAUSE_S = 0.2
+"""Between two pieces of a long outbox, for the writer's other work."""
+
 BACKLOG = 256
 log = telemetry.logger("framework.process")
 
@@ -137,7 +141,9 @@ class _Process:
             await self._prepare(store)
             client = Client(chosen.peers, who.token)
             who.attach(client, store)
-            wire = bus.connect(chosen.bus_url, name=chosen.service)
+            wire = bus.connect(
+                chosen.bus_url, name=chosen.service, token=lambda: who.token(bus.AUDIENCE)
+            )
             pool = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
             try:
                 await self._run(who, store, client, wire, pool)
@@ -169,14 +175,19 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(_plant, self._vocabulary(lambda: None, lambda: None), seed.plant, wanted)
+        await store.write(
+            _plant, self._vocabulary(lambda: None, lambda: None, lambda: 0), seed.plant, wanted
+        )
 
-    def _vocabulary(self, told: Callable[[], None], left: Callable[[], None]) -> Vocabulary:
+    def _vocabulary(
+        self, told: Callable[[], None], left: Callable[[], None], acked: Callable[[], int]
+    ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
+            acked=acked,
         )
 
     async def _run(
@@ -184,9 +195,11 @@ class _Process:
     ) -> None:
         chosen = self._settings
         work: DeferredWork
+        outbox = ServiceOutbox(store, chosen.service)
         words = self._vocabulary(
             wire.wake,
             lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
+            lambda: outbox.acked_seq,
         )
         wires = Wires(chosen.service, chosen.project, store, client, words, pool, COMPUTE_THREADS)
         work = DeferredWork(
@@ -205,7 +218,6 @@ class _Process:
             listeners.append(Listener("auth.keys_changed", _keys_listener(who), identity.KeySet))
         inbox = ServiceInbox(store, words, listeners, mark=_mark(chosen), broken=self._fail)
         await inbox.prepare(chosen.last_exit)
-        outbox = ServiceOutbox(store, chosen.service)
         metrics = Metrics()
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
         app = App(self._service, wires, who, metrics, pages.table(), self._fail)
@@ -227,7 +239,7 @@ class _Process:
         site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
         await site.start()
         try:
-            beside = [work.run(), Condition(store, wire, inbox).watch()]
+            beside = [work.run(), Condition(store, wire, inbox).watch(), _sweep(store, outbox)]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, inbox)
             await self._until_stopped(who, store, pages, beside)
@@ -251,7 +263,6 @@ class _Process:
             tasks = [
                 *(group.create_task(each) for each in beside),
                 group.create_task(_beat()),
-                group.create_task(_sweep(store)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -327,13 +338,18 @@ async def _beat() -> None:
         await asyncio.sleep(notify.BEAT_S)
 
 
-async def _sweep(store: Database) -> None:
+async def _sweep(store: Database, outbox: ServiceOutbox) -> None:
+    """Let go of keys and events that are old enough; at once again while there are many events."""
+    wait_s = SWEEP_S
     while True:
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(wait_s)
+        wait_s = SWEEP_S
         try:
             await idempotency.sweep(store)
+            if await outbox.trim() == TRIM_ROWS_MAX:
+                wait_s = TRIM_PAUSE_S
         except MeshError as error:
-            log.warning("keys could not be swept", extra=telemetry.facts(error=str(error)))
+            log.warning("old rows could not be swept", extra=telemetry.facts(error=str(error)))
 
 
 def _gauges(

@@ -17,10 +17,12 @@ from mesh.buses.contract import ORIGIN, Arrived, StreamHead
 from mesh.buses.zmq.delivery import Delivery
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, open_socket
 from mesh.buses.zmq.protocol.frames import (
+    Attach,
     Beat,
     Evt,
     Frame,
     Heartbeat,
+    Hello,
     ToConsumer,
     ToProducer,
 )
@@ -29,10 +31,11 @@ from mesh.buses.zmq.pump import Pump
 from mesh.buses.zmq.relay import Relay
 from mesh.buses.zmq.tail import Tail
 from mesh.buses.zmq.wire import BEAT_TOPIC, pack, topic, unpack, unpack_feed
+from mesh.codec import replace
 from mesh.errors import BusUnavailable, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from mesh.buses.contract import Inbox, Outbox
@@ -46,12 +49,13 @@ ALL_TOPICS = b""
 class ZmqBus:
     """See the contract `Bus`."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        """Connect to the sockets in `directory` once started.
+    def __init__(self, directory: Path, name: str, token: Callable[[], str] | None = None) -> None:
+        """Connect to the sockets in `directory` once started; `token` is shown at greetings.
 
         Raises: InvalidInput (their paths are too long).
         """
         self._name = name
+        self._token = token
         self._addresses = [endpoint(directory, each) for each in (INGEST, FEED, FETCH)]
         self._outbox: Outbox | None = None
         self._inboxes: dict[str, Inbox] = {}
@@ -191,10 +195,16 @@ class ZmqBus:
     # Frames
 
     def _to_ingest(self, frame: Frame) -> bool:
-        return self._ingest.send(pack(frame))
+        return self._ingest.send(pack(self._signed(frame)))
 
     def _to_fetch(self, frame: Frame) -> bool:
-        return self._fetch.send(pack(frame))
+        return self._fetch.send(pack(self._signed(frame)))
+
+    def _signed(self, frame: Frame) -> Frame:
+        """Whoever greets shows who it is; the conversation that follows is bound to that."""
+        if self._token is not None and isinstance(frame, Hello | Attach):
+            return replace(frame, token=self._token())
+        return frame
 
     def _on_ingest(self, frames: list[bytes]) -> None:
         frame = unpack(frames)

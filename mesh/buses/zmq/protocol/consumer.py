@@ -94,6 +94,10 @@ def step(state: Consumer, event: Input, now: float) -> Step:  # noqa: C901, PLR0
             return _batch(state, event, now)
         case Reset(reason="PROTO") if state.phase != "detached":
             return _detach(state, backoff_s(0))
+        case Reset(reason="TRIMMED"):
+            place = state.cursor.link.seq + 1
+            why = f"TRIMMED: the bus no longer holds event {place} of {state.stream}"
+            return _fence(state, f"{why}; {state.name} must be restored from a newer backup")
         case Reset(reason=reason) if reason != "PROTO":
             return _fence(state, f"{reason}: {state.stream} is refused to {state.name}")
         case _:
