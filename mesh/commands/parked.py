@@ -150,7 +150,9 @@ def _retry(
     operator = _one(project, service)
     if (event_id is None) != everything:
         raise WrongUsage("name one event, or --all", hint=f"mesh events parked ls {service}")
-    wanted = [_checked(event_id)] if event_id else [str(row["id"]) for row in _rows(project, service)]
+    wanted = (
+        [_checked(event_id)] if event_id else [str(row["id"]) for row in _rows(project, service)]
+    )
     failed: list[str] = []
     results: list[Row] = []
     for each in wanted[:RETRIED_MAX]:
