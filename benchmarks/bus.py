@@ -128,6 +128,10 @@ class Inbox:
         self.now = Cursor(self.now.link, epoch.epoch, epoch.base)
         return self.now
 
+    async def begin(self, _stream: str, link: Link) -> Cursor:
+        self.now = Cursor(link, self.now.known_epoch, self.now.known_base)
+        return self.now
+
     async def apply(self, _stream: str, events: Sequence[Event]) -> Applied:
         link = events[-1].link
         await self.database.many(

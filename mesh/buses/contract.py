@@ -201,6 +201,12 @@ class Inbox(Protocol):
         it is offered; the answer must know at least that epoch.
         """
 
+    async def begin(self, stream: str, link: Link) -> Cursor:
+        """The oldest event that is kept goes on from `link`: begin there.
+
+        Told only to a cursor at the origin: who is new to a stream hears what there still is.
+        """
+
 
 class Follower(Struct, frozen=True):
     """One consumer of a stream, as the bus knows it: how far it said it is, and when.

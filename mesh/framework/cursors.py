@@ -93,6 +93,21 @@ def found(
     )
 
 
+def begin(tx: Transaction, stream: str, link: Link) -> Cursor:
+    """Go on from `link` if nothing of this stream was applied yet."""
+    tx.execute(
+        "UPDATE mlp_cursor SET epoch = :epoch, seq = :seq, hash = :hash"
+        " WHERE stream = :stream AND seq = 0",
+        epoch=link.epoch,
+        seq=link.seq,
+        hash=link.hash,
+        stream=stream,
+    )
+    row = read(tx, stream)
+    assert row is not None
+    return row.cursor
+
+
 def move(tx: Transaction, event: Event) -> None:
     """The cursor, from the event's predecessor to the event. Raises: MovedError."""
     moved = tx.execute(

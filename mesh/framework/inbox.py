@@ -245,6 +245,15 @@ class ServiceInbox:
         """A newer epoch exists: note it, flag effects of replaced events, step back to `base`."""
         return await self._database.write(divergence.note_epoch, stream, epoch, base)
 
+    async def begin(self, stream: str, link: Link) -> Cursor:
+        """This service is new to the stream: begin where the oldest event goes on from."""
+        cursor = await self._database.write(cursors.begin, stream, link)
+        log.warning(
+            "this service is new to a stream and hears what is still kept of it",
+            extra=telemetry.facts(stream=stream, first=link.seq + 1),
+        )
+        return cursor
+
     async def retry(self, about: bytes) -> str:
         """Offer a parked event to its listener again; gone from the parked if that works.
 

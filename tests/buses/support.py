@@ -194,6 +194,11 @@ class FileInbox:
         self._move(stream, Cursor(link, epoch.epoch, epoch.base))
         return await self.cursor(stream)
 
+    async def begin(self, stream: str, link: Link) -> Cursor:
+        known = await self.cursor(stream)
+        self._move(stream, Cursor(link, known.known_epoch, known.known_base))
+        return await self.cursor(stream)
+
     def _move(self, stream: str, cursor: Cursor) -> None:
         link = cursor.link
         place = (link.epoch, link.seq, link.hash, cursor.known_epoch, cursor.known_base)

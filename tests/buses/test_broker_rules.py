@@ -330,7 +330,15 @@ def test_consumer_is_reset_when_what_it_needs_is_trimmed():
     )
     assert replies(attach(bench, EVENTS[0].link)) == [frames.Reset(5, "TRIMMED")]
     assert replies(attach(bench, EVENTS[1].link), frames.Attached)
-    assert replies(bench.hear(get(0))) == [frames.Reset(5, "TRIMMED")]
+    assert replies(bench.hear(get(1))) == [frames.Reset(5, "TRIMMED")]
+
+
+def test_consumer_at_the_origin_is_given_what_there_still_is():
+    bench = Bench().open(6)
+    bench.feed(Outlived(3))
+    assert replies(attach(bench, ORIGIN), frames.Attached)
+    (read,) = bench.hear(get(0))
+    assert read.get.after.seq == 3
 
 
 def test_cursor_is_recorded_under_the_name_that_attached():

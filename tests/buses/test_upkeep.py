@@ -218,3 +218,23 @@ async def test_consumer_that_needs_what_nobody_keeps_is_told_so(place):
     assert "no longer holds event 11 of order" in consumer.state
     assert shop.applied == list(range(1, 11)), "nothing is skipped"
     assert shop.inbox.db.execute("SELECT seq FROM cursor").fetchone() != (ORIGIN.seq,)
+
+
+async def test_consumer_that_is_new_to_a_stream_hears_what_is_still_kept(place):
+    shop = place(retention_ms=0, trim_every_s=0.05)
+    await shop.start("bus", "producer", "consumer")
+    shop.tell(30)
+    await until(lambda: [each.seq for each in shop.kept] == [30])
+    await shop.stop("consumer")
+    shop.tell(5)
+    await until(lambda: [each.seq for each in shop.kept] == list(range(31, 36)))
+    late = FileInbox(shop.directory / "user.db")
+    newcomer = ZmqBus(shop.directory / "run", "user")
+    newcomer.subscribe(["order"], late)
+    await newcomer.start()
+    shop.running["newcomer"] = newcomer
+    await until(lambda: len(late.effects("order")) == 5)
+    shop.tell(3)
+    await until(lambda: len(late.effects("order")) == 8)
+    assert [seq for seq, _ in late.effects("order")] == list(range(31, 39))
+    assert newcomer.state == "live"

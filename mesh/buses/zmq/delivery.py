@@ -18,6 +18,7 @@ from mesh.buses.zmq.protocol.subscription import (
     Noticed,
     Output,
     ReadCursor,
+    Start,
 )
 from mesh.buses.zmq.protocol.timing import Begin, Reborn, Reconnect, Send, Tick, Unsent
 from mesh.buses.zmq.wire import new_session
@@ -119,6 +120,8 @@ class Delivery:
                 self._ask(self._inbox.cursor(stream), CursorRead)
             case Notice(epoch=epoch, base=base):
                 self._ask(self._inbox.notice(stream, epoch, base), Noticed)
+            case Start(link):
+                self._ask(self._inbox.begin(stream, link), CursorRead)
             case Reconnect(after_s):
                 wait_s = after_s * clock.uniform(0.5, 1.0)
                 self._timers["begin"] = self._loop.call_later(wait_s, self._begin)

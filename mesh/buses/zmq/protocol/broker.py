@@ -340,7 +340,8 @@ def _trim(state: Stream, seq: int) -> Step:
 
 
 def _trimmed(state: Stream, after: int) -> bool:
-    return after + 1 < state.tail_seq and after < state.head.seq
+    """Whether an event is needed that is kept no more; who is at the origin takes what there is."""
+    return 0 < after < state.tail_seq - 1 and after < state.head.seq
 
 
 def _attachment(state: Stream, peer: bytes, number: int) -> Attachment | None:
@@ -356,6 +357,7 @@ def _get(state: Stream, peer: bytes, get: Get) -> Step:
         return state, (Reply(peer, Batch(get.session, get.req, state.head, ())),)
     bounded = replace(
         get,
+        after=replace(get.after, seq=max(get.after.seq, state.tail_seq - 1)),
         rows_max=max(1, min(get.rows_max, GET_ROWS_MAX, state.head.seq - get.after.seq)),
         bytes_max=min(get.bytes_max, GET_BYTES_MAX),
     )
