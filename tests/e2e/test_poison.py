@@ -54,7 +54,7 @@ service = Service(
     operations=(
         Operation("heard", "GET /heard", heard, Nothing, Heard, allow=ANYONE, example=Nothing()),
     ),
-    listeners=(Listener("product.stock_changed", on_stock_changed, StockChanged),),
+    listeners=(Listener("product.stock_changed", on_stock_changed, StockChanged, halt={halt}),),
 )
 '''
 SCHEMA = "CREATE TABLE heard (n INTEGER PRIMARY KEY, delta INTEGER NOT NULL) STRICT;\n"
@@ -63,10 +63,9 @@ SCHEMA = "CREATE TABLE heard (n INTEGER PRIMARY KEY, delta INTEGER NOT NULL) STR
 class Storekeeper(RunningMesh):
     """The shop with a service whose listener has a fault."""
 
-    def write(self, fault: str) -> None:
-        (self.directory / "yard" / "storekeeper.py").write_text(
-            SOURCE.replace("{fault}", fault), "utf-8"
-        )
+    def write(self, fault: str, *, halt: bool = False) -> None:
+        source = SOURCE.replace("{fault}", fault).replace("{halt}", str(halt))
+        (self.directory / "yard" / "storekeeper.py").write_text(source, "utf-8")
 
     def deltas(self) -> list[int]:
         try:
@@ -157,3 +156,29 @@ def test_poison_that_fails_again_stays_and_can_be_dropped(keeper: Storekeeper):
     keeper.run("events", "parked", "drop", "storekeeper", row["id"], "--yes")
     assert keeper.parked() == []
     keeper.run("events", "parked", "show", "storekeeper", row["id"], exit_code=2)
+
+
+def test_halting_listener_stops_its_stream_and_degrades_its_service_until_mended(
+    keeper: Storekeeper,
+):
+    keeper.write('raise ValueError("not over this")', halt=True)
+    keeper.up()
+    for delta in (5, 13, 7):
+        assert keeper.restock(LAMP, delta).status == 201
+
+    def degraded() -> str:
+        row = keeper.services()["storekeeper"]
+        return row["cause"] if row["state"] == "degraded" else ""
+
+    cause = eventually(degraded, within_s=20.0)
+    assert "product is halted at event" in cause
+    assert "ValueError: not over this" in cause
+    assert "halted" in keeper.run("events", "lag").stdout
+    assert (keeper.deltas(), keeper.parked()) == ([5], [])
+    lag = eventually(lambda: keeper.services()["storekeeper"]["lag"], within_s=5.0)
+    assert lag >= 2
+
+    keeper.write("pass", halt=True)
+    keeper.run("restart", "storekeeper")
+    eventually(lambda: keeper.deltas() == [5, 13, 7], within_s=20.0)
+    assert keeper.services()["storekeeper"]["state"] == "ready"
