@@ -22,7 +22,6 @@ STREAM_BYTES_MAX = 32
 """A stream is a service's name: at most 31 characters."""
 
 _PLACE = struct.Struct(f">{STREAM_BYTES_MAX}sIQ")
-_NOTHING = bytes(_PLACE.size)
 
 
 class Attempt(Struct, frozen=True):
@@ -50,16 +49,17 @@ class AttemptMark:
         """What an earlier process left; forgotten by this."""
         stream, epoch, seq = _PLACE.unpack(self._page[:])
         self.clear()
-        name = stream.rstrip(b"\0").decode("ascii", "replace")
-        return Attempt(name, epoch, seq) if name else None
+        if not stream[0]:
+            return None
+        return Attempt(stream.rstrip(b"\0").decode("ascii", "replace"), epoch, seq)
 
     def set(self, stream: str, epoch: int, seq: int) -> None:
         """This one is handled now."""
-        self._page[:] = _PLACE.pack(stream.encode(), epoch, seq)
+        _PLACE.pack_into(self._page, 0, stream.encode(), epoch, seq)
 
     def clear(self) -> None:
         """None is."""
-        self._page[:] = _NOTHING
+        self._page[0] = 0
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""

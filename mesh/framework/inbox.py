@@ -36,6 +36,9 @@ PAUSE_S = 0.5
 HALTED_S = 30.0
 """A halted stream is asked for so seldom that it costs nothing."""
 
+WELL = Troubles()
+"""Nothing fails; the one that is kept then, so that asking costs nothing."""
+
 CRASHED = "Crashed"
 """The class of an error that nobody could catch: the process ended with the listener at work."""
 
@@ -69,7 +72,7 @@ class ServiceInbox:
         self._listeners = {row.event: row for row in listeners}
         self._mark = mark
         self._broken = broken
-        self._troubles = Troubles()
+        self._troubles = WELL
         self._suspects: dict[str, cursors.Suspect] = {}
         self.streams = tuple(sorted({row.stream for row in listeners}))
         self.events_applied = 0
@@ -92,7 +95,8 @@ class ServiceInbox:
         ages_s = parked.recent_ages_s(
             self._database.read, handling.OUTAGE_S, handling.OUTAGE_EVENTS
         )
-        self._troubles = Troubles(parked_s=tuple(now_s - age_s for age_s in ages_s))
+        if ages_s:
+            self._troubles = Troubles(parked_s=tuple(now_s - age_s for age_s in ages_s))
 
     async def cursor(self, stream: str) -> Cursor:
         """Where this service stands in a stream."""
@@ -139,8 +143,9 @@ class ServiceInbox:
 
     def _applied(self, event: Event) -> None:
         self.events_applied += 1
-        if event.type in self._listeners and self._troubles != Troubles():
-            self._troubles = handling.succeeded(self._troubles, event.stream)
+        if self._troubles is not WELL and event.type in self._listeners:
+            left = handling.succeeded(self._troubles, event.stream)
+            self._troubles = WELL if left == WELL else left
 
     async def _face(self, event: Event, suspect: cursors.Suspect) -> Applied | None:
         """An event that the process died on: try it alone, or judge it. None: go on behind it."""
