@@ -6,14 +6,15 @@ import logging
 
 import pytest
 
-from mesh import clock
+from mesh import clock, tokens
 from mesh.buses.contract import NO_HASH, ORIGIN, Epoch, Follower, Position
 from mesh.buses.zmq.broker import Broker
 from mesh.buses.zmq.client import ZmqBus
+from mesh.buses.zmq.keys import Keys
 from mesh.buses.zmq.log import Log
 from mesh.buses.zmq.protocol.retention import passed
 from mesh.buses.zmq.protocol.stream import Stream
-from mesh.buses.zmq.upkeep import Limits
+from mesh.buses.zmq.upkeep import Limits, Upkeep
 from tests.buses.histories import FIRST, chain
 from tests.buses.support import FileInbox, FileOutbox, until
 
@@ -238,3 +239,46 @@ async def test_consumer_that_is_new_to_a_stream_hears_what_is_still_kept(place):
     await until(lambda: len(late.effects("order")) == 8)
     assert [seq for seq, _ in late.effects("order")] == list(range(31, 39))
     assert newcomer.state == "live"
+
+
+def upkeep(tmp_path, monkeypatch, keys=None):
+    """An upkeep whose events are kept for 100 s, at 1000 s."""
+    now = [1_000_000]
+    monkeypatch.setattr(clock, "now_ms", lambda: now[0])
+    log = Log(tmp_path / "bus")
+    return Upkeep(log, keys, Limits(retention_ms=100_000)), now, log
+
+
+def needed(kept: Upkeep) -> dict[str, bool]:
+    return {each.name: each.required for each in kept.followers("order")}
+
+
+def test_consumer_that_is_away_altogether_stays_required(tmp_path, monkeypatch):
+    kept, now, log = upkeep(tmp_path, monkeypatch)
+    kept.saw("order", "product", Position(1, 3), 1)
+    now[0] += 10**9
+    assert needed(kept) == {"product": True}
+    log.close()
+
+
+def test_consumer_that_listens_to_this_stream_no_more_is_required_no_more(tmp_path, monkeypatch):
+    kept, now, log = upkeep(tmp_path, monkeypatch)
+    for stream in ("order", "user"):
+        kept.saw(stream, "product", Position(1, 3), 1)
+    now[0] += 60_000
+    kept.heard("user", "product")
+    assert needed(kept) == {"product": True}
+    now[0] += 60_000
+    assert needed(kept) == {"product": False}
+    kept.heard("order", "product")
+    assert needed(kept) == {"product": True}, "one that stands still but asks is there"
+    log.close()
+
+
+def test_consumer_that_has_left_the_configuration_is_not_required(tmp_path, monkeypatch):
+    keys = Keys({"product": tokens.new_key().public})
+    kept, _, log = upkeep(tmp_path, monkeypatch, keys)
+    for name in ("product", "product/audit", "gone"):
+        kept.saw("order", name, Position(1, 3), 1)
+    assert needed(kept) == {"product": True, "product/audit": True, "gone": False}
+    log.close()

@@ -229,8 +229,15 @@ class Broker:
                 name
             ):
                 self._step(name, Received(peer, frame))
+                if isinstance(frame, Get):
+                    self._hear(name, peer, frame.session)
             case _:
                 self.malformed += 1
+
+    def _hear(self, name: str, peer: bytes, session: int) -> None:
+        for each in self._streams[name].consumers:
+            if (each.peer, each.number) == (peer, session):
+                self._upkeep.heard(name, each.consumer)
 
     def _known(self, name: str) -> bool:
         """Make room for a stream named for the first time, by its producer or by a consumer."""

@@ -197,7 +197,7 @@ class Log:
         ]
 
     def measure(self) -> None:
-        """Count the bytes in use. Not while a commit runs: it would be waited for."""
+        """Count the bytes in use. On the thread that commits: elsewhere it would be waited for."""
         pages, free, page_bytes = (
             self._writer.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "freelist_count", "page_size")
@@ -222,7 +222,6 @@ class Log:
             gone then.
         """
         bytes_ = sum(len(event.body) + len(event.trace) for event in group.events)
-        self.measure()
         if group.events and self.used_bytes + bytes_ > self.bytes_max:
             raise StorageFull(f"the event log {self.path} holds {self.bytes_max} bytes")
         try:
@@ -250,6 +249,7 @@ class Log:
         except sqlite3.Error as error:
             raise self._undone(error) from error
         self.arrival = self._staged
+        self.measure()
 
     def _undone(self, error: sqlite3.Error) -> Exception:
         self._staged = self.arrival

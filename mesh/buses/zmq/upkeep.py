@@ -14,6 +14,7 @@ from mesh import clock, telemetry
 from mesh.buses.contract import Follower, Position
 from mesh.buses.zmq.log import LOG_BYTES_MAX, Log, Seen
 from mesh.buses.zmq.protocol.retention import passed
+from mesh.codec import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,20 +58,34 @@ class Upkeep:
             self._known.setdefault(each.stream, {})[each.who.name] = each.who
 
     def followers(self, stream: str) -> tuple[Follower, ...]:
-        """Everybody who follows this stream. Whoever has left the configuration holds up nothing."""
+        """Everybody who follows this stream, and whether it still needs it."""
         found = self._known.get(stream, {}).values()
-        return tuple(
-            Follower(each.name, each.cursor, each.known_epoch, each.seen_ms, self._needs(each.name))
-            for each in found
-        )
+        return tuple(replace(each, required=self._needs(each)) for each in found)
 
-    def _needs(self, consumer: str) -> bool:
-        return self._keys is None or self._keys.knows(consumer)
+    def _needs(self, consumer: Follower) -> bool:
+        """Whoever has left the configuration needs nothing.
+
+        Nor does who reads other streams and has not asked for this one for as long as events are
+        kept: it listens to it no more.
+        """
+        if self._keys is not None and not self._keys.knows(consumer.name):
+            return False
+        since_ms = clock.now_ms() - self._limits.retention_ms
+        if consumer.seen_ms >= since_ms:
+            return True
+        others = (each.get(consumer.name) for each in self._known.values())
+        return not any(other is not None and other.seen_ms >= since_ms for other in others)
+
+    def heard(self, stream: str, consumer: str) -> None:
+        """A consumer has asked for this stream: it is there, wherever it stands."""
+        known = self._known.get(stream, {})
+        if consumer in known:
+            known[consumer] = replace(known[consumer], seen_ms=clock.now_ms())
 
     def saw(self, stream: str, consumer: str, cursor: Position, known_epoch: int) -> Seen:
         """A consumer has said how far it is."""
         now_ms = clock.now_ms()
-        who = Follower(consumer, cursor, known_epoch, now_ms, self._needs(consumer))
+        who = Follower(consumer, cursor, known_epoch, now_ms, required=True)
         self._known.setdefault(stream, {})[consumer] = who
         return Seen(stream, who)
 
