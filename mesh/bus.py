@@ -100,8 +100,8 @@ def program(url: str, *, directory: Path, sockets: Path, keys: Path | None = Non
         url: `zmq://` for one in `sockets`; a path in the url is used in place of that.
         directory: where the broker keeps its log.
         sockets: a short path for its sockets, 0700.
-        keys: the file (`tokens.PublicKeys`) by which it knows whom to believe; None: it believes
-            whoever can reach its sockets, and says so when it starts.
+        keys: its identity file, by which it knows whom to believe; None: it believes whoever can
+            reach its sockets, and says so when it starts.
 
     Raises: InvalidInput (unknown scheme).
     """

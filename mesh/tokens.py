@@ -165,6 +165,22 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: s
         raise Unauthenticated("the token does not hold") from None
 
 
+def verify_peer(token: str, keys: Mapping[str, Ed25519PublicKey], *, aud: str) -> Claims:
+    """The claims of the operator's or of a service's own token: `iss` is who it is.
+
+    Args:
+        keys: `operator` and each service.
+
+    Raises: Unauthenticated.
+    """
+    kid, typ = header(token)
+    issuer = unverified_issuer(token)
+    key = keys.get(issuer)
+    if key is None or typ != (OPERATOR_TOKEN if issuer == "operator" else SERVICE_TOKEN):
+        raise Unauthenticated("the token's issuer is unknown")
+    return verify(token, {kid: key}, iss=issuer, aud=aud)
+
+
 class IdentityFile(Struct, frozen=True):
     """What a service is given at its start (0600): its own private key, everybody's public ones.
 
@@ -178,23 +194,12 @@ class IdentityFile(Struct, frozen=True):
     calls: dict[str, tuple[str, ...]]
 
 
-class PublicKeys(Struct, frozen=True):
-    """What the bus is given at its start (0600): `operator` and each service → its public `x`."""
-
-    keys: dict[str, str]
-
-
 class Operator:
     """Mints tokens for the control socket; lives in the supervisor's process."""
 
     def __init__(self, keys: Mapping[str, SigningKey]) -> None:
         """`keys`: `operator` and each service."""
         self._keys = keys
-
-    @property
-    def public(self) -> PublicKeys:
-        """By which anybody can tell who signed."""
-        return PublicKeys({name: key.public for name, key in self._keys.items()})
 
     def token(self, subject: str, audience: str) -> str:
         """A token of at most 60 s, as the operator or in the name of a service.

@@ -87,7 +87,7 @@ def _told(project: Project) -> dict[str, list[Row]]:
     """The cursors of every service that answers."""
     operator = Operator(project)
     found: dict[str, list[Row]] = {}
-    for name, url in project.running().urls.items():
+    for name, url in operator.services.items():
         try:
             answer = operator.ask(name, url, "GET", "/counters", READING_S)
         except (ServiceUnavailable, DeadlineExceeded):

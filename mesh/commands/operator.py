@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mesh import clock
 from mesh.commands import http
 from mesh.commands.operations import members
+from mesh.configs.check import BUS
 from mesh.errors import Conflict, NotFound, NotRunning, ServiceUnavailable, WrongUsage
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class Operator:
         self._project = project
         self._tokens: dict[str, tuple[float, str]] = {}
 
+    @property
+    def services(self) -> dict[str, str]:
+        """Name → URL of everything that runs and may have pages. Raises: NotRunning."""
+        urls = self._project.running().urls
+        return {name: url for name, url in urls.items() if name != BUS}
+
     def ask(self, name: str, url: str, method: str, target: str, timeout_s: float) -> http.Answer:
         """One page. Raises: what `http.ask` raises, NotRunning."""
         return http.ask(
@@ -50,7 +57,7 @@ class Operator:
         Raises: NotRunning (the mesh, or this service); NotFound, Conflict (as it says);
             WrongUsage (it has no such page); ServiceUnavailable, DeadlineExceeded.
         """
-        url = self._project.running().urls.get(name)
+        url = self.services.get(name)
         if url is None:
             raise WrongUsage(f"{name} serves no HTTP, so it cannot be asked")
         try:

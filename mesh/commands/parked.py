@@ -37,7 +37,7 @@ Row = dict[str, object]
 def _collected(project: Project, page: str, names: tuple[str, ...]) -> Iterator[tuple[str, Row]]:
     """What each running service of the framework answers; those that cannot be asked are named."""
     operator = Operator(project)
-    for name, url in project.running().urls.items():
+    for name, url in operator.services.items():
         if names and name not in names:
             continue
         try:

@@ -148,7 +148,7 @@ class Programs:
 
         Raises: Broken when they cannot be written.
         """
-        from mesh import codec, tokens  # noqa: PLC0415  (beside the starter's own imports)
+        from mesh import tokens  # noqa: PLC0415  (beside the starter's own imports)
 
         services = self._config.services
         try:
@@ -157,9 +157,8 @@ class Programs:
                 _empty(folder.glob("*.json"))
             for name in services:
                 (self._data / name).mkdir(mode=0o700, exist_ok=True)
-            calls = {name: service.calls for name, service in services.items()}
+            calls = {name: service.calls for name, service in services.items()} | {BUS: ()}
             operator = tokens.provision(self._identity, project=self._config.name, calls=calls)
-            _write(self._identity / f"{BUS}.json", codec.plain(operator.public))
             for name, service in services.items():
                 if service.seed:
                     _write(self._seed / f"{name}.json", service.seed)

@@ -22,13 +22,15 @@ LOOK_S = 0.5
 STATUS_CHARS_MAX = 600
 """Of all reasons together: a status is one line."""
 
-FENCED = "fenced: "
+FENCED = "fenced"
 
 
 class Condition:
     """Watches one service's wires and tells its supervisor."""
 
-    def __init__(self, database: Database, wire: Bus, inbox: ServiceInbox) -> None:
+    def __init__(self, service: str, database: Database, wire: Bus, inbox: ServiceInbox) -> None:
+        """Say nothing yet."""
+        self._service = service
         self._database = database
         self._bus = wire
         self._inbox = inbox
@@ -40,7 +42,8 @@ class Condition:
             found.append("the database takes no writes: no space is left")
         state = self._bus.state
         if state.startswith(FENCED):
-            found.append(f"the bus has fenced it: {state.removeprefix(FENCED)}")
+            way_out = f"to go on from this very file: mesh restore --adopt {self._service}"
+            found.append(f"{state}; {way_out}")
         return found + self._inbox.complaints()
 
     async def watch(self) -> None:

@@ -92,8 +92,8 @@ class ServiceInbox:
             row.stream: codec.replace(row, how=died or "a crash before") for row in rows
         }
         now_s = clock.monotonic_s()
-        ages_s = parked.recent_ages_s(
-            self._database.read, handling.OUTAGE_S, handling.OUTAGE_EVENTS
+        ages_s = await parked.recent_ages_s(
+            self._database, handling.OUTAGE_S, handling.OUTAGE_EVENTS
         )
         if ages_s:
             self._troubles = Troubles(parked_s=tuple(now_s - age_s for age_s in ages_s))
@@ -301,13 +301,12 @@ class ServiceInbox:
 
     def counters(self) -> list[dict[str, object]]:
         """Each stream's cursor, state and parked events, for `wait --for idle` and `events lag`."""
-        counts = parked.by_stream(self._database.read)
         return [
             {
                 "stream": stream,
                 "seq": row.seq if (row := cursors.read(self._database.read, stream)) else 0,
                 "state": handling.state(self._troubles, stream),
-                "parked": counts.get(stream, 0),
+                "parked": parked.count(self._database.read, stream),
             }
             for stream in self.streams
         ]

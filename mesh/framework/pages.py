@@ -14,11 +14,9 @@ from mesh.framework.metrics import CONTENT_TYPE, Metrics
 from mesh.framework.service import OPERATOR, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from mesh.bus import Bus
     from mesh.database import Database
-    from mesh.framework.app import App
+    from mesh.framework.app import App, Page
     from mesh.framework.deferred import DeferredWork
     from mesh.framework.identity import Identity
     from mesh.framework.inbox import ServiceInbox
@@ -55,19 +53,24 @@ class Pages:
         self.app: App
         self.ready = False
 
-    def table(self) -> dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]:
-        """Method and path → handler."""
+    def table(self) -> dict[str, Page]:
+        """Path → handler of what is only read."""
         return {
-            "GET /livez": self._livez,
-            "GET /readyz": self._readyz,
-            "GET /metrics": self._show_metrics,
-            "GET /openapi.json": self._show_openapi,
-            "GET /counters": self._counters,
-            "GET /parked": self._parked,
-            "POST /parked/retry": self._retry_parked,
-            "POST /parked/drop": self._drop_parked,
-            "GET /diverged": self._diverged,
-            "POST /diverged/resolve": self._resolve_diverged,
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/metrics": self._show_metrics,
+            "/openapi.json": self._show_openapi,
+            "/counters": self._counters,
+            "/parked": self._parked,
+            "/diverged": self._diverged,
+        }
+
+    def controls(self) -> dict[tuple[str, str], Page]:
+        """Method and path → handler of what the operator has done."""
+        return {
+            ("POST", "/parked/retry"): self._retry_parked,
+            ("POST", "/parked/drop"): self._drop_parked,
+            ("POST", "/diverged/resolve"): self._resolve_diverged,
         }
 
     async def _livez(self, _: web.BaseRequest) -> web.Response:
@@ -123,7 +126,7 @@ class Pages:
         if "id" in request.query:
             row = parked.found(self._database.read, _event_asked(request))
             return _page(parked.plain(row))
-        count, rows = parked.listed(self._database.read)
+        count, rows = await parked.listed(self._database)
         return _page({"count": count, "parked": [parked.plain(row) for row in rows]})
 
     async def _retry_parked(self, request: web.BaseRequest) -> web.Response:

@@ -14,7 +14,7 @@ from mesh.bus import NO_HASH, Event, Trace
 from mesh.errors import InvalidInput, MeshError, NotFound
 
 if TYPE_CHECKING:
-    from mesh.database import Reader, Transaction
+    from mesh.database import Database, Reader, Transaction
 
 LISTED_MAX = 1000
 """Rows shown at once; the count of all is told beside them."""
@@ -109,30 +109,27 @@ def insert(
     )
 
 
-def listed(read: Reader) -> tuple[int, list[Summary]]:
+async def listed(database: Database) -> tuple[int, list[Summary]]:
     """How many there are, and the oldest LISTED_MAX."""
-    count = read.one(int, "SELECT count(*) FROM mlp_parked") or 0
-    rows = read.all(Summary, _SUMMARY, most=LISTED_MAX)
-    return count, rows
+    count = database.read.one(int, "SELECT count(*) FROM mlp_parked") or 0
+    return count, await database.scan(Summary, _SUMMARY, most=LISTED_MAX)
 
 
-def by_stream(read: Reader) -> dict[str, int]:
-    """How many of each stream are set aside."""
-    rows = read.all(
-        _Count, "SELECT stream, count(*) AS parked FROM mlp_parked GROUP BY stream LIMIT 1000"
+def count(read: Reader, stream: str) -> int:
+    """How many of a stream are set aside, counted up to LISTED_MAX."""
+    found = read.one(
+        int,
+        "SELECT count(*) FROM (SELECT 1 FROM mlp_parked WHERE stream = :stream LIMIT :most)",
+        stream=stream,
+        most=LISTED_MAX,
     )
-    return {row.stream: row.parked for row in rows}
+    return found or 0
 
 
-class _Count(Struct):
-    stream: str
-    parked: int
-
-
-def recent_ages_s(read: Reader, window_s: float, most: int) -> list[float]:
+async def recent_ages_s(database: Database, window_s: float, most: int) -> list[float]:
     """How long ago the newest were parked, oldest first, within the window."""
     now = clock.now_ms()
-    rows = read.all(
+    rows = await database.scan(
         int,
         "SELECT parked_ms FROM mlp_parked WHERE parked_ms > :since AND parked_ms <= :now"
         " ORDER BY parked_ms DESC LIMIT :most",

@@ -222,6 +222,7 @@ class _Process:
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
         app = App(self._service, wires, who, metrics, pages.table(), self._fail)
         pages.app = app
+        app.controls = pages.controls()
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)
@@ -239,7 +240,11 @@ class _Process:
         site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
         await site.start()
         try:
-            beside = [work.run(), Condition(store, wire, inbox).watch(), _sweep(store, outbox)]
+            beside = [
+                work.run(),
+                Condition(chosen.service, store, wire, inbox).watch(),
+                _sweep(store, outbox),
+            ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, inbox)
             await self._until_stopped(who, store, pages, beside)

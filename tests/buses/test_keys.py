@@ -18,7 +18,7 @@ from mesh.buses.zmq.keys import Keys
 from mesh.buses.zmq.log import Log
 from mesh.buses.zmq.protocol import frames
 from mesh.buses.zmq.wire import pack, unpack
-from mesh.errors import Forbidden, InvalidInput
+from mesh.errors import Forbidden, InvalidInput, Unauthenticated
 from tests.buses.histories import FIRST, chain
 from tests.buses.support import FileInbox, FileOutbox, until
 
@@ -168,9 +168,13 @@ def test_keys_are_read_from_their_file_or_refused(tmp_path):
     path = tmp_path / "bus.json"
     with pytest.raises(InvalidInput, match=r"bus\.json"):
         keys_module.read(path)
-    path.write_bytes(codec.encode(tokens.PublicKeys({"order": SIGNING["order"].public})))
+    tokens.provision(tmp_path, project="shop", calls={"bus": (), "order": ()})
     known = keys_module.read(path)
-    assert known.signer(token("order")) == "order"
+    mine = codec.decode((tmp_path / "order.json").read_bytes(), tokens.IdentityFile)
+    key = tokens.SigningKey(mine.kid, mine.private, mine.keys["order"])
+    assert known.signer(tokens.own(key, "order", AUDIENCE)) == "order"
+    with pytest.raises(Unauthenticated):
+        known.signer(token("order"))
     assert known.knows("order")
     assert known.knows("order/audit")
     assert known.knows("cli")

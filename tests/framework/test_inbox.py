@@ -132,7 +132,8 @@ class Hearer:
 
     @property
     def parked(self) -> list[dict[str, object]]:
-        return [parked.plain(row) for row in parked.listed(self.room.database.read)[1]]
+        rows = self.room.database.read.all(parked.Summary, parked._SUMMARY, most=parked.LISTED_MAX)
+        return [parked.plain(row) for row in rows]
 
     async def seq(self, stream: str = "product") -> int:
         return (await self.inbox.cursor(stream)).link.seq
@@ -641,3 +642,19 @@ async def test_unresolved_divergence_is_complained_of_until_somebody_has_looked(
     assert "events 2 to 3" in complaint
     assert await hearer.room.database.write(divergence.resolve) == 1
     assert hearer.inbox.complaints() == []
+
+
+async def test_many_parked_events_stop_neither_the_start_nor_the_counters(hearer: Hearer):
+    many = chain(6000)
+
+    def park(tx) -> None:
+        for event in many:
+            parked.insert(tx, event, "x.on_counted", ("ValueError", "no"), 5)
+
+    await hearer.room.database.write(park)
+    hearer.inbox = hearer.another()
+    await hearer.inbox.prepare()
+    (row,) = [row for row in hearer.inbox.counters() if row["stream"] == "product"]
+    assert row["parked"] == parked.LISTED_MAX
+    count, rows = await parked.listed(hearer.room.database)
+    assert (count, len(rows)) == (6000, parked.LISTED_MAX)

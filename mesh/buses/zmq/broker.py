@@ -163,9 +163,13 @@ class Broker:
 
     def _on_ingest(self, frames: list[bytes]) -> None:
         peer, frame = frames[0], unpack(frames[1:])
+        if frame is None:
+            self._refuse(peer, frames[1:])
+        if not isinstance(frame, Hello) or self._believed(peer, frame):
+            self._take(peer, frame)
+
+    def _take(self, peer: bytes, frame: Frame | None) -> None:
         match frame:
-            case Hello() if not self._believed(peer, frame):
-                pass
             case Hello(stream=name) if self._known(name):
                 self._step(name, Received(peer, frame))
             case Put(events=events) if events[0].stream in self._streams:
@@ -174,7 +178,6 @@ class Broker:
                 self._on_ping(peer, session)
             case _:
                 self.malformed += 1
-                self._refuse(peer, frames[1:])
 
     def _stream_of(self, peer: bytes, session: int) -> Stream | None:
         for stream in self._streams.values():
@@ -220,9 +223,9 @@ class Broker:
             self._break(error)
 
     def _answer(self, peer: bytes, frame: Frame | None) -> None:
+        if isinstance(frame, Attach) and not self._believed(peer, frame):
+            return
         match frame:
-            case Attach() if not self._believed(peer, frame):
-                pass
             case Attach(stream=name) | Get(stream=name) if name == EVERYTHING:
                 self._on_tail(peer, frame)
             case Attach(stream=name) | Get(stream=name) | Committed(stream=name) if self._known(

@@ -28,9 +28,9 @@ PART = "/"
 
 
 def read(path: Path) -> Keys:
-    """The keys in a file that `mesh up` wrote. Raises: InvalidInput."""
+    """The keys in the bus's identity file. Raises: InvalidInput."""
     try:
-        content = codec.decode(path.read_bytes(), tokens.PublicKeys)
+        content = codec.decode(path.read_bytes(), tokens.IdentityFile)
     except OSError as error:
         raise InvalidInput(f"the keys of the bus, {path}: {error.strerror}") from None
     return Keys(content.keys)
@@ -52,14 +52,7 @@ class Keys:
 
         Raises: Unauthenticated (code `token-expired` if it was good once).
         """
-        kid, typ = tokens.header(token)
-        issuer = tokens.unverified_issuer(token)
-        key = self._keys.get(issuer)
-        kind = tokens.OPERATOR_TOKEN if issuer == OPERATOR else tokens.SERVICE_TOKEN
-        if key is None or typ != kind:
-            raise Unauthenticated("the token's issuer is unknown to the bus")
-        tokens.verify(token, {kid: key}, iss=issuer, aud=AUDIENCE)
-        return issuer
+        return tokens.verify_peer(token, self._keys, aud=AUDIENCE).iss
 
     def refusal(self, greeting: Hello | Attach) -> str | None:
         """Why a greeting is refused (SEC-17).

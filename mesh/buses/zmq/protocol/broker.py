@@ -180,8 +180,7 @@ def _greet(state: Stream, peer: bytes, hello: Hello) -> Step:
     elif behind and before is not None and before.rechecked:
         why = (
             f"the database of {state.name} ends at event {hello.head.seq}, but it had told the bus "
-            f"up to {state.staged.seq}: an older file was put back, or its disk lost a flush;"
-            " to go on from there: mesh restore --adopt"
+            f"up to {state.staged.seq}: an older file was put back, or its disk lost a flush"
         )
         return state, (_fenced(peer, hello, "BEHIND", why),)
     session = Session(peer, hello.session, hello.req, open=not behind, rechecked=behind)
