@@ -105,11 +105,11 @@ def failed(troubles: Troubles, failure: Failure, now_s: float) -> tuple[Troubles
     wait_s = min(RETRY_S[1], RETRY_S[0] * 2.0 ** min(event.failures - 1, _DOUBLINGS_MAX))
     if not failure.tries or event.attempts < ATTEMPTS_MAX:
         return troubles, "again", wait_s
+    if outage and not event.alone:
+        return troubles, "again", wait_s
     if failure.halt:
         why = f"{stream} is halted at event {event.seq}: {event.error}"
         return codec.replace(troubles, halted={**troubles.halted, stream: why}), "halt", RETRY_S[1]
-    if outage and not event.alone:
-        return troubles, "again", wait_s
     return troubles, "park", 0.0
 
 

@@ -211,6 +211,8 @@ class ServiceInbox:
 
     async def _judge(self, event: Event, why: tuple[str, str], tries: int) -> Applied:
         listener = self._listeners.get(event.type)
+        if listener is None:  # nothing of it can be parked: only the cursor was to move
+            tries = 0
         halt = listener is not None and listener.halt
         failure = Failure(event.stream, event.epoch, event.seq, ": ".join(why), tries, halt)
         self._troubles, verdict, wait_s = handling.failed(
@@ -297,7 +299,8 @@ class ServiceInbox:
     async def drop(self, about: bytes) -> None:
         """Give up on a parked event for good. Raises: NotFound."""
         row = await self._database.write(parked.remove, about)
-        log.warning("a parked event was dropped", extra=telemetry.facts(**parked.plain(row)))
+        place = telemetry.facts(stream=row.stream, seq=row.seq, type=row.type, error=row.error)
+        log.warning("the parked event %s was dropped", clock.uuid_text(about), extra=place)
 
     def counters(self) -> list[dict[str, object]]:
         """Each stream's cursor, state and parked events, for `wait --for idle` and `events lag`."""

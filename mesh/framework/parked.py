@@ -128,6 +128,8 @@ def count(read: Reader, stream: str) -> int:
 
 async def recent_ages_s(database: Database, window_s: float, most: int) -> list[float]:
     """How long ago the newest were parked, oldest first, within the window."""
+    if database.read.one(int, "SELECT 1 FROM mlp_parked LIMIT 1") is None:
+        return []
     now = clock.now_ms()
     rows = await database.scan(
         int,

@@ -75,6 +75,11 @@ def fails(seq: int, times: int = ATTEMPTS_MAX, **more) -> list[Fail]:
             id="what passes neither counts nor clears",
         ),
         pytest.param(fails(1, halt=True), [*FIVE[:-1], "halt"], id="a halting listener stops"),
+        pytest.param(
+            [Fail(1, "a"), Fail(1, "b"), *fails(1, 10, halt=True)],
+            ["again"] * 2 + HELD,
+            id="an outage halts nobody",
+        ),
         pytest.param([*fails(1), *fails(2)], FIVE * 2, id="two in a row are parked"),
         pytest.param(
             [*fails(1), *fails(2), *fails(3, 10)], FIVE * 2 + HELD, id="the third is the world"
