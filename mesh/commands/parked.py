@@ -106,7 +106,11 @@ def _ls(ctx: click.Context, *, services: tuple[str, ...], as_json: bool) -> None
     output.table(["SERVICE", "ID", "POSITION", "TYPE", "TRIES", "ERROR"], table)
 
 
-@verb("mesh events parked show order 0198c2d4-…", name="show")
+@verb(
+    "mesh events parked show order 0198c2d4-…",
+    "mesh events parked show order 0198c2d4-… --json",
+    name="show",
+)
 @click.argument("service")
 @click.argument("event_id", metavar="ID")
 @json_option
@@ -178,7 +182,11 @@ def _retry(
         )
 
 
-@verb("mesh events parked drop order 0198c2d4-…", name="drop")
+@verb(
+    "mesh events parked drop order 0198c2d4-…",
+    "mesh events parked drop order 0198c2d4-… --yes",
+    name="drop",
+)
 @click.argument("service")
 @click.argument("event_id", metavar="ID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
