@@ -124,8 +124,12 @@ class Inbox:
     async def cursor(self, _stream: str) -> Cursor:
         return self.now
 
-    async def notice(self, _stream: str, epoch: Epoch) -> Cursor:
+    async def notice(self, _stream: str, epoch: Epoch, _base: Link) -> Cursor:
         self.now = Cursor(self.now.link, epoch.epoch, epoch.base)
+        return self.now
+
+    async def begin(self, _stream: str, link: Link) -> Cursor:
+        self.now = Cursor(link, self.now.known_epoch, self.now.known_base)
         return self.now
 
     async def apply(self, _stream: str, events: Sequence[Event]) -> Applied:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from mesh import buses
 from mesh.buses.contract import (
+    AUDIENCE,
     EVENT_BYTES_MAX,
     NO_HASH,
     ORIGIN,
@@ -20,6 +21,7 @@ from mesh.buses.contract import (
     Cursor,
     Epoch,
     Event,
+    Follower,
     Inbox,
     Link,
     Outbox,
@@ -32,10 +34,12 @@ from mesh.buses.contract import (
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import ModuleType
 
 __all__ = [
+    "AUDIENCE",
     "EVENT_BYTES_MAX",
     "NO_HASH",
     "ORIGIN",
@@ -46,6 +50,7 @@ __all__ = [
     "Cursor",
     "Epoch",
     "Event",
+    "Follower",
     "Inbox",
     "Link",
     "Outbox",
@@ -75,32 +80,35 @@ def schemes() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(buses.__path__) if module.ispkg)
 
 
-def connect(url: str, *, name: str) -> Bus:
+def connect(url: str, *, name: str, token: Callable[[], str] | None = None) -> Bus:
     """A connection to the bus that `url` names; nothing happens before its `start`.
 
     Args:
         url: its scheme chooses the backend; `zmq:///run/dir` has its sockets in that directory.
         name: the program's own: its stream as a producer, its name as a consumer.
+        token: makes one for AUDIENCE at each greeting; None: none is shown.
 
     Raises: InvalidInput (unknown scheme, or not a place the backend can connect to).
     """
-    return cast("Bus", _backend(url).connect(url, name))
+    return cast("Bus", _backend(url).connect(url, name, token))
 
 
-def program(url: str, *, directory: Path, sockets: Path) -> Broker | None:
+def program(url: str, *, directory: Path, sockets: Path, keys: Path | None = None) -> Broker | None:
     """The broker this bus needs on this machine; None if it is a server somewhere else.
 
     Args:
         url: `zmq://` for one in `sockets`; a path in the url is used in place of that.
         directory: where the broker keeps its log.
         sockets: a short path for its sockets, 0700.
+        keys: its identity file, by which it knows whom to believe; None: it believes whoever can
+            reach its sockets, and says so when it starts.
 
     Raises: InvalidInput (unknown scheme).
     """
     backend = _backend(url)
     if not hasattr(backend, "program"):
         return None
-    args, client_url = backend.program(url, directory, sockets)
+    args, client_url = backend.program(url, directory, sockets, keys)
     return Broker("mesh.bus:serve", (urlsplit(url).scheme, *args), client_url)
 
 

@@ -1,7 +1,7 @@
 """What a program tells its supervisor: ready, alive, stopping.
 
-The words are sd_notify's (`READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`), one a line, written to
-the pipe whose descriptor is in `MESH_NOTIFY_FD`. Without a supervisor every word is a no-op, so
+The words are sd_notify's (`READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`) and two of our own
+(`EXCUSE=1` or `0`, `LAG=…`), one a line, written to the pipe whose descriptor is in `MESH_NOTIFY_FD`. Without a supervisor every word is a no-op, so
 a service runs the same by hand.
 """
 
@@ -38,6 +38,16 @@ def beat() -> None:
 def stopping() -> None:
     """No new work is taken; what is in hand is being finished."""
     tell("STOPPING=1")
+
+
+def excuse(*, wanted: bool) -> None:
+    """While wanted: if this program ends now, it counts that itself; start it again at once."""
+    tell(f"EXCUSE={int(wanted)}")
+
+
+def lag(events: int) -> None:
+    """How many events it has still to apply."""
+    tell(f"LAG={events}")
 
 
 def status(text: str) -> None:

@@ -23,6 +23,9 @@ from msgspec import Meta, Struct
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+AUDIENCE = "bus"
+"""For whom a token is made that is shown to the bus."""
+
 HASH_BYTES = 16
 EVENT_BYTES_MAX = 1024 * 1024 - 4096
 """Largest body: one MiB is the largest frame a bus takes, headers included."""
@@ -136,11 +139,15 @@ def chain_hash(
 
 
 class OutboxState(Struct, frozen=True):
-    """What a producer announces: every epoch with its base, the head, the oldest row kept."""
+    """What a producer announces: every epoch with its base, the head, the oldest row kept.
+
+    `before` is where the oldest row goes on from: a bus that knows nothing yet begins there.
+    """
 
     epochs: tuple[Epoch, ...]
     head: Link
     tail_seq: int
+    before: Link = ORIGIN
 
 
 class Outbox(Protocol):
@@ -194,13 +201,34 @@ class Inbox(Protocol):
         it is offered; the answer must know at least that epoch.
         """
 
+    async def begin(self, stream: str, link: Link) -> Cursor:
+        """The oldest event that is kept goes on from `link`: begin there.
+
+        Told only to a cursor at the origin: who is new to a stream hears what there still is.
+        """
+
+
+class Follower(Struct, frozen=True):
+    """One consumer of a stream, as the bus knows it: how far it said it is, and when.
+
+    `required`: nothing is trimmed that it has not applied.
+    """
+
+    name: str
+    cursor: Position
+    known_epoch: EpochNumber
+    seen_ms: int
+    required: bool
+
 
 class StreamHead(Struct, frozen=True):
-    """The bus's newest durable event of one stream."""
+    """The bus's newest durable event of one stream, its newest epoch, and who follows it."""
 
     stream: str
     head: Link
     tail_seq: int
+    epoch: EpochNumber = 0
+    followers: tuple[Follower, ...] = ()
 
 
 class Arrived(Struct, frozen=True):
@@ -228,6 +256,10 @@ class Bus(Protocol):
     @property
     def state(self) -> str:
         """`connecting`, `live`, or `fenced: why`, which needs an operator."""
+
+    @property
+    def lag(self) -> int | None:
+        """Events that the bus has and the subscribed inboxes have not; None if nothing is known."""
 
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""

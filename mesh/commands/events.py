@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mesh import bus, clock
-from mesh.commands import output
+from mesh.commands import lag, output, parked
 from mesh.commands.cloudevents import Wanted, cloud_event
+from mesh.commands.connection import READER, client_url, reader_token, stopped
 from mesh.commands.lines import parse_moment
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import VerbGroup, json_option, verb
-from mesh.configs.check import BUS
-from mesh.errors import BusUnavailable, DeadlineExceeded, NotRunning, WrongUsage
+from mesh.errors import BusUnavailable, DeadlineExceeded, WrongUsage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,9 +29,6 @@ LAST = 10
 WINDOW = 1000
 """Events looked through, from the end, for the last that a filter lets through; then ten times
 as many, and so on: the last ten of a busy type are found without reading the whole log."""
-
-DOWN = ("stopped", "failed")
-"""States of the bus's program in which there is no use in trying to reach it."""
 
 DATA_CHARS_MAX = 160
 """Of an event's data, as a person sees it."""
@@ -129,9 +126,11 @@ async def _end(wire: Bus) -> int:
     return last[-1].arrival if last else 0
 
 
-async def _run(url: str, tail: Tail, show: Callable[[Event], None]) -> None:
+async def _run(
+    url: str, token: Callable[[], str], tail: Tail, show: Callable[[Event], None]
+) -> None:
     """Show events until there are no more, `count` are shown, or time is up."""
-    wire = bus.connect(url, name="cli")
+    wire = bus.connect(url, name=READER, token=token)
     shown = 0
     try:
         await wire.start()
@@ -147,27 +146,9 @@ async def _run(url: str, tail: Tail, show: Callable[[Event], None]) -> None:
                 f"{shown} of {tail.count} events within {tail.timeout_s:g} s"
             ) from None
     except BusUnavailable:
-        raise NotRunning(
-            "the bus does not run", code="bus-stopped", hint="mesh start bus"
-        ) from None
+        raise stopped() from None
     finally:
         await wire.close()
-
-
-def _stopped() -> NotRunning:
-    return NotRunning("the bus does not run", code="bus-stopped", hint="mesh start bus")
-
-
-def client_url(project: Project) -> str:
-    """Where the running mesh's bus is reached. Raises NotRunning, WrongUsage."""
-    status = project.remote().status()
-    url = project.config.bus
-    if not url:
-        raise WrongUsage("this mesh has no bus", hint="add `bus: zmq://` to the configuration")
-    if any(row["name"] == BUS and row["state"] in DOWN for row in status["services"]):
-        raise _stopped()
-    broker = bus.program(url, directory=project.data / "bus", sockets=project.sockets)
-    return broker.client_url if broker else url
 
 
 def _where(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -227,7 +208,9 @@ def _tail(
     if last is None and since is None:
         last = LAST
     tail = Tail(wanted, last, not no_follow, count, timeout_s)
-    asyncio.run(_run(client_url(project), tail, lambda event: _show(event, as_json=as_json)))
+    url, token = client_url(project), reader_token(project)
+    asyncio.run(_run(url, token, tail, lambda event: _show(event, as_json=as_json)))
 
 
-command.add_command(_tail)
+for _command in (_tail, lag.command, parked.command, parked.diverged):
+    command.add_command(_command)

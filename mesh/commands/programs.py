@@ -69,7 +69,10 @@ class Programs:
             from mesh import bus  # noqa: PLC0415  (a mesh without one pays for none)
 
             self._broker = bus.program(
-                self._config.bus, directory=self._data / BUS, sockets=project.sockets
+                self._config.bus,
+                directory=self._data / BUS,
+                sockets=project.sockets,
+                keys=self._identity / f"{BUS}.json",
             )
         self.all = [self._service(service) for service in self._config.services.values()]
         if self._broker is not None:
@@ -182,7 +185,7 @@ class Programs:
                 _empty(folder.glob("*.json"))
             for name in services:
                 (self._data / name).mkdir(mode=0o700, exist_ok=True)
-            calls = {name: service.calls for name, service in services.items()}
+            calls = {name: service.calls for name, service in services.items()} | {BUS: ()}
             operator = tokens.provision(self._identity, project=self._config.name, calls=calls)
             for name, service in services.items():
                 if service.seed:

@@ -11,6 +11,7 @@ import click
 from mesh import clock
 from mesh.commands import http, output
 from mesh.commands.idle import Reading
+from mesh.commands.operator import NOT_FOUND, OK, READING_S, Operator
 from mesh.commands.project import Project
 from mesh.commands.ps import FINISHED
 from mesh.commands.verb import json_option, services_argument, verb
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 POLL_S = 0.05
 TIMEOUT_S = 60.0
 """Default: far longer than any start or stop here takes, far shorter than a forgotten terminal."""
-
-READING_S = 2.0
-"""For one service's counters; one that takes longer is anything but idle."""
-
-TOKEN_S = 30.0
-"""A token is asked for anew after this; it lives for 60 s."""
-
-OK, NOT_FOUND = 200, 404
 
 UP = ("ready", "degraded")
 
@@ -95,7 +88,7 @@ class _Idle:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._tokens: dict[str, tuple[float, str]] = {}
+        self._operator = Operator(project)
         self._before: Reading | None = None
 
     def __call__(self) -> Finding:
@@ -116,13 +109,7 @@ class _Idle:
         reading = Reading({})
         for name, url in self._project.running().urls.items():
             try:
-                answer = http.ask(
-                    url,
-                    "GET",
-                    "/counters",
-                    headers={"Authorization": f"Bearer {self._token(name)}"},
-                    timeout_s=READING_S,
-                )
+                answer = self._operator.ask(name, url, "GET", "/counters", READING_S)
             except http.ConnectionRefused:
                 reading.skipped[name] = "does not run"
             except (ServiceUnavailable, DeadlineExceeded):
@@ -139,13 +126,6 @@ class _Idle:
             reading.counters[name] = answer.body
         else:
             reading.missing[name] = f"answers {answer.status}"
-
-    def _token(self, audience: str) -> str:
-        made_s, token = self._tokens.get(audience, (0.0, ""))
-        if not token or clock.monotonic_s() - made_s > TOKEN_S:
-            token = self._project.remote().token("operator", audience)
-            self._tokens[audience] = clock.monotonic_s(), token
-        return token
 
 
 def _until(look: Callable[[], Finding], timeout_s: float) -> tuple[Finding, float]:

@@ -26,11 +26,13 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.problems import problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mesh.framework.identity import Caller, Identity
     from mesh.framework.metrics import Metrics
     from mesh.framework.service import Operation, Service
+
+    Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 REQUEST_S = 2.0
 """Time for a request from outside that names no budget of its own."""
@@ -116,7 +118,7 @@ class App:
         wires: Wires,
         who: Identity,
         metrics: Metrics,
-        pages: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]],
+        pages: dict[str, Page],
         fatal: Callable[[BaseException], None],
     ) -> None:
         """`pages`: what is served beside the operations; `fatal`: the process cannot go on."""
@@ -126,6 +128,7 @@ class App:
         self._metrics = metrics
         self._pages = pages
         self._fatal = fatal
+        self.controls: Mapping[tuple[str, str], Page] = {}
         self._running = idempotency.Running()
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._waiting = 0
@@ -144,7 +147,9 @@ class App:
         name = "other"
         try:
             _check_origin(request)
-            page = self._pages.get(request.path) if request.method == "GET" else None
+            page = self.controls.get((request.method, request.path))
+            if page is None and request.method == "GET":
+                page = self._pages.get(request.path)
             if page is not None:
                 return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)

@@ -1,8 +1,8 @@
 """Events in: each takes effect once, its cursor moving in the transaction of the effect.
 
-A listener that fails is tried again, after growing waits, and the stream stands still at that
-event meanwhile; other streams go on. Nothing is skipped and nothing is applied twice: the cursor
-is moved by compare-and-set on where it stood.
+A listener that fails holds its stream while other streams go on; `handling.py` says for how long, and
+when an event is set aside. Nothing is skipped unseen and nothing is applied twice: the cursor is
+moved by compare-and-set on where it stood.
 """
 
 from __future__ import annotations
@@ -10,47 +10,43 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from mesh import clock, codec, telemetry
-from mesh.bus import ORIGIN, Applied, Cursor, Epoch, Event, Link, Trace
-from mesh.errors import Broken, Unavailable
+from mesh import clock, codec, notify, telemetry
+from mesh.bus import Applied, Cursor, Epoch, Event, Link, Trace
+from mesh.errors import Conflict, DatabaseBroken, Unavailable
+from mesh.framework import cursors, divergence, handling, parked
+from mesh.framework.handling import Failure, Troubles
 from mesh.framework.transaction import Tx, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mesh.database import Database, Transaction
+    from mesh.framework.attempt import AttemptMark
     from mesh.framework.service import Listener
 
 PIPELINE_MAX = 32
 """Events whose transactions wait for the writer together, sharing its commit."""
 
-RETRY_S = (0.05, 30.0)
-"""First and longest wait before a failed event is offered again; doubling, with jitter."""
+TWIN_S = 0.05
+"""After the cursor was found elsewhere: it is read again, and that is where to go on."""
+
+PAUSE_S = 0.5
+"""While the database takes no writes, nothing is handed to listeners; looked at this often."""
+
+HALTED_S = 30.0
+"""A halted stream is asked for so seldom that it costs nothing."""
+
+WELL = Troubles()
+"""Nothing fails; the one that is kept then, so that asking costs nothing."""
+
+CRASHED = "Crashed"
+"""The class of an error that nobody could catch: the process ended with the listener at work."""
 
 log = telemetry.logger("framework.inbox")
 
 
-class _Row(Struct):
-    epoch: int
-    seq: int
-    hash: bytes
-    known_epoch: int
-    known_base: int
-
-
-class _CursorMovedError(Exception):
-    """The cursor is not where the event expects it: an earlier one failed, or a twin runs."""
-
-
-def _row(found: _Row | None) -> Cursor:
-    if found is None:
-        return Cursor()
-    return Cursor(Link(found.epoch, found.seq, found.hash), found.known_epoch, found.known_base)
-
-
-_SELECT = "SELECT epoch, seq, hash, known_epoch, known_base FROM mlp_cursor WHERE stream = :stream"
+class ListenerExitedError(Exception):
+    """The listener asked the interpreter to exit; that is not its to decide."""
 
 
 class ServiceInbox:
@@ -61,94 +57,271 @@ class ServiceInbox:
         database: Database,
         vocabulary: Vocabulary,
         listeners: Sequence[Listener],  # type: ignore[type-arg]  # each row has types of its own
+        *,
+        mark: AttemptMark | None = None,
+        broken: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
-        """`listeners`: at most one for each event type."""
+        """`listeners`: at most one for each event type.
+
+        Args:
+            mark: where the event at work is noted, for who comes after a crash.
+            broken: told when the database is not to be trusted any more.
+        """
         self._database = database
         self._vocabulary = vocabulary
         self._listeners = {row.event: row for row in listeners}
-        self._failures: dict[str, tuple[int, int]] = {}
+        self._mark = mark
+        self._broken = broken
+        self._troubles = WELL
+        self._suspects: dict[str, cursors.Suspect] = {}
         self.streams = tuple(sorted({row.stream for row in listeners}))
         self.events_applied = 0
 
-    async def prepare(self) -> None:
-        """Make a cursor for each stream, so that moving it is always a compare-and-set."""
-        await self._database.write(_found_cursors, self.streams)
+    async def prepare(self, died: str = "") -> None:
+        """Make a cursor for each stream, so that moving it is always a compare-and-set.
+
+        Args:
+            died: how the process before this one ended, if nobody wished it to: an event that it
+                was at then is blamed.
+        """
+        left = self._mark.take() if self._mark is not None else None
+        rows = await self._database.write(
+            cursors.found, self.streams, left if died else None, fresh=not died
+        )
+        self._suspects = {
+            row.stream: codec.replace(row, how=died or "a crash before") for row in rows
+        }
+        now_s = clock.monotonic_s()
+        ages_s = await parked.recent_ages_s(
+            self._database, handling.OUTAGE_S, handling.OUTAGE_EVENTS
+        )
+        if ages_s:
+            self._troubles = Troubles(parked_s=tuple(now_s - age_s for age_s in ages_s))
 
     async def cursor(self, stream: str) -> Cursor:
         """Where this service stands in a stream."""
-        return _row(self._database.read.one(_Row, _SELECT, stream=stream))
+        row = cursors.read(self._database.read, stream)
+        return row.cursor if row is not None else Cursor()
 
     async def apply(self, stream: str, events: Sequence[Event]) -> Applied:
         """Apply in order, each with its cursor in one transaction; stop at the first failure."""
-        for start in range(0, len(events), PIPELINE_MAX):
-            batch = events[start : start + PIPELINE_MAX]
+        if stream in self._troubles.halted:
+            return Applied(await self.cursor(stream), HALTED_S)
+        if not self._database.writable:
+            return Applied(await self.cursor(stream), PAUSE_S)
+        for batch in self._batches(stream, events):
+            suspect = self._suspects.get(stream)
+            if suspect is not None and suspect.is_of(batch[0]):
+                answer = await self._face(batch[0], suspect)
+                if answer is not None:
+                    return answer
+                continue
             outcomes = await asyncio.gather(
                 *(self._database.write(self._apply_one, event) for event in batch),
                 return_exceptions=True,
             )
             for event, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, BaseException):
-                    return await self._failed(stream, event, outcome)
-                self.events_applied += 1
-            self._failures.pop(stream, None)
+                    return await self._failed(event, outcome)
+                self._applied(event)
         return Applied(await self.cursor(stream))
 
-    def _apply_one(self, inner: Transaction, event: Event) -> None:
-        moved = inner.execute(
-            "UPDATE mlp_cursor SET epoch = :epoch, seq = :seq, hash = :hash"
-            " WHERE stream = :stream AND epoch = :at_epoch AND seq = :at_seq AND hash = :at_hash",
-            epoch=event.epoch,
-            seq=event.seq,
-            hash=event.hash,
-            stream=event.stream,
-            at_epoch=event.prev_epoch,
-            at_seq=event.seq - 1,
-            at_hash=event.prev_hash,
-        )
-        if moved != 1:
-            raise _CursorMovedError
-        listener = self._listeners.get(event.type)
-        if listener is None:
-            return
-        came = codec.decode(event.trace, Trace)
-        context = telemetry.parse_traceparent(came.traceparent) or telemetry.new_trace()
-        trace = Trace(context.child().traceparent, came.correlation, event_id(event))
-        listener.react(Tx(inner, self._vocabulary, trace), codec.decode(event.body, listener.reads))
+    def _batches(self, stream: str, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+        """Runs that share a commit; an event under suspicion is alone, so that it harms no other."""
+        suspect = self._suspects.get(stream)
+        start = 0
+        for index, event in enumerate(events):
+            alone = suspect is not None and suspect.is_of(event)
+            if index > start and (alone or index - start == PIPELINE_MAX):
+                yield events[start:index]
+                start = index
+            if alone:
+                yield events[index : index + 1]
+                start = index + 1
+        if start < len(events):
+            yield events[start:]
 
-    async def _failed(self, stream: str, event: Event, error: BaseException) -> Applied:
-        """The cursor stands before `event`; say when to offer it again."""
-        cursor = await self.cursor(stream)
-        if isinstance(error, _CursorMovedError):
-            return Applied(cursor, RETRY_S[0])
+    def _applied(self, event: Event) -> None:
+        self.events_applied += 1
+        if self._troubles is not WELL and event.type in self._listeners:
+            left = handling.succeeded(self._troubles, event.stream)
+            self._troubles = WELL if left == WELL else left
+
+    async def _face(self, event: Event, suspect: cursors.Suspect) -> Applied | None:
+        """An event that the process died on: try it alone, or judge it. None: go on behind it."""
+        if suspect.deaths >= handling.ATTEMPTS_MAX:
+            self._suspects.pop(event.stream)
+            why = (CRASHED, f"the process ended while handling it: {suspect.how}")
+            return await self._judge(event, why, suspect.deaths)
+        notify.excuse(wanted=True)
+        try:
+            await self._database.write(self._apply_one, event)
+        except Exception as error:  # noqa: BLE001  judged like any other failure
+            return await self._failed(event, error)
+        finally:
+            notify.excuse(wanted=False)
+        self._suspects.pop(event.stream)
+        self._applied(event)
+        return None
+
+    def _apply_one(self, inner: Transaction, event: Event) -> None:
+        cursors.move(inner, event)
+        listener = self._listeners.get(event.type)
+        if listener is not None:
+            self._react(inner, listener, event)
+
+    def _react(
+        self,
+        inner: Transaction,
+        listener: Listener,  # type: ignore[type-arg]
+        event: Event,
+    ) -> None:
+        if self._mark is not None:
+            self._mark.set(event.stream, event.epoch, event.seq)
+        try:
+            came = codec.decode(event.trace, Trace)
+            context = telemetry.parse_traceparent(came.traceparent) or telemetry.new_trace()
+            trace = Trace(context.child().traceparent, came.correlation, event_id(event))
+            data = codec.decode(event.body, listener.reads)
+            listener.react(Tx(inner, self._vocabulary, trace), data)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise ListenerExitedError(f"the listener asked to exit: {error!r}") from error
+        finally:
+            if self._mark is not None:
+                self._mark.clear()
+
+    async def _failed(self, event: Event, error: BaseException) -> Applied:
+        """The cursor stands before `event`: say when to offer it again, or set it aside."""
+        if isinstance(error, cursors.MovedError):
+            return Applied(await self.cursor(event.stream), TWIN_S)
         if not isinstance(error, Exception):
             raise error
-        seq, failures = self._failures.get(stream, (0, 0))
-        failures = failures + 1 if seq == event.seq else 1
-        self._failures[stream] = (event.seq, failures)
-        wait_s = min(RETRY_S[1], RETRY_S[0] * 2 ** min(failures - 1, 16))
+        if isinstance(error, DatabaseBroken):
+            self._broken(error)
+        passes = isinstance(error, Unavailable | DatabaseBroken)
         log.log(
-            telemetry.WARNING if isinstance(error, Unavailable) else telemetry.ERROR,
-            "an event could not be applied; it will be tried again",
-            exc_info=None if isinstance(error, Unavailable) else error,
+            telemetry.WARNING if passes else telemetry.ERROR,
+            "an event could not be applied",
+            exc_info=None if passes else error,
             extra=telemetry.facts(
-                stream=stream, seq=event.seq, type=event.type, failures=failures, error=str(error)
+                stream=event.stream, seq=event.seq, type=event.type, error=str(error)
             ),
         )
+        return await self._judge(event, parked.described(error), 0 if passes else 1)
+
+    async def _judge(self, event: Event, why: tuple[str, str], tries: int) -> Applied:
+        listener = self._listeners.get(event.type)
+        if listener is None:  # nothing of it can be parked: only the cursor was to move
+            tries = 0
+        halt = listener is not None and listener.halt
+        failure = Failure(event.stream, event.epoch, event.seq, ": ".join(why), tries, halt)
+        self._troubles, verdict, wait_s = handling.failed(
+            self._troubles, failure, clock.monotonic_s()
+        )
+        if verdict == "park":
+            return await self._park(event, why)
+        if verdict == "halt":
+            log.critical(self._troubles.halted[event.stream])
+        cursor = await self.cursor(event.stream)
         return Applied(cursor, clock.uniform(wait_s / 2, wait_s))
+
+    async def _park(self, event: Event, why: tuple[str, str]) -> Applied:
+        listener = self._listeners[event.type]
+        attempts = self._troubles.failing[event.stream].attempts
+        name = f"{listener.react.__module__}.{listener.react.__qualname__}"
+        try:
+            await self._database.write(_park_one, event, name, why, attempts)
+        except (cursors.MovedError, Unavailable, DatabaseBroken) as error:
+            return await self._failed(event, error)
+        log.error(
+            "an event was parked",
+            extra=telemetry.facts(
+                stream=event.stream,
+                seq=event.seq,
+                id=event_id(event),
+                type=event.type,
+                handler=name,
+                attempts=attempts,
+                error=": ".join(why),
+            ),
+        )
+        self._troubles = handling.parked(self._troubles, event.stream, clock.monotonic_s())
+        return Applied(await self.cursor(event.stream), 0.0)
 
     async def notice(self, stream: str, epoch: Epoch, base: Link) -> Cursor:
         """A newer epoch exists: note it, flag effects of replaced events, step back to `base`."""
-        return await self._database.write(_note_epoch, stream, epoch, base)
+        return await self._database.write(divergence.note_epoch, stream, epoch, base)
+
+    async def begin(self, stream: str, link: Link) -> Cursor:
+        """This service is new to the stream: begin where the oldest event goes on from."""
+        cursor = await self._database.write(cursors.begin, stream, link)
+        log.warning(
+            "this service is new to a stream and hears what is still kept of it",
+            extra=telemetry.facts(stream=stream, first=link.seq + 1),
+        )
+        return cursor
+
+    async def retry(self, about: bytes) -> str:
+        """Offer a parked event to its listener again; gone from the parked if that works.
+
+        Returns: "" or why it failed again.
+        Raises: NotFound (no such event); Conflict (nobody listens to its type any more);
+            Unavailable (nothing was tried, or it failed for a reason that passes).
+        """
+        row = parked.found(self._database.read, about)
+        listener = self._listeners.get(row.type)
+        if listener is None:
+            raise Conflict(
+                f"nothing listens to {row.type} here any more",
+                code="unheard",
+                hint="mesh events parked drop",
+            )
+        try:
+            await self._database.write(self._retry_one, listener, about)
+        except (Unavailable, DatabaseBroken):
+            raise
+        except Exception as error:
+            why = parked.described(error)
+            await self._database.write(parked.count_failure, about, why)
+            log.error("a parked event failed again", exc_info=error)  # noqa: TRY400  it is shown too
+            return ": ".join(why)
+        log.info("a parked event was applied", extra=telemetry.facts(id=clock.uuid_text(about)))
+        return ""
+
+    def _retry_one(
+        self,
+        inner: Transaction,
+        listener: Listener,  # type: ignore[type-arg]
+        about: bytes,
+    ) -> None:
+        self._react(inner, listener, parked.remove(inner, about).event)
+
+    async def drop(self, about: bytes) -> None:
+        """Give up on a parked event for good. Raises: NotFound."""
+        row = await self._database.write(parked.remove, about)
+        place = telemetry.facts(stream=row.stream, seq=row.seq, type=row.type, error=row.error)
+        log.warning("the parked event %s was dropped", clock.uuid_text(about), extra=place)
 
     def counters(self) -> list[dict[str, object]]:
-        """Each stream's cursor, for `mesh wait --for idle`."""
+        """Each stream's cursor, state and parked events, for `wait --for idle` and `events lag`."""
         return [
             {
                 "stream": stream,
-                "seq": _row(self._database.read.one(_Row, _SELECT, stream=stream)).link.seq,
+                "seq": row.seq if (row := cursors.read(self._database.read, stream)) else 0,
+                "state": handling.state(self._troubles, stream),
+                "parked": parked.count(self._database.read, stream),
             }
             for stream in self.streams
         ]
+
+    def complaints(self) -> list[str]:
+        """What degrades this service as a consumer, in words."""
+        diverged = [
+            f"{row.stream} was restored, and events {row.from_seq} to {row.to_seq} that it took back"
+            " had taken effect here: see mesh events diverged"
+            for row in divergence.unresolved(self._database.read)
+        ]
+        return [*handling.complaints(self._troubles, clock.monotonic_s()), *diverged]
 
 
 def event_id(event: Event) -> str:
@@ -156,44 +329,8 @@ def event_id(event: Event) -> str:
     return clock.uuid_text(event.id)
 
 
-def _found_cursors(tx: Transaction, streams: tuple[str, ...]) -> None:
-    for stream in streams:
-        tx.execute(
-            "INSERT INTO mlp_cursor (stream, epoch, seq, hash, known_epoch, known_base)"
-            " VALUES (:stream, 0, 0, :hash, 0, 0) ON CONFLICT DO NOTHING",
-            stream=stream,
-            hash=ORIGIN.hash,
-        )
-
-
-def _note_epoch(tx: Transaction, stream: str, epoch: Epoch, base: Link) -> Cursor:
-    row = tx.one(_Row, _SELECT, stream=stream)
-    if row is None:
-        raise Broken(f"no cursor for stream {stream!r}")
-    if epoch.epoch <= row.known_epoch:
-        return _row(row)
-    if row.epoch < epoch.epoch and row.seq > epoch.base:
-        tx.execute(
-            "INSERT INTO mlp_diverged (stream, from_epoch, from_seq, to_seq, new_epoch, noted_ms)"
-            " VALUES (:stream, :from_epoch, :from_seq, :to_seq, :new_epoch, :now)",
-            stream=stream,
-            from_epoch=row.epoch,
-            from_seq=epoch.base + 1,
-            to_seq=row.seq,
-            new_epoch=epoch.epoch,
-            now=clock.now_ms(),
-        )
-        tx.execute(
-            "UPDATE mlp_cursor SET epoch = :epoch, seq = :seq, hash = :hash WHERE stream = :stream",
-            epoch=base.epoch,
-            seq=base.seq,
-            hash=base.hash,
-            stream=stream,
-        )
-    tx.execute(
-        "UPDATE mlp_cursor SET known_epoch = :epoch, known_base = :base WHERE stream = :stream",
-        epoch=epoch.epoch,
-        base=epoch.base,
-        stream=stream,
-    )
-    return _row(tx.one(_Row, _SELECT, stream=stream))
+def _park_one(
+    tx: Transaction, event: Event, handler: str, why: tuple[str, str], attempts: int
+) -> None:
+    cursors.move(tx, event)
+    parked.insert(tx, event, handler, why, attempts)

@@ -12,18 +12,32 @@ from msgspec import Struct
 
 from mesh import clock, codec
 from mesh.bus import EVENT_BYTES_MAX, Epoch, Event, Link, OutboxState, Position, Trace, chain_hash
-from mesh.errors import Broken, TooLarge
+from mesh.errors import Broken, StorageFull, TooLarge
 
 if TYPE_CHECKING:
     from mesh.database import Database, Transaction
 
 NONCE_BYTES = 16
 
+KEY_BYTES_MAX = 3072
+"""Of the id an event is about: with the stream and the type the bus takes 4096 bytes."""
+
+PENDING_MAX = 1_000_000
+"""Events told that the bus has not taken yet: days of an ordinary shop. Beyond, what would tell one
+more is refused as for want of space, so that the disk is not filled silently."""
+
+KEEP_MS = 7 * 24 * 3600 * 1000
+"""Events that the bus has are kept this long, so that a lost log of the bus can be rebuilt."""
+
+TRIM_ROWS_MAX = 2000
+"""Rows removed in one transaction: some tens of milliseconds of the writer's time."""
+
 
 class _Head(Struct):
     epoch: int
     seq: int
     hash: bytes
+    acked: int
     current: int
 
 
@@ -37,20 +51,43 @@ def found_epoch(tx: Transaction) -> None:
 
 
 def append(
-    tx: Transaction, *, event_type: str, key: str, trace: Trace, body: bytes, ts_ms: int
+    tx: Transaction,
+    *,
+    event_type: str,
+    key: str,
+    trace: Trace,
+    body: bytes,
+    ts_ms: int,
+    acked: int = 0,
 ) -> None:
     """Add one event to the log, as part of the caller's commit.
 
-    Raises: TooLarge when the body is over EVENT_BYTES_MAX.
+    Args:
+        acked: up to which event the bus is known to have them; kept with the head at no cost.
+
+    Raises: TooLarge when the body is over EVENT_BYTES_MAX or the key over KEY_BYTES_MAX;
+        StorageFull when PENDING_MAX events wait for the bus already.
     """
+    if len(key.encode()) > KEY_BYTES_MAX:
+        raise TooLarge(
+            f"an event's key of {len(key)} characters; at most {KEY_BYTES_MAX} bytes are taken"
+        )
     if len(body) > EVENT_BYTES_MAX:
         raise TooLarge(f"an event of {len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
     head = tx.one(
         _Head,
-        "SELECT epoch, seq, hash, (SELECT max(epoch) FROM mlp_epoch) AS current FROM mlp_head",
+        "SELECT epoch, seq, hash, acked, (SELECT max(epoch) FROM mlp_epoch) AS current"
+        " FROM mlp_head",
     )
     if head is None:
         raise Broken("the outbox has no head")
+    acked = max(acked, head.acked)
+    if head.seq - acked >= PENDING_MAX:
+        raise StorageFull(
+            f"{head.seq - acked} events wait for the bus: it takes none, or is away",
+            code="outbox-full",
+            hint="mesh ps bus",
+        )
     event_id = clock.uuid7()
     origin = codec.encode(trace)
     seq = head.seq + 1
@@ -75,7 +112,8 @@ def append(
         body=body,
     )
     tx.execute(
-        "UPDATE mlp_head SET epoch = :epoch, seq = :seq, hash = :hash",
+        "UPDATE mlp_head SET epoch = :epoch, seq = :seq, hash = :hash, acked = :acked",
+        acked=acked,
         epoch=head.current,
         seq=seq,
         hash=digest,
@@ -98,10 +136,15 @@ class ServiceOutbox:
             Epoch, "SELECT epoch, base, base_hash, nonce FROM mlp_epoch ORDER BY epoch LIMIT 10000"
         )
         head = read.one(Link, "SELECT epoch, seq, hash FROM mlp_head")
-        tail = read.one(int, "SELECT min(seq) FROM outbox WHERE seq > 0") if head else None
         if head is None:
             raise Broken("the outbox has no head")
-        return OutboxState(tuple(epochs), head, tail or head.seq + 1)
+        before = read.one(
+            Link,
+            "SELECT prev_epoch AS epoch, seq - 1 AS seq, prev_hash AS hash FROM outbox"
+            " ORDER BY seq LIMIT 1",
+        )
+        before = before or head
+        return OutboxState(tuple(epochs), head, before.seq + 1, before)
 
     async def after(self, seq: int, *, rows_max: int, bytes_max: int) -> list[Event]:
         """Events beyond `seq`, in order; at least one if there is one, however large."""
@@ -128,8 +171,37 @@ class ServiceOutbox:
         """
         self._acked = max(self._acked, position)
 
+    @property
+    def acked_seq(self) -> int:
+        """Up to which event the bus has them, as far as this process knows."""
+        return self._acked.seq
+
+    async def trim(self, *, keep_ms: int = KEEP_MS) -> int:
+        """Remove what the bus has and what is old enough; returns how many, TRIM_ROWS_MAX at most.
+
+        The newest row always stays, and what was told by an epoch the bus has not acknowledged.
+        """
+        before_ms = clock.now_ms() - keep_ms
+        oldest = self._database.read.one(int, "SELECT ts_ms FROM outbox ORDER BY seq LIMIT 1")
+        if oldest is None or oldest >= before_ms:
+            return 0
+        return await self._database.write(_trim, self._acked.seq, before_ms)
+
     def counters(self) -> dict[str, int]:
         """Epoch, head and acknowledged sequence, for `mesh wait --for idle`."""
         head = self._database.read.one(Position, "SELECT epoch, seq FROM mlp_head")
         assert head is not None
         return {"epoch": head.epoch, "head": head.seq, "acked": self._acked.seq}
+
+
+def _trim(tx: Transaction, acked: int, before_ms: int) -> int:
+    return tx.execute(
+        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT :most)"
+        " AND seq <= :acked AND seq < (SELECT seq FROM mlp_head) AND seq < coalesce("
+        " (SELECT min(seq) FROM (SELECT seq, ts_ms FROM outbox ORDER BY seq LIMIT :most)"
+        " WHERE ts_ms >= :before_ms), :all)",
+        most=TRIM_ROWS_MAX,
+        acked=acked,
+        before_ms=before_ms,
+        all=acked + 1,
+    )

@@ -8,20 +8,23 @@ from aiohttp import web
 
 import mesh
 from mesh import codec
-from mesh.framework import identity, openapi
+from mesh.errors import InvalidInput
+from mesh.framework import divergence, identity, openapi, parked
 from mesh.framework.metrics import CONTENT_TYPE, Metrics
 from mesh.framework.service import OPERATOR, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from mesh.bus import Bus
     from mesh.database import Database
-    from mesh.framework.app import App
+    from mesh.framework.app import App, Page
     from mesh.framework.deferred import DeferredWork
     from mesh.framework.identity import Identity
     from mesh.framework.inbox import ServiceInbox
     from mesh.framework.outbox import ServiceOutbox
+
+
+ID_DIGITS = 32
+"""Of an event's id, a UUID, without its hyphens."""
 
 
 class Pages:
@@ -50,14 +53,24 @@ class Pages:
         self.app: App
         self.ready = False
 
-    def table(self) -> dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]:
-        """Path → handler."""
+    def table(self) -> dict[str, Page]:
+        """Path → handler of what is only read."""
         return {
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._show_metrics,
             "/openapi.json": self._show_openapi,
             "/counters": self._counters,
+            "/parked": self._parked,
+            "/diverged": self._diverged,
+        }
+
+    def controls(self) -> dict[tuple[str, str], Page]:
+        """Method and path → handler of what the operator has done."""
+        return {
+            ("POST", "/parked/retry"): self._retry_parked,
+            ("POST", "/parked/drop"): self._drop_parked,
+            ("POST", "/diverged/resolve"): self._resolve_diverged,
         }
 
     async def _livez(self, _: web.BaseRequest) -> web.Response:
@@ -86,7 +99,7 @@ class Pages:
 
     async def _counters(self, request: web.BaseRequest) -> web.Response:
         """What `mesh wait --for idle` compares; for the operator alone."""
-        identity.admit(await self.app.caller(request), OPERATOR)
+        await self._admit(request)
         counts = await self._work.counts()
         read = self._database.read
         unsettled = self._service.unsettled
@@ -103,6 +116,48 @@ class Pages:
                 "parked": read.one(int, "SELECT count(*) FROM mlp_parked") or 0,
             }
         )
+
+    async def _admit(self, request: web.BaseRequest) -> None:
+        identity.admit(await self.app.caller(request), OPERATOR)
+
+    async def _parked(self, request: web.BaseRequest) -> web.Response:
+        """All parked events, or with `?id=` one of them whole."""
+        await self._admit(request)
+        if "id" in request.query:
+            row = parked.found(self._database.read, _event_asked(request))
+            return _page(parked.plain(row))
+        count, rows = await parked.listed(self._database)
+        return _page({"count": count, "parked": [parked.plain(row) for row in rows]})
+
+    async def _retry_parked(self, request: web.BaseRequest) -> web.Response:
+        """Offer `?id=` to its listener again; `error` says why if it failed again."""
+        await self._admit(request)
+        return _page({"error": await self._inbox.retry(_event_asked(request))})
+
+    async def _drop_parked(self, request: web.BaseRequest) -> web.Response:
+        """Give up on `?id=` for good."""
+        await self._admit(request)
+        await self._inbox.drop(_event_asked(request))
+        return _page({})
+
+    async def _diverged(self, request: web.BaseRequest) -> web.Response:
+        """Effects here of events that a restore has taken back."""
+        await self._admit(request)
+        rows = divergence.unresolved(self._database.read)
+        return _page({"diverged": [divergence.plain(row) for row in rows]})
+
+    async def _resolve_diverged(self, request: web.BaseRequest) -> web.Response:
+        """Somebody has looked, and put right what had to be."""
+        await self._admit(request)
+        return _page({"resolved": await self._database.write(divergence.resolve)})
+
+
+def _event_asked(request: web.BaseRequest) -> bytes:
+    """The event that the query names. Raises: InvalidInput."""
+    text = request.query.get("id", "").replace("-", "")
+    if len(text) != ID_DIGITS or not set(text.lower()) <= set("0123456789abcdef"):
+        raise InvalidInput("id must be the id of an event", pointer="/id")
+    return bytes.fromhex(text)
 
 
 def _page(content: dict[str, object], status: int = 200) -> web.Response:

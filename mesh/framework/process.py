@@ -24,19 +24,21 @@ from mesh.client import Client
 from mesh.errors import Broken, DatabaseBroken, InvalidInput, MeshError, Unavailable
 from mesh.framework import idempotency, identity
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
+from mesh.framework.attempt import AttemptMark
+from mesh.framework.condition import Condition
 from mesh.framework.context import Context, Wires
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
-from mesh.framework.outbox import ServiceOutbox, found_epoch
+from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
 from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
 from mesh.framework.transaction import Tx, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import ModuleType
 
     from mesh.bus import Bus
@@ -56,6 +58,10 @@ COMPUTE_THREADS = 2
 """CPU work at a time: as many as argon2 may use without starving the event loop."""
 
 SWEEP_S = 60.0
+
+TRIM_PAUSE_S = 0.2
+"""Between two pieces of a long outbox, for the writer's other work."""
+
 BACKLOG = 256
 log = telemetry.logger("framework.process")
 
@@ -137,7 +143,9 @@ class _Process:
             await self._prepare(store)
             client = Client(chosen.peers, who.token)
             who.attach(client, store)
-            wire = bus.connect(chosen.bus_url, name=chosen.service)
+            wire = bus.connect(
+                chosen.bus_url, name=chosen.service, token=lambda: who.token(bus.AUDIENCE)
+            )
             pool = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
             try:
                 await self._run(who, store, client, wire, pool)
@@ -169,14 +177,19 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(_plant, self._vocabulary(lambda: None, lambda: None), seed.plant, wanted)
+        await store.write(
+            _plant, self._vocabulary(lambda: None, lambda: None, lambda: 0), seed.plant, wanted
+        )
 
-    def _vocabulary(self, told: Callable[[], None], left: Callable[[], None]) -> Vocabulary:
+    def _vocabulary(
+        self, told: Callable[[], None], left: Callable[[], None], acked: Callable[[], int]
+    ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
+            acked=acked,
         )
 
     async def _run(
@@ -184,9 +197,11 @@ class _Process:
     ) -> None:
         chosen = self._settings
         work: DeferredWork
+        outbox = ServiceOutbox(store, chosen.service)
         words = self._vocabulary(
             wire.wake,
             lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
+            lambda: outbox.acked_seq,
         )
         wires = Wires(chosen.service, chosen.project, store, client, words, pool, COMPUTE_THREADS)
         work = DeferredWork(
@@ -203,18 +218,16 @@ class _Process:
         listeners = [*self._service.listeners]
         if who.trusts_issuer:
             listeners.append(Listener("auth.keys_changed", _keys_listener(who), identity.KeySet))
-        inbox = ServiceInbox(store, words, listeners)
-        await inbox.prepare()
-        outbox = ServiceOutbox(store, chosen.service)
+        inbox = ServiceInbox(store, words, listeners, mark=_mark(chosen), broken=self._fail)
+        await inbox.prepare(chosen.last_exit)
         metrics = Metrics()
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
         app = App(self._service, wires, who, metrics, pages.table(), self._fail)
         pages.app = app
+        app.controls = pages.controls()
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)
-        if inbox.streams:
-            wire.subscribe(inbox.streams, inbox)
         server = Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
         runner = web.ServerRunner(
             server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S
@@ -223,7 +236,14 @@ class _Process:
         site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
         await site.start()
         try:
-            await self._until_stopped(who, store, work, pages)
+            beside = [
+                work.run(),
+                Condition(chosen.service, store, wire, inbox).watch(),
+                _sweep(store, outbox),
+            ]
+            if inbox.streams:  # nothing is handed to listeners before everything else stands
+                wire.subscribe(inbox.streams, inbox)
+            await self._until_stopped(who, store, pages, beside)
         finally:
             notify.stopping()
             await site.stop()
@@ -232,7 +252,11 @@ class _Process:
             await runner.cleanup()
 
     async def _until_stopped(
-        self, who: Identity, store: Database, work: DeferredWork, pages: Pages
+        self,
+        who: Identity,
+        store: Database,
+        pages: Pages,
+        beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
         notify.beat()  # the watchdog counts from here
@@ -241,9 +265,8 @@ class _Process:
         pages.ready = True
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(work.run()),
+                *(group.create_task(each) for each in beside),
                 group.create_task(_beat()),
-                group.create_task(_sweep(store)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -274,6 +297,14 @@ def _identity(chosen: Settings) -> Identity:
     except OSError as error:
         raise InvalidInput(f"MESH_IDENTITY_FILE: {error}") from None
     return identity.Identity(chosen.service, codec.decode(content, tokens.IdentityFile))
+
+
+def _mark(chosen: Settings) -> AttemptMark:
+    path = chosen.data_dir / f"{chosen.service}.attempt"
+    try:
+        return AttemptMark(path)
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
 
 
 def _keys_listener(who: Identity) -> Callable[[Tx, identity.KeySet], None]:
@@ -311,13 +342,18 @@ async def _beat() -> None:
         await asyncio.sleep(notify.BEAT_S)
 
 
-async def _sweep(store: Database) -> None:
+async def _sweep(store: Database, outbox: ServiceOutbox) -> None:
+    """Let go of keys and events that are old enough; at once again while there are many events."""
+    wait_s = SWEEP_S
     while True:
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(wait_s)
+        wait_s = SWEEP_S
         try:
             await idempotency.sweep(store)
+            if await outbox.trim() == TRIM_ROWS_MAX:
+                wait_s = TRIM_PAUSE_S
         except MeshError as error:
-            log.warning("keys could not be swept", extra=telemetry.facts(error=str(error)))
+            log.warning("old rows could not be swept", extra=telemetry.facts(error=str(error)))
 
 
 def _gauges(

@@ -109,11 +109,16 @@ class Operation(Generic[In, Out]):
 
 @dataclass(frozen=True)
 class Listener(Generic[In]):
-    """Something the service hears: a plain function of `(tx, data)`, run once for each event."""
+    """Something the service hears: a plain function of `(tx, data)`, run once for each event.
+
+    An event that it fails at for good is parked and the stream goes on; with `halt` the stream
+    stops there instead, for what must not be passed over even for a while.
+    """
 
     event: str
     react: Callable[[Tx, In], None]
     reads: type[In]
+    halt: bool = False
 
     @property
     def stream(self) -> str:

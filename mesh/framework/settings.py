@@ -33,6 +33,8 @@ class Settings(Struct, frozen=True):
     port: int
     listen_fd: int | None
     peers: dict[str, str]
+    last_exit: str = ""
+    """How the process before this one ended, if nobody wished it to: `exit 9`, `signal 11`."""
 
 
 def settings(environment: Mapping[str, str]) -> Settings:
@@ -72,4 +74,5 @@ def settings(environment: Mapping[str, str]) -> Settings:
             for name, url in environment.items()
             if name.startswith("MESH_URL_")
         },
+        last_exit=environment.get("MESH_LAST_EXIT", ""),
     )

@@ -35,6 +35,8 @@ class Vocabulary:
     """Called after a commit that told something."""
     left: Callable[[], None]
     """Called after a commit that deferred something."""
+    acked: Callable[[], int] = lambda: 0
+    """Up to which event the bus has them; asked on the writer's thread."""
 
 
 class Tx:
@@ -92,6 +94,7 @@ class Tx:
             trace=self.trace,
             body=codec.encode(data),
             ts_ms=self.now_ms,
+            acked=self._vocabulary.acked(),
         )
         self._inner.after_commit(self._vocabulary.told)
 

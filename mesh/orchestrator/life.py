@@ -31,6 +31,9 @@ class Life(Struct, frozen=True, kw_only=True):
         attempts: failures in a row, without a steady life between them.
         failures: when each failure of the last minute happened.
         exit: the last exit status; negative is a signal.
+        died: how it ended last, if neither we nor anybody through us wished it to; else "".
+        excused: it has said that it knows what it would die of.
+        excuses: when each excused exit of the last minute happened.
     """
 
     desired: Literal["up", "down"] = "down"
@@ -52,6 +55,9 @@ class Life(Struct, frozen=True, kw_only=True):
     failures: tuple[float, ...] = ()
     restarts: int = 0
     exit: int | None = None
+    died: str = ""
+    excused: bool = False
+    excuses: tuple[float, ...] = ()
 
 
 class Start(Struct, frozen=True):
@@ -113,6 +119,12 @@ class Beat(Struct, frozen=True):
     """Its event loop turns."""
 
 
+class Excuse(Struct, frozen=True):
+    """It is, or is no more, at work that has ended it before: it counts such an exit itself."""
+
+    wanted: bool
+
+
 class Exited(Struct, frozen=True):
     """The whole group is gone. `status` is the leader's exit code, or minus its signal."""
 
@@ -124,7 +136,7 @@ class Tick(Struct, frozen=True):
 
 
 Asked = Start | Stop | Restart | Kill
-Seen = Gate | Unstartable | Ready | Probed | Said | Beat | Exited | Tick
+Seen = Gate | Unstartable | Ready | Probed | Said | Beat | Excuse | Exited | Tick
 Event = Asked | Seen
 
 

@@ -183,7 +183,8 @@ def _gone() -> NotRunning:
 
 def _send(connection: socket.socket, method: str, params: dict[str, object]) -> None:
     request = {"id": 1, "method": method, "params": params}
-    connection.sendall(json.dumps(request).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # refused at the door: the answer says why
+        connection.sendall(json.dumps(request).encode() + b"\n")
 
 
 def _result(line: bytes) -> object:

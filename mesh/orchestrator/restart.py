@@ -25,6 +25,7 @@ from mesh.orchestrator.life import (
     Beat,
     Decision,
     Event,
+    Excuse,
     Exited,
     Gate,
     Kill,
@@ -68,6 +69,10 @@ AWAY_S = 0.25
 
 FORGIVEN_S = 10.0
 """An exit this soon after a signal that was asked for is its effect: as long as a stop may take."""
+
+EXCUSES_MAX = 10
+"""Exits in WINDOW_S that a program may excuse: five tries at each of two pieces of work. More are
+failures like any other, so that nothing starts again and again without an end."""
 
 ABORT_S = 1.0
 """From SIGABRT, which lets a frozen program dump its stacks, to SIGKILL; and to it from the stop
@@ -113,6 +118,8 @@ def _seen(case: _Case, event: Seen) -> Decision:
             decision = case.said(text)
         case Beat():
             decision = case.beat()
+        case Excuse(wanted):
+            decision = case.same(excused=wanted)
         case Exited(status):
             decision = case.exited(status)
         case Tick():
@@ -151,6 +158,7 @@ class _Case(Struct, frozen=True):
             doubt="",
             misses=0,
             killed=False,
+            excused=False,
             ready_s=None,
             forgiven_until_s=0.0,
             wake_s=self.now_s + self.program.start_timeout_s,
@@ -171,6 +179,8 @@ class _Case(Struct, frozen=True):
 
     def start(self) -> Decision:
         fresh: dict[str, object] = {"desired": "up", "attempts": 0, "failures": ()}
+        if not self.life.alive:
+            fresh |= {"died": "", "excuses": ()}
         if self.life.alive:
             return self.same(**fresh)
         if self.life.state == "backoff":
@@ -282,6 +292,15 @@ class _Case(Struct, frozen=True):
         return self.moved("stopping", fault, abort, fault=fault, wake_s=self.now_s + ABORT_S)
 
     def exited(self, status: int) -> Decision:
+        """The process is gone: was that wished for, excused, or a failure?"""
+        life = self.life
+        wished = life.desired == "down" or life.state == "stopping" or life.fault is not None
+        forgiven = self.now_s < life.forgiven_until_s
+        died = "" if wished or forgiven else describe(status)
+        life = codec.replace(life, died=died)
+        return codec.replace(self, life=life).ended(status)
+
+    def ended(self, status: int) -> Decision:
         life, when = self.life, self.program.restart.when
         gone: dict[str, object] = {"alive": False, "wake_s": None, "exit": status}
         if life.desired == "down":
@@ -304,6 +323,11 @@ class _Case(Struct, frozen=True):
     def failed_once(self, cause: str, status: int | None) -> Decision:
         """Start again: at once after a steady life, else after a wait; or give up."""
         life, policy = self.life, self.program.restart
+        excuses = tuple(at_s for at_s in life.excuses if self.now_s - at_s < WINDOW_S)
+        if life.excused and life.died and len(excuses) < EXCUSES_MAX:
+            excuses = (*excuses, self.now_s)
+            restarts = life.restarts + 1
+            return self.spawned(cause, exit=status, restarts=restarts, excuses=excuses)
         recent = tuple(at_s for at_s in life.failures if self.now_s - at_s < WINDOW_S)
         failures = (*recent, self.now_s)[-policy.limit :]
         gone: dict[str, object] = {"exit": status, "failures": failures}

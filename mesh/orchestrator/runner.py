@@ -17,6 +17,7 @@ from mesh.orchestrator import logs, probe, token_file
 from mesh.orchestrator.contract import UP, LastExit, LastProbe, Lease, ProgramStatus, Transition
 from mesh.orchestrator.life import (
     Beat,
+    Excuse,
     Exited,
     Life,
     Probed,
@@ -90,6 +91,7 @@ class Runner:
         self._work: set[asyncio.Task[None]] = set()
         self._log_offset = 0
         self._refusal = ""
+        self._lag: int | None = None
         self._cpu = (0.0, 0.0)
         self._cpu_percent: float | None = None
 
@@ -127,6 +129,7 @@ class Runner:
             restarts=self.life.restarts,
             cpu_percent=self._share(usage[0], now_s) if usage is not None else None,
             rss_bytes=usage[1] if usage is not None else None,
+            lag=self._lag if child is not None else None,
             cause=self.life.cause,
         )
 
@@ -207,6 +210,7 @@ class Runner:
     async def _launch(self) -> None:
         """Have a process made, and let it go on unless it has become unwanted meanwhile."""
         self._refusal = ""
+        self._lag = None
         self._log_offset = logs.size(self.log)
         self._new_lines = logs.Follower({self.program.name: self.log})
         self._cpu, self._cpu_percent = (0.0, 0.0), None
@@ -267,7 +271,8 @@ class Runner:
             "entry": None if command else program.entry,
             "args": [*program.args],
             "command": [*argv] if argv is not None else None,
-            "environment": self._environment,
+            "environment": self._environment
+            | ({"MESH_LAST_EXIT": self.life.died} if self.life.died else {}),
             "working_dir": str(Path(program.working_dir).absolute()),
             "sandbox": program.sandbox,
             "descriptors": [],
@@ -314,6 +319,10 @@ class Runner:
                 self.feed(Ready())
             case "WATCHDOG":
                 self.feed(Beat())
+            case "EXCUSE":
+                self.feed(Excuse(wanted=value == "1"))
+            case "LAG" if value.isdecimal():
+                self._lag = int(value)
             case "STATUS":
                 self.feed(Said(value))
             case "STOPPING" if self.life.desired == "down" and self.listener is not None:

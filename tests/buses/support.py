@@ -105,10 +105,18 @@ class FileOutbox:
         """Go back to event `base` without a word, as a copied file does."""
         self.db.execute("DELETE FROM outbox WHERE seq > ?", (base,))
 
+    def trim(self, seq: int) -> None:
+        """Forget what is older, as a service does once the bus has it."""
+        self.db.execute("DELETE FROM outbox WHERE seq <= ?", (seq,))
+
     async def state(self) -> OutboxState:
         rows = self.db.execute("SELECT epoch, base, hash, nonce FROM epochs ORDER BY epoch")
-        (tail,) = self.db.execute("SELECT coalesce(min(seq), 1) FROM outbox").fetchone()
-        return OutboxState(tuple(Epoch(*row) for row in rows.fetchall()), self.head(), tail)
+        oldest = self.db.execute(
+            "SELECT prev_epoch, seq - 1, prev_hash FROM outbox ORDER BY seq LIMIT 1"
+        ).fetchone()
+        before = Link(*oldest) if oldest else self.head()
+        epochs = tuple(Epoch(*row) for row in rows.fetchall())
+        return OutboxState(epochs, self.head(), before.seq + 1, before)
 
     async def after(self, seq: int, *, rows_max: int, bytes_max: int) -> list[Event]:
         rows = self.db.execute(
@@ -184,6 +192,11 @@ class FileInbox:
         if link.epoch < epoch.epoch and link.seq > epoch.base:
             link = base
         self._move(stream, Cursor(link, epoch.epoch, epoch.base))
+        return await self.cursor(stream)
+
+    async def begin(self, stream: str, link: Link) -> Cursor:
+        known = await self.cursor(stream)
+        self._move(stream, Cursor(link, known.known_epoch, known.known_base))
         return await self.cursor(stream)
 
     def _move(self, stream: str, cursor: Cursor) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 import zmq
+from msgspec import structs
 
 from mesh import bus
 from mesh.buses.contract import ORIGIN, Position
@@ -107,6 +108,31 @@ async def test_stream_of_a_wrong_name_is_not_made(broker, peer, name):
     ingest.send_multipart(pack(frames.Hello(1, 1, name, (FIRST,), ORIGIN, 1)))
     fetch.send_multipart(pack(frames.Attach(1, "product", name, ORIGIN, 0)))
     await until(lambda: broker.malformed == 2)
+
+
+async def test_put_that_was_harmed_is_asked_for_again(broker, peer):
+    ingest = peer(INGEST)
+    await ask(ingest, frames.Hello(1, 1, "order", (FIRST,), EVENTS[-1].link, 1))
+    packed = pack(frames.Put(1, EVENTS))
+    harmed = [packed[0], packed[1][:-1] + bytes([packed[1][-1] ^ 1])]
+    ingest.send_multipart(harmed)
+    assert await hear(ingest) == frames.Nak(1, "CRC", ORIGIN)
+    assert await ask(ingest, frames.Put(1, EVENTS)) == frames.Ack(1, Position(1, 10))
+
+
+async def test_put_that_can_never_be_read_is_refused_for_good(broker, peer):
+    ingest = peer(INGEST)
+    await ask(ingest, frames.Hello(1, 1, "order", (FIRST,), EVENTS[-1].link, 1))
+    large = structs.replace(EVENTS[0], key="k" * 5000)
+    assert await ask(ingest, frames.Put(1, (large,))) == frames.Nak(1, "TOOBIG", ORIGIN)
+
+
+async def test_harmed_put_of_nobody_known_is_dropped(broker, peer):
+    ingest = peer(INGEST)
+    packed = pack(frames.Put(9, EVENTS))
+    ingest.send_multipart([packed[0], b""])
+    await until(lambda: broker.malformed == 1)
+    assert await ask(ingest, frames.Ping(9)) == frames.Nak(9, "EPOCH", ORIGIN)
 
 
 async def test_garbage_changes_nothing_and_stops_nobody(broker, peer, run, tmp_path):

@@ -15,6 +15,7 @@ from mesh.buses.zmq.protocol.stream import (
     Failed,
     Gone,
     LogRead,
+    Outlived,
     Publish,
     Quarantine,
     ReadLog,
@@ -22,6 +23,7 @@ from mesh.buses.zmq.protocol.stream import (
     Record,
     Reply,
     Stream,
+    Trim,
 )
 from tests.buses.histories import FIRST, chain, second
 
@@ -328,7 +330,15 @@ def test_consumer_is_reset_when_what_it_needs_is_trimmed():
     )
     assert replies(attach(bench, EVENTS[0].link)) == [frames.Reset(5, "TRIMMED")]
     assert replies(attach(bench, EVENTS[1].link), frames.Attached)
-    assert replies(bench.hear(get(0))) == [frames.Reset(5, "TRIMMED")]
+    assert replies(bench.hear(get(1))) == [frames.Reset(5, "TRIMMED")]
+
+
+def test_consumer_at_the_origin_is_given_what_there_still_is():
+    bench = Bench().open(6)
+    bench.feed(Outlived(3))
+    assert replies(attach(bench, ORIGIN), frames.Attached)
+    (read,) = bench.hear(get(0))
+    assert read.get.after.seq == 3
 
 
 def test_cursor_is_recorded_under_the_name_that_attached():
@@ -337,3 +347,78 @@ def test_cursor_is_recorded_under_the_name_that_attached():
     committed = frames.Committed(5, "order", Position(1, 2), 1)
     assert bench.hear(committed) == [Record("product", Position(1, 2), 1)]
     assert bench.hear(frames.Committed(6, "order", Position(1, 2), 1)) == []
+
+
+def test_consumer_that_attaches_is_recorded_where_it_says_it_is():
+    bench = Bench().open(3)
+    outputs = bench.hear(frames.Attach(4, "product", "order", EVENTS[1].link, 1))
+    assert outputs[0] == Record("product", Position(1, 2), 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "trimmed", "tail"),
+    [(3, [Trim(3)], 4), (4, [Trim(4)], 5), (99, [Trim(4)], 5), (0, [], 1)],
+    ids=["up to there", "all but the head", "never the head", "nothing"],
+)
+def test_tail_moves_before_anything_is_removed(asked, trimmed, tail):
+    bench = Bench().open(5)
+    assert bench.feed(Outlived(asked)) == trimmed
+    assert (bench.state.tail_seq, beat(bench.state).tail_seq) == (tail, tail)
+    assert bench.feed(Outlived(asked)) == [], "once"
+
+
+def test_nobody_is_served_a_hole_once_the_tail_has_moved():
+    bench = Bench().open(5)
+    bench.hear(frames.Attach(4, "product", "order", EVENTS[0].link, 1))
+    bench.feed(Outlived(3))
+    get = frames.Get(4, 1, "order", Position(1, 1), 10, 10**6)
+    assert replies(bench.hear(get)) == [frames.Reset(4, "TRIMMED")]
+    get = frames.Get(4, 2, "order", Position(1, 3), 10, 10**6)
+    (read,) = bench.hear(get)
+    assert isinstance(read, ReadLog)
+
+
+def test_nothing_is_trimmed_while_an_epoch_begins():
+    bench = Bench().open(5)
+    bench.hello(EVENTS[1].link, session=2, epochs=(FIRST, second(EVENTS[1].link)))
+    assert bench.feed(Outlived(3)) == []
+
+
+def before(seq):
+    return frames.Hello(
+        1, 1, "order", (FIRST,), EVENTS[-1].link, seq + 1, before=EVENTS[seq - 1].link
+    )
+
+
+def test_unknown_stream_begins_where_its_outbox_does():
+    bench = Bench()
+    assert bench.hear(before(6)) == [Advance((FIRST,), EVENTS[5].link)]
+    (welcome,) = replies(bench.feed(Advanced(EVENTS[5].link)))
+    assert (welcome.head, bench.state.tail_seq) == (EVENTS[5].link, 7)
+    assert bench.put(*EVENTS[6:8]) == [Append(EVENTS[6:8])]
+    bench.feed(Appended(EVENTS[6:8]))
+    attach = frames.Attach(4, "product", "order", EVENTS[3].link, 1)
+    assert replies(bench.hear(attach)) == [frames.Reset(4, "TRIMMED")]
+    attach = frames.Attach(4, "product", "order", EVENTS[5].link, 1)
+    assert isinstance(replies(bench.hear(attach))[0], frames.Attached)
+
+
+def test_another_greeting_meanwhile_does_not_move_where_a_stream_begins():
+    bench = Bench()
+    bench.hear(before(6))
+    bench.hear(before(8), peer=b"twin")
+    bench.feed(Advanced(EVENTS[5].link))
+    assert bench.state.head == EVENTS[5].link
+    assert bench.state.quarantined == ""
+
+
+def test_known_stream_does_not_jump_to_where_an_outbox_begins():
+    bench = Bench().open(3)
+    (welcome,) = replies(bench.hear(before(6)))
+    assert welcome.head == EVENTS[2].link
+
+
+def test_outbox_that_begins_beyond_its_head_is_refused():
+    hello = frames.Hello(1, 1, "order", (FIRST,), EVENTS[1].link, 4, before=EVENTS[2].link)
+    (fenced,) = replies(Bench().hear(hello))
+    assert fenced.reason == "PROTO"

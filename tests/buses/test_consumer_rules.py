@@ -17,6 +17,7 @@ from mesh.buses.zmq.protocol.subscription import (
     Notice,
     Noticed,
     ReadCursor,
+    Start,
 )
 from tests.buses.histories import FIRST, chain, second
 
@@ -358,3 +359,49 @@ def test_cursor_is_reported_at_most_ten_times_a_second():
     bench.now = 0.15
     bench.feed(evt(EVENTS[4]))
     assert not sent(bench.done(5))
+
+
+def begin(tail):
+    """At the origin, attached to a stream of which events from `tail` on are kept."""
+    bench = Bench()
+    bench.feed(timing.Begin(SESSION))
+    bench.feed(CursorRead(cursor(0)))
+    bench.feed(frames.Attached(SESSION, (FIRST,), cursor(10).link, tail))
+    return bench
+
+
+def test_delivery_that_is_new_begins_with_the_oldest_event_there_is():
+    bench = begin(tail=5)
+    assert bench.batch(*EVENTS[4:]) == [Start(EVENTS[3].link)]
+    (get,) = sent(bench.feed(CursorRead(cursor(4))))
+    assert get.after == Position(1, 4)
+    assert applied(bench.batch(*EVENTS[4:])) == [5, 6, 7, 8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("tail", "events"),
+    [(1, EVENTS[4:]), (3, EVENTS[4:]), (5, OTHER[5:]), (5, ())],
+    ids=["nothing was trimmed", "more is missing than was trimmed", "not the oldest", "nothing"],
+)
+def test_hole_at_the_beginning_is_damage(tail, events):
+    bench = begin(tail)
+    assert bench.batch(*events) == []
+    assert bench.state.fence.startswith("DAMAGED")
+
+
+def test_hole_beyond_the_cursor_is_damage_wherever_the_tail_is():
+    bench = Bench()
+    bench.feed(timing.Begin(SESSION))
+    bench.feed(CursorRead(cursor(2)))
+    bench.feed(frames.Attached(SESSION, (FIRST,), cursor(10).link, 5))
+    assert bench.batch(*EVENTS[4:]) == []
+    assert bench.state.fence.startswith("DAMAGED")
+
+
+def test_delivery_that_needs_what_is_kept_no_more_says_so():
+    bench = Bench()
+    bench.feed(timing.Begin(SESSION))
+    bench.feed(CursorRead(cursor(2)))
+    bench.feed(frames.Reset(SESSION, "TRIMMED"))
+    assert "no longer holds event 3 of order" in bench.state.fence
+    assert "restored from a newer backup" in bench.state.fence

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from mesh.buses.contract import ORIGIN, Position
+from mesh.buses.contract import ORIGIN, Follower, Position
 from mesh.buses.zmq import log as log_module
 from mesh.buses.zmq.log import Advancing, Group, Log, Seen
 from mesh.errors import AlreadyRunning, InvalidInput, LogBroken, SchemaMismatch
@@ -149,8 +149,8 @@ def test_quarantine_is_remembered_until_an_epoch_begins(directory):
 def test_cursors_of_consumers_are_kept_one_a_name(directory, log):
     begin(log, "order")
     for seq in (3, 7):
-        commit(log, seen=(Seen("order", "product", Position(1, seq), 1),))
-    commit(log, seen=(Seen("order", "user", Position(1, 2), 1),))
+        commit(log, seen=(Seen("order", Follower("product", Position(1, seq), 1, seq, True)),))
+    commit(log, seen=(Seen("order", Follower("user", Position(1, 2), 1, 9, False)),))
     rows = query(directory, "SELECT stream, name, seq FROM consumer ORDER BY name")
     assert rows == [("order", "product", 7), ("order", "user", 2)]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.buses.contract import HASH_BYTES, Epoch, Event, Link, Position, StreamHead
+from mesh.buses.contract import HASH_BYTES, Epoch, Event, Follower, Link, Position, StreamHead
 from mesh.buses.zmq.protocol import frames
 from mesh.buses.zmq.wire import HEADER_BYTES, join, pack, split, topic, unpack, unpack_feed
 from tests.buses.histories import chain
@@ -28,6 +28,10 @@ event = st.builds(
 events = st.lists(event, max_size=4).map(tuple)
 some_events = st.lists(event, min_size=1, max_size=4).map(tuple)
 
+followers = st.lists(
+    st.builds(Follower, text, position, word, number, st.booleans()), max_size=2
+).map(tuple)
+
 replies = [
     st.builds(frames.Welcome, word, word, link, number, number),
     st.builds(frames.Recheck, word, word, link),
@@ -41,11 +45,11 @@ replies = [
     st.builds(frames.Reset, word, st.sampled_from(["TRIMMED", "PROTO"])),
     st.builds(
         frames.Batch, word, word, link, events, st.just(()),
-        st.lists(st.builds(StreamHead, text, link, number), max_size=3).map(tuple),
+        st.lists(st.builds(StreamHead, text, link, number, word, followers), max_size=3).map(tuple),
     ),
 ]  # fmt: skip
 requests = [
-    st.builds(frames.Hello, word, word, text, epochs, link, number, text),
+    st.builds(frames.Hello, word, word, text, epochs, link, number, text, link),
     st.builds(frames.Put, word, some_events),
     st.builds(frames.Ping, word),
     st.builds(frames.Attach, word, text, text, link, word, text),

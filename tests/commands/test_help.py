@@ -19,7 +19,16 @@ from mesh.errors import MeshError
 
 @pytest.mark.parametrize(
     "args",
-    [(), ("--help",), *[(name, "--help") for name in VERBS], ("events", "tail", "--help")],
+    [
+        (),
+        ("--help",),
+        *[(name, "--help") for name in VERBS],
+        ("events", "tail", "--help"),
+        ("events", "lag", "--help"),
+        ("events", "diverged", "--help"),
+        ("events", "parked", "--help"),
+        *[("events", "parked", name, "--help") for name in ("ls", "show", "retry", "drop")],
+    ],
     ids=lambda args: "-".join(("mesh", *args)),
 )
 def test_help_is_as_it_was(mesh, snapshot, args):
@@ -51,6 +60,10 @@ WRONG = {
     "log-pattern": ["logs", "--search", "("],
     "stream": ["events", "tail", "--stream", "prodct"],
     "where": ["events", "tail", "--where", "sku"],
+    "parked-service": ["events", "parked", "ls", "ordr"],
+    "parked-id": ["events", "parked", "show", "order", "17"],
+    "parked-retry-of-nothing": ["events", "parked", "retry", "order"],
+    "parked-retry-of-both": ["events", "parked", "retry", "order", "0" * 32, "--all"],
     "project-name": ["-p", "../x", "up"],
     "project-named-like-a-service": ["-p", "order", "up", "-d"],
     "volumes-without-a-terminal": ["down", "-v"],
@@ -75,6 +88,9 @@ NOTHING = {
     "kill": ["kill", "order"],
     "wait": ["wait"],
     "wait-idle": ["wait", "--for", "idle"],
+    "lag": ["events", "lag"],
+    "parked": ["events", "parked", "ls"],
+    "parked-show": ["events", "parked", "show", "order", "0" * 32],
     "call": ["call"],
     "call-service": ["call", "order"],
     "call-operation": ["call", "order", "create"],

@@ -335,6 +335,7 @@ async def served(directory: Path) -> AsyncIterator[Server]:
         pages = Pages(shelf.service, who, place.database, outbox, inbox, work, wire, metrics)
         app = App(shelf.service, wires, who, metrics, pages.table(), server.fatal.append)
         pages.app = app
+        app.controls = pages.controls()
         pages.ready = True
         server.app, server.pages = app, pages
         try:

@@ -11,9 +11,21 @@ from mesh import clock, codec, telemetry
 from mesh.bus import NO_HASH, ORIGIN, Cursor, Epoch, Event, Link, Trace, chain_hash
 from mesh.database import Migration
 from mesh.errors import Broken, DatabaseBusy, NotFound
-from mesh.framework import ANYONE, Deferred, Listener, Operation, Service, Tells, Tx
+from mesh.framework import (
+    ANYONE,
+    Deferred,
+    Listener,
+    Operation,
+    Service,
+    Tells,
+    Tx,
+    divergence,
+    parked,
+)
 from mesh.framework import inbox as inbox_module
-from mesh.framework.inbox import PIPELINE_MAX, RETRY_S, ServiceInbox, event_id
+from mesh.framework.attempt import AttemptMark
+from mesh.framework.handling import ATTEMPTS_MAX, RETRY_S
+from mesh.framework.inbox import HALTED_S, PAUSE_S, PIPELINE_MAX, TWIN_S, ServiceInbox, event_id
 from tests.services.in_process import Room, room
 
 
@@ -74,16 +86,21 @@ class Hearer:
 
     def __init__(self, made: Room) -> None:
         self.room = made
-        self.failing: dict[int, Exception] = {}
+        self.failing: dict[int, BaseException] = {}
+        self.broken: list[BaseException] = []
         self.inbox = self.another()
 
-    def another(self) -> ServiceInbox:
+    def another(self, *, halt: bool = False, mark: AttemptMark | None = None) -> ServiceInbox:
         """A twin: the same database, the same table."""
         listeners = [
-            Listener("product.thing_counted", self.on_counted, Counted),
+            Listener("product.thing_counted", self.on_counted, Counted, halt=halt),
             Listener("order.thing_counted", self.on_counted, Counted),
+            Listener("user.thing_counted", self.on_counted, Counted),
         ]
-        return ServiceInbox(self.room.database, self.room.wires.vocabulary, listeners)
+        words = self.room.wires.vocabulary
+        return ServiceInbox(
+            self.room.database, words, listeners, mark=mark, broken=self.broken.append
+        )
 
     def on_counted(self, tx: Tx, data: Counted) -> None:
         tx.execute("INSERT INTO heard (id, number) VALUES (:id, :n)", id=data.id, n=data.number)
@@ -101,6 +118,22 @@ class Hearer:
         return self.room.database.read.all(
             Diverged, "SELECT stream, from_epoch, from_seq, to_seq, new_epoch FROM mlp_diverged"
         )
+
+    async def offer(self, events: list[Event], stream: str = "product") -> list[float | None]:
+        """Offer what is left of the events until all is applied or the tries are used up."""
+        waits: list[float | None] = []
+        for _ in range(3 * ATTEMPTS_MAX):
+            seq = (await self.inbox.cursor(stream)).link.seq
+            left = [event for event in events if event.seq > seq]
+            if not left:
+                break
+            waits.append((await self.inbox.apply(stream, left)).retry_after_s)
+        return waits
+
+    @property
+    def parked(self) -> list[dict[str, object]]:
+        rows = self.room.database.read.all(parked.Summary, parked._SUMMARY, most=parked.LISTED_MAX)
+        return [parked.plain(row) for row in rows]
 
     async def seq(self, stream: str = "product") -> int:
         return (await self.inbox.cursor(stream)).link.seq
@@ -156,7 +189,8 @@ async def test_apply_moves_the_cursor_with_the_effect(hearer: Hearer):
     assert (applied.cursor.link, applied.retry_after_s) == (events[-1].link, None)
     assert hearer.heard == [event.seq for event in events]
     assert hearer.inbox.events_applied == len(events)
-    assert {"stream": "product", "seq": len(events)} in hearer.inbox.counters()
+    row = {"stream": "product", "seq": len(events), "state": "live", "parked": 0}
+    assert row in hearer.inbox.counters()
 
 
 async def test_effect_and_cursor_are_rolled_back_together(hearer: Hearer):
@@ -173,7 +207,7 @@ async def test_event_offered_twice_is_applied_once(hearer: Hearer):
     await hearer.inbox.apply("product", events)
     again = await hearer.inbox.apply("product", events)
     assert again.cursor.link == events[-1].link
-    assert again.retry_after_s == RETRY_S[0]
+    assert again.retry_after_s == TWIN_S
     assert hearer.heard == [1, 2, 3]
     assert hearer.inbox.events_applied == 3
 
@@ -210,7 +244,7 @@ async def test_wait_grows_while_an_event_fails_and_begins_anew_with_the_next(
 ):
     monkeypatch.setattr(clock, "uniform", lambda low, high: high)
     events = chain(2)
-    hearer.failing = {1: ValueError("no"), 2: ValueError("no")}
+    hearer.failing = {1: DatabaseBusy("no"), 2: DatabaseBusy("no")}
     waits = [(await hearer.inbox.apply("product", events)).retry_after_s for _ in range(14)]
     assert waits[:4] == [0.05, 0.1, 0.2, 0.4]
     assert waits == sorted(waits)
@@ -304,7 +338,7 @@ async def test_prepare_keeps_a_cursor_that_is_there(hearer: Hearer):
     twin = hearer.another()
     await twin.prepare()
     assert (await twin.cursor("product")).link == events[-1].link
-    assert twin.streams == ("order", "product")
+    assert twin.streams == ("order", "product", "user")
 
 
 async def test_notice_steps_back_to_the_base_and_marks_what_diverged(hearer: Hearer):
@@ -373,3 +407,254 @@ async def test_notice_steps_back_within_an_epoch_older_than_the_newest_known(hea
 async def test_notice_of_a_stream_without_cursor_is_a_fault(hearer: Hearer):
     with pytest.raises(Broken):
         await hearer.inbox.notice("nobody", Epoch(1, 0, NO_HASH, b""), ORIGIN)
+
+
+async def test_event_that_fails_for_good_is_parked_and_the_stream_goes_on(hearer: Hearer):
+    events = chain(4)
+    hearer.failing[2] = ValueError("two is odd")
+    await hearer.offer(events)
+    assert hearer.heard == [1, 3, 4]
+    assert await hearer.seq() == 4
+    (row,) = hearer.parked
+    assert row["id"] == event_id(events[1])
+    assert (row["sequence"], row["attempts"]) == ("2", ATTEMPTS_MAX)
+    assert (row["error_class"], row["error"]) == ("ValueError", "two is odd")
+    assert str(row["handler"]).endswith("Hearer.on_counted")
+    assert {"stream": "product", "seq": 4, "state": "live", "parked": 1} in hearer.inbox.counters()
+
+
+async def test_event_that_cannot_be_read_is_parked(hearer: Hearer):
+    events = chain(2)
+    await hearer.offer([structs.replace(events[0], body=b"{", trace=b"["), events[1]])
+    (row,) = hearer.parked
+    assert row["error_class"] == "InvalidInput"
+    shown = parked.plain(parked.found(hearer.room.database.read, events[0].id))
+    assert (shown["data"], shown["trace_id"]) == ("{", None)
+
+
+async def test_error_that_passes_parks_nothing_however_often(hearer: Hearer):
+    hearer.failing[1] = DatabaseBusy("later")
+    waits = await hearer.offer(chain(2))
+    assert len(waits) == 3 * ATTEMPTS_MAX
+    assert (hearer.parked, hearer.heard) == ([], [])
+    assert {"stream": "product", "seq": 0, "state": "retrying", "parked": 0} in (
+        hearer.inbox.counters()
+    )
+
+
+async def test_listener_that_asks_to_exit_is_an_event_that_fails(hearer: Hearer):
+    hearer.failing[1] = SystemExit(3)
+    await hearer.offer(chain(2))
+    (row,) = hearer.parked
+    assert row["error_class"] == "ListenerExitedError"
+    assert hearer.heard == [2]
+
+
+async def test_halting_listener_stops_its_stream_and_says_so(hearer: Hearer):
+    hearer.inbox = hearer.another(halt=True)
+    hearer.failing[2] = ValueError("no")
+    waits = await hearer.offer(chain(3))
+    assert (hearer.heard, hearer.parked) == ([1], [])
+    assert waits[-1] == HALTED_S
+    (complaint,) = hearer.inbox.complaints()
+    assert "product is halted at event 2: ValueError: no" in complaint
+    assert (await hearer.inbox.apply("order", chain(1, stream="order"))).cursor.link.seq == 1
+    del hearer.failing[2]
+    hearer.inbox = hearer.another(halt=True)
+    await hearer.inbox.prepare()
+    await hearer.offer(chain(0), "product")
+    assert hearer.inbox.complaints() == [], "a new start tries again"
+
+
+async def test_nothing_is_handed_to_listeners_while_the_database_takes_no_writes(
+    hearer: Hearer, monkeypatch
+):
+    monkeypatch.setattr(type(hearer.room.database), "writable", property(lambda _: False))
+    hearer.failing[1] = AssertionError("was handed over")
+    applied = await hearer.inbox.apply("product", chain(1))
+    assert (applied.cursor, applied.retry_after_s) == (Cursor(), PAUSE_S)
+
+
+async def test_outage_parks_no_more_than_it_takes_to_see_it(hearer: Hearer):
+    events = chain(20)
+    hearer.failing = {event.seq: ValueError("no disk") for event in events}
+    for _ in range(4):
+        await hearer.offer(events)
+    assert len(hearer.parked) == 2
+    hearer.failing = {}
+    await hearer.offer(events)
+    assert len(hearer.parked) == 2
+    assert hearer.heard == list(range(3, 21))
+
+
+async def test_outage_is_remembered_by_the_next_process(hearer: Hearer):
+    events = chain(20)
+    hearer.failing = {event.seq: ValueError("no disk") for event in events}
+    for _ in range(3):
+        hearer.inbox = hearer.another()
+        await hearer.inbox.prepare()
+        await hearer.offer(events)
+    assert len(hearer.parked) == 2
+
+
+async def test_parked_event_is_applied_when_it_is_offered_again(hearer: Hearer):
+    (event, other) = chain(2)
+    hearer.failing[1] = ValueError("no")
+    await hearer.offer([event, other])
+    assert await hearer.inbox.retry(event.id) == "ValueError: no"
+    (row,) = hearer.parked
+    assert row["attempts"] == ATTEMPTS_MAX + 1
+    hearer.failing[1] = DatabaseBusy("later")
+    with pytest.raises(DatabaseBusy):
+        await hearer.inbox.retry(event.id)
+    assert hearer.parked[0]["attempts"] == ATTEMPTS_MAX + 1
+    del hearer.failing[1]
+    assert await hearer.inbox.retry(event.id) == ""
+    assert (hearer.parked, hearer.heard) == ([], [2, 1])
+    assert await hearer.seq() == 2, "the cursor never goes back"
+    with pytest.raises(NotFound):
+        await hearer.inbox.retry(event.id)
+
+
+async def test_dropped_event_is_gone(hearer: Hearer):
+    (event,) = chain(1)
+    hearer.failing[1] = ValueError("no")
+    await hearer.offer([event])
+    await hearer.inbox.drop(event.id)
+    assert hearer.parked == []
+    with pytest.raises(NotFound):
+        await hearer.inbox.drop(event.id)
+
+
+class Fatal(Hearer):
+    """Its process dies while a certain event is handled: what is left is the mark."""
+
+    def __init__(self, made: Room, path) -> None:
+        self.path = path
+        super().__init__(made)
+
+    def die_at(self, event: Event) -> None:
+        mark = AttemptMark(self.path)
+        mark.set(event.stream, event.epoch, event.seq)
+        mark.close()
+
+    async def start(self, died: str, *, halt: bool = False) -> ServiceInbox:
+        self.inbox = self.another(halt=halt, mark=AttemptMark(self.path))
+        await self.inbox.prepare(died)
+        return self.inbox
+
+
+@pytest.fixture
+async def fatal(hearer: Hearer, tmp_path):
+    return Fatal(hearer.room, tmp_path / "auth.attempt")
+
+
+async def test_event_that_ends_the_process_is_parked_after_five_deaths(fatal: Fatal):
+    events = chain(4)
+    for _ in range(ATTEMPTS_MAX - 1):
+        fatal.die_at(events[2])
+        inbox = await fatal.start("exit 9")
+        await inbox.apply("product", events[:2] if not fatal.heard else [])
+        assert fatal.parked == []
+    fatal.die_at(events[2])
+    await fatal.start("exit 9")
+    await fatal.offer(events)
+    (row,) = fatal.parked
+    assert (row["sequence"], row["attempts"]) == ("3", ATTEMPTS_MAX)
+    assert row["error_class"] == "Crashed"
+    assert "exit 9" in str(row["error"])
+    assert fatal.heard == [1, 2, 4]
+
+
+async def test_event_under_suspicion_is_handled_alone(fatal: Fatal):
+    events = chain(5)
+    fatal.die_at(events[2])
+    inbox = await fatal.start("signal 11")
+    groups = [[event.seq for event in batch] for batch in inbox._batches("product", events)]
+    assert groups == [[1, 2], [3], [4, 5]]
+    await fatal.offer(events)
+    assert (fatal.heard, fatal.parked) == ([1, 2, 3, 4, 5], [])
+
+
+async def test_success_clears_what_was_counted(fatal: Fatal):
+    events = chain(2)
+    for _ in range(3):
+        fatal.die_at(events[0])
+        await fatal.start("exit 9")
+    await fatal.offer(events[:1])
+    (deaths,) = fatal.room.database.read.all(
+        int, "SELECT crash_attempts FROM mlp_cursor WHERE stream = 'product'"
+    )
+    assert deaths == 0
+
+
+async def test_deaths_of_other_events_do_not_add_up(fatal: Fatal):
+    events = chain(2)
+    for event in [*events, *events, *events]:
+        fatal.die_at(event)
+        await fatal.start("exit 9")
+    await fatal.offer(events)
+    assert (fatal.heard, fatal.parked) == ([1, 2], [])
+
+
+async def test_death_that_somebody_wished_is_not_counted(fatal: Fatal):
+    (event,) = chain(1)
+    for _ in range(2 * ATTEMPTS_MAX):
+        fatal.die_at(event)
+        await fatal.start("")
+    await fatal.offer([event])
+    assert (fatal.heard, fatal.parked) == ([1], [])
+
+
+async def test_death_behind_the_cursor_is_not_counted(fatal: Fatal):
+    events = chain(2)
+    await fatal.start("")
+    await fatal.offer(events)
+    for _ in range(ATTEMPTS_MAX):
+        fatal.die_at(events[0])
+        await fatal.start("exit 9")
+    await fatal.offer(chain(1, before=events[1].link))
+    assert (fatal.heard, fatal.parked) == ([1, 2, 3], [])
+
+
+async def test_halting_listener_stops_after_five_deaths_and_a_start_by_hand_tries_again(
+    fatal: Fatal,
+):
+    events = chain(2)
+    for _ in range(ATTEMPTS_MAX):
+        fatal.die_at(events[0])
+        await fatal.start("exit 9", halt=True)
+    await fatal.offer(events)
+    assert (fatal.heard, fatal.parked) == ([], [])
+    assert "halted at event 1" in fatal.inbox.complaints()[0]
+    await fatal.start("", halt=True)
+    await fatal.offer(events)
+    assert fatal.heard == [1, 2]
+
+
+async def test_unresolved_divergence_is_complained_of_until_somebody_has_looked(hearer: Hearer):
+    events = chain(3)
+    await hearer.inbox.notice("product", Epoch(1, 0, NO_HASH, b""), ORIGIN)
+    await hearer.inbox.apply("product", events)
+    base = events[0].link
+    await hearer.inbox.notice("product", Epoch(2, base.seq, base.hash, b"n"), base)
+    (complaint,) = hearer.inbox.complaints()
+    assert "events 2 to 3" in complaint
+    assert await hearer.room.database.write(divergence.resolve) == 1
+    assert hearer.inbox.complaints() == []
+
+
+async def test_many_parked_events_stop_neither_the_start_nor_the_counters(hearer: Hearer):
+    many = chain(6000)
+
+    def park(tx) -> None:
+        for event in many:
+            parked.insert(tx, event, "x.on_counted", ("ValueError", "no"), 5)
+
+    await hearer.room.database.write(park)
+    hearer.inbox = hearer.another()
+    await hearer.inbox.prepare()
+    (row,) = [row for row in hearer.inbox.counters() if row["stream"] == "product"]
+    assert row["parked"] == parked.LISTED_MAX
+    count, rows = await parked.listed(hearer.room.database)
+    assert (count, len(rows)) == (6000, parked.LISTED_MAX)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from msgspec import Struct
 
 from mesh import clock, codec
 from mesh.bus import EVENT_BYTES_MAX, NO_HASH, ORIGIN, Epoch, Link, Position, Trace, chain_hash
-from mesh.errors import Broken, TooLarge
+from mesh.errors import Broken, StorageFull, TooLarge
 from mesh.framework import ANYONE, Operation, Service, Tells, outbox
 from mesh.framework.outbox import ServiceOutbox
 from tests.services.in_process import Room, room
@@ -220,3 +221,65 @@ async def test_told_wakes_only_after_a_commit(tmp_path):
 
 def test_link_is_all_zero_at_the_origin():
     assert Link(0, 0, bytes(16)) == ORIGIN
+
+
+async def test_told_beyond_what_may_wait_for_the_bus_is_refused_as_for_want_of_space(
+    teller: Room, log: ServiceOutbox, monkeypatch
+):
+    monkeypatch.setattr(outbox, "PENDING_MAX", 3)
+    teller.wires.vocabulary = replace(teller.wires.vocabulary, acked=lambda: log.acked_seq)
+    await teller.transact(say, "a", "b", "c")
+    with pytest.raises(StorageFull) as refused:
+        await teller.transact(say, "d")
+    assert refused.value.code == "outbox-full"
+    assert [told.data["text"] for told in teller.told()] == ["a", "b", "c"], "nothing is dropped"
+    await log.acknowledged(Position(1, 2))
+    await teller.transact(say, "d", "e")
+    with pytest.raises(StorageFull):
+        await teller.transact(say, "f")
+
+
+async def test_acknowledged_position_outlives_the_process_with_the_next_event(
+    teller: Room, log: ServiceOutbox, monkeypatch
+):
+    monkeypatch.setattr(outbox, "PENDING_MAX", 3)
+    words = teller.wires.vocabulary
+    teller.wires.vocabulary = replace(words, acked=lambda: log.acked_seq)
+    await teller.transact(say, "a", "b")
+    await log.acknowledged(Position(1, 2))
+    await teller.transact(say, "c")
+    teller.wires.vocabulary = words
+    await teller.transact(say, "d", "e")
+    with pytest.raises(StorageFull):
+        await teller.transact(say, "f")
+
+
+async def test_old_events_go_once_the_bus_has_them_and_the_newest_stays(
+    teller: Room, log: ServiceOutbox
+):
+    await teller.transact(say, *"abcde")
+    assert await log.trim(keep_ms=-1000) == 0, "the bus has none of them"
+    await log.acknowledged(Position(1, 3))
+    assert await log.trim() == 0, "they are young"
+    assert await log.trim(keep_ms=-1000) == 3
+    state = await log.state()
+    assert (state.tail_seq, state.before.seq, state.head.seq) == (4, 3, 5)
+    first = (await log.after(3, rows_max=1, bytes_max=1))[0]
+    assert first.previous == state.before
+    await log.acknowledged(Position(1, 5))
+    assert await log.trim(keep_ms=-1000) == 1
+    assert (await log.state()).tail_seq == 5
+    await teller.transact(say, "f")
+    assert (await log.after(5, rows_max=9, bytes_max=9999))[0].seq == 6
+
+
+async def test_long_outbox_is_trimmed_in_pieces(teller: Room, log: ServiceOutbox, monkeypatch):
+    monkeypatch.setattr(outbox, "TRIM_ROWS_MAX", 4)
+    await teller.transact(say, *"abcdefghij")
+    await log.acknowledged(Position(1, 10))
+    assert [await log.trim(keep_ms=-1000) for _ in range(4)] == [4, 4, 1, 0]
+
+
+async def test_key_that_the_bus_would_never_take_is_refused(teller: Room, log: ServiceOutbox):
+    with pytest.raises(TooLarge):
+        await teller.transact(say, "ü" * 1600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -33,7 +34,8 @@ def connected(running):
 def say(running, raw):
     """Send these bytes; the answer's line."""
     with connected(running) as connection, connection.makefile("rb") as answers:
-        connection.sendall(raw)
+        with contextlib.suppress(BrokenPipeError):  # refused before it was asked
+            connection.sendall(raw)
         return json.loads(answers.readline())
 
 

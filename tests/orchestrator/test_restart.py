@@ -17,6 +17,7 @@ from mesh.notify import BEAT_S
 from mesh.orchestrator.contract import Program
 from mesh.orchestrator.life import (
     Beat,
+    Excuse,
     Exited,
     Gate,
     Kill,
@@ -32,7 +33,7 @@ from mesh.orchestrator.life import (
     Unstartable,
     signal_number,
 )
-from mesh.orchestrator.restart import WATCHDOG_S, decide
+from mesh.orchestrator.restart import EXCUSES_MAX, WATCHDOG_S, decide
 
 SPAWN = Spawn()
 TERM, CONT, KILL, ABRT = (
@@ -576,3 +577,51 @@ def test_signal_number_takes_every_usual_form(text):
 def test_signal_number_refuses_what_is_none(text):
     with pytest.raises(InvalidInput, match="no signal"):
         signal_number(text)
+
+
+@pytest.mark.parametrize(
+    ("steps", "died"),
+    [
+        ([(2, Exited(9))], "exit 9"),
+        ([(2, Exited(-11))], "signal 11"),
+        ([(2, Kill(9)), (2.1, Exited(-9))], ""),
+        ([(2, Restart()), (2.1, Exited(0))], ""),
+        ([(2, Stop()), (3, Exited(1)), (4, Start()), (4, OPEN)], ""),
+        ([(2, Beat()), (9, Tick()), (9.1, Exited(-6))], ""),
+        ([(2, Exited(9)), (2.2, Tick()), (3, Kill(9)), (3.1, Exited(-9))], ""),
+        ([(2, Exited(9)), (2.1, Stop()), (3, Start()), (3, OPEN)], ""),
+        ([(2, Exited(9)), (2.2, Tick()), (3, Ready())], "exit 9"),
+    ],
+)
+def test_life_tells_an_end_that_nobody_wished(steps, died):
+    assert life_after(*STARTED, *steps).died == died
+
+
+def test_excused_end_is_no_failure_and_is_followed_by_a_start_at_once():
+    life = life_after(*STARTED, (2, Excuse(wanted=True)), (2.1, Exited(9)))
+    assert (life.state, life.failures, life.restarts) == ("starting", (), 1)
+    assert life.died == "exit 9"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(2, Excuse(wanted=True)), (2.1, Excuse(wanted=False)), (2.2, Exited(9))],
+        [(2, Excuse(wanted=True)), (2.1, Exited(9)), (2.2, Exited(9))],
+    ],
+    ids=["taken back", "not for the next life"],
+)
+def test_excuse_holds_for_what_it_was_said_of(steps):
+    assert life_after(*STARTED, *steps).state == "backoff"
+
+
+def test_excuses_have_an_end():
+    life = Life()
+    program = Program(name="x", entry="m:f")
+    for at_s, event in STARTED:
+        life = decide(program, life, event, at_s, 1.0).life
+    for n in range(EXCUSES_MAX + 1):
+        for event in (Excuse(wanted=True), Exited(9)):
+            assert life.state != "backoff", f"after {n}"
+            life = decide(program, life, event, 2 + n, 1.0).life
+    assert life.state == "backoff"

@@ -12,6 +12,7 @@ from mesh.config import RestartPolicy
 from mesh.orchestrator.contract import Program
 from mesh.orchestrator.life import (
     Beat,
+    Excuse,
     Exited,
     Gate,
     Kill,
@@ -26,13 +27,23 @@ from mesh.orchestrator.life import (
     Tick,
     Unstartable,
 )
-from mesh.orchestrator.restart import ABORT_S, BACKOFF_MAX_S, WATCHDOG_S, WINDOW_S, decide
+from mesh.orchestrator.restart import (
+    ABORT_S,
+    BACKOFF_MAX_S,
+    EXCUSES_MAX,
+    WATCHDOG_S,
+    WINDOW_S,
+    decide,
+)
 
 policies = st.builds(
     RestartPolicy,
     st.sampled_from(["no", "always", "on-failure", "unless-stopped"]),
     st.integers(1, 5),
 )
+
+
+WORDS = [Ready(), Beat(), Said(""), Said("fenced"), Excuse(wanted=True), Excuse(wanted=False)]
 
 
 class World(RuleBasedStateMachine):
@@ -48,6 +59,7 @@ class World(RuleBasedStateMachine):
         self.wanted = False
         self.signalled = False
         self.unasked_spawns: list[float] = []
+        self.excused_spawns: list[float] = []
 
     def happens(self, event, *, asked=False, chance=0.5):
         before = self.life
@@ -59,7 +71,9 @@ class World(RuleBasedStateMachine):
                 assert self.wanted, "started unasked"
                 self.process, self.doomed = True, False
                 excused = asked or self.signalled or before.state == "stopping"
-                if not excused and before.fault is None:
+                if not excused and decision.life.excuses != before.excuses:
+                    self.excused_spawns.append(self.now_s)
+                elif not excused and before.fault is None:
                     self.unasked_spawns.append(self.now_s)
                 self.signalled = False
             if isinstance(action, Send):
@@ -86,6 +100,7 @@ class World(RuleBasedStateMachine):
     def asked_to_run(self, again):
         self.wanted = True
         self.unasked_spawns.clear()
+        self.excused_spawns.clear()
         self.happens(Restart() if again else Start(), asked=True)
 
     @rule(by_s=st.none() | st.floats(-1.0, 20.0))
@@ -104,7 +119,7 @@ class World(RuleBasedStateMachine):
         self.happens(Gate(verdict, "a dependency"), asked=True)
 
     @precondition(lambda self: self.process)
-    @rule(word=st.sampled_from([Ready(), Beat(), Said(""), Said("fenced")]))
+    @rule(word=st.sampled_from(WORDS))
     def program_speaks(self, word):
         self.happens(word)
 
@@ -154,6 +169,8 @@ class World(RuleBasedStateMachine):
         if self.program.restart.when == "on-failure":
             recent = [at_s for at_s in self.unasked_spawns if self.now_s - at_s < WINDOW_S]
             assert len(recent) < self.program.restart.limit
+        excused = [at_s for at_s in self.excused_spawns if self.now_s - at_s < WINDOW_S]
+        assert len(excused) <= EXCUSES_MAX
         if self.program.restart.when == "no":
             assert not self.unasked_spawns
 

@@ -13,6 +13,8 @@ from urllib.parse import quote, unquote, urlsplit
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mesh.buses.contract import Bus
 
 
@@ -20,7 +22,7 @@ MODULES = ("mesh.buses.zmq.client", "mesh.buses.zmq.program")
 """What the two ends import when they are used."""
 
 
-def connect(url: str, name: str) -> Bus:
+def connect(url: str, name: str, token: Callable[[], str] | None) -> Bus:
     """A connection to the broker whose sockets are in the url's directory.
 
     Raises: InvalidInput (no directory in the url, or a path too long for a socket).
@@ -32,21 +34,28 @@ def connect(url: str, name: str) -> Bus:
         raise InvalidInput(
             f"the bus {url!r} names no directory", hint="zmq:///directory/of/sockets"
         )
-    return ZmqBus(Path(directory), name)
+    return ZmqBus(Path(directory), name, token)
 
 
-def program(url: str, directory: Path, sockets: Path) -> tuple[tuple[str, ...], str]:
+OPEN = "open"
+"""In the place of the file of keys: whoever can reach the sockets is believed."""
+
+
+def program(
+    url: str, directory: Path, sockets: Path, keys: Path | None
+) -> tuple[tuple[str, ...], str]:
     """The broker's arguments, and the url its clients connect to."""
     where = Path(_directory_of(url) or sockets).absolute()
-    return (str(directory.absolute()), str(where)), f"zmq://{quote(str(where))}"
+    known = OPEN if keys is None else str(keys.absolute())
+    return (str(directory.absolute()), str(where), known), f"zmq://{quote(str(where))}"
 
 
 def serve(args: list[str]) -> None:
     """Run the broker with the arguments that `program` gave."""
     from mesh.buses.zmq.program import main  # noqa: PLC0415  the door must not load ZeroMQ
 
-    directory, sockets = args
-    main(directory, sockets)
+    directory, sockets, keys = args
+    main(directory, sockets, None if keys == OPEN else keys)
 
 
 def _directory_of(url: str) -> str:

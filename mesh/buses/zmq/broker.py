@@ -16,7 +16,7 @@ from mesh import clock, telemetry
 from mesh.buses.contract import NO_HASH, Epoch, Event, Link, StreamHead
 from mesh.buses.zmq.committer import EVENT_OVERHEAD_BYTES, Committer, weight
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
-from mesh.buses.zmq.log import Advancing, Group, Log, Seen
+from mesh.buses.zmq.log import Advancing, Group, Log
 from mesh.buses.zmq.protocol import broker as rules
 from mesh.buses.zmq.protocol.frames import (
     EVERYTHING,
@@ -25,6 +25,7 @@ from mesh.buses.zmq.protocol.frames import (
     Batch,
     Committed,
     Evt,
+    Fenced,
     Frame,
     Get,
     Heartbeat,
@@ -35,6 +36,7 @@ from mesh.buses.zmq.protocol.frames import (
     Reset,
     ToConsumer,
 )
+from mesh.buses.zmq.protocol.lineage import newest
 from mesh.buses.zmq.protocol.stream import (
     Advance,
     Advanced,
@@ -44,6 +46,7 @@ from mesh.buses.zmq.protocol.stream import (
     Gone,
     Input,
     LogRead,
+    Outlived,
     Output,
     Publish,
     Quarantine,
@@ -52,15 +55,19 @@ from mesh.buses.zmq.protocol.stream import (
     Record,
     Reply,
     Stream,
+    Trim,
 )
-from mesh.buses.zmq.protocol.timing import BEAT_S
+from mesh.buses.zmq.protocol.timing import BEAT_S, REPORT_S
 from mesh.buses.zmq.pump import Pump
-from mesh.buses.zmq.wire import BEAT_TOPIC, new_session, pack, unpack
+from mesh.buses.zmq.upkeep import Limits, Upkeep
+from mesh.buses.zmq.wire import BEAT_TOPIC, new_session, pack, refusal, unpack
 from mesh.errors import LogBroken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from mesh.buses.zmq.keys import Keys
 
 FEED_BYTES_MAX = 64 * 1024
 """Events in one message of the feed; a larger event is only announced there, and fetched."""
@@ -84,17 +91,24 @@ _log = telemetry.logger("bus")
 class Broker:
     """One bus. `broken` ends with the error when the log cannot go on; the process should too."""
 
-    def __init__(self, log: Log, sockets: Path) -> None:
-        """Nothing is bound before `start`."""
+    def __init__(
+        self, log: Log, sockets: Path, *, keys: Keys | None = None, limits: Limits | None = None
+    ) -> None:
+        """Nothing is bound before `start`. Without keys whoever reaches the sockets is believed."""
         self._log = log
+        self._keys = keys
+        self._upkeep = Upkeep(log, keys, limits or Limits())
         self._sockets = sockets
         self._streams = {stream.name: stream for stream in log.streams}
         self._tails: dict[tuple[bytes, int], None] = {}
         self._instance = new_session()
         self._beats = 0
+        self._refused_at = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
+        self.unknown = 0
+        """Greetings refused because their token did not hold, or was another's."""
 
     def start(self) -> None:
         """Bind and serve, on the running loop.
@@ -121,6 +135,12 @@ class Broker:
         self._feed = Pump(feed, self._on_subscription)
         self._fetch = Pump(fetch, self._on_fetch)
         self._beat()
+        self._trim()
+
+    @property
+    def complaints(self) -> list[str]:
+        """What keeps it from taking events, now or soon, in words."""
+        return self._upkeep.complaints(self._streams.values())
 
     async def close(self) -> None:
         """Finish the commit under way, then let everything go."""
@@ -143,6 +163,12 @@ class Broker:
 
     def _on_ingest(self, frames: list[bytes]) -> None:
         peer, frame = frames[0], unpack(frames[1:])
+        if frame is None:
+            self._refuse(peer, frames[1:])
+        if not isinstance(frame, Hello) or self._believed(peer, frame):
+            self._take(peer, frame)
+
+    def _take(self, peer: bytes, frame: Frame | None) -> None:
         match frame:
             case Hello(stream=name) if self._known(name):
                 self._step(name, Received(peer, frame))
@@ -153,13 +179,42 @@ class Broker:
             case _:
                 self.malformed += 1
 
-    def _on_ping(self, peer: bytes, session: int) -> None:
-        """A conversation that this life of the bus knows nothing of must greet again."""
+    def _stream_of(self, peer: bytes, session: int) -> Stream | None:
         for stream in self._streams.values():
             if any((each.peer, each.number) == (peer, session) for each in stream.sessions):
-                self._step(stream.name, Received(peer, Ping(session)))
-                return
+                return stream
+        return None
+
+    def _on_ping(self, peer: bytes, session: int) -> None:
+        """A conversation that this life of the bus knows nothing of must greet again."""
+        stream = self._stream_of(peer, session)
+        if stream is not None:
+            self._step(stream.name, Received(peer, Ping(session)))
+            return
         self._ingest.send([peer, *pack(Nak(session, "EPOCH", Link(0, 0, NO_HASH)))])
+
+    def _refuse(self, peer: bytes, frames: list[bytes]) -> None:
+        """A PUT that was harmed, or can never be read: its producer is told, if it is one."""
+        found = refusal(frames)
+        stream = self._stream_of(peer, found[0]) if found is not None else None
+        now = clock.monotonic_s()
+        if found is not None and stream is not None and now - self._refused_at >= REPORT_S:
+            self._refused_at = now
+            self._ingest.send([peer, *pack(Nak(*found, stream.head))])
+
+    def _believed(self, peer: bytes, frame: Hello | Attach) -> bool:
+        """Whether this greeting is from whom it says; else it is refused."""
+        why = None if self._keys is None else self._keys.refusal(frame)
+        if why is None:
+            return True
+        self.unknown += 1
+        if why:
+            _log.warning("a greeting was refused: %s", why)
+        if why and isinstance(frame, Hello):
+            self._ingest.send([peer, *pack(Fenced(frame.session, frame.req, "AUTH", why))])
+        elif why:
+            self._fetch.send([peer, *pack(Reset(frame.session, "AUTH"))])
+        return False
 
     def _on_fetch(self, frames: list[bytes]) -> None:
         try:
@@ -168,6 +223,8 @@ class Broker:
             self._break(error)
 
     def _answer(self, peer: bytes, frame: Frame | None) -> None:
+        if isinstance(frame, Attach) and not self._believed(peer, frame):
+            return
         match frame:
             case Attach(stream=name) | Get(stream=name) if name == EVERYTHING:
                 self._on_tail(peer, frame)
@@ -175,8 +232,15 @@ class Broker:
                 name
             ):
                 self._step(name, Received(peer, frame))
+                if isinstance(frame, Get):
+                    self._hear(name, peer, frame.session)
             case _:
                 self.malformed += 1
+
+    def _hear(self, name: str, peer: bytes, session: int) -> None:
+        for each in self._streams[name].consumers:
+            if (each.peer, each.number) == (peer, session):
+                self._upkeep.heard(name, each.consumer)
 
     def _known(self, name: str) -> bool:
         """Make room for a stream named for the first time, by its producer or by a consumer."""
@@ -211,7 +275,13 @@ class Broker:
 
     def _heads(self) -> tuple[StreamHead, ...]:
         known = (stream for stream in self._streams.values() if stream.epochs)
-        return tuple(StreamHead(each.name, each.head, each.tail_seq) for each in known)
+        return tuple(
+            StreamHead(
+                *(each.name, each.head, each.tail_seq, newest(each.epochs)),
+                self._upkeep.followers(each.name),
+            )
+            for each in known
+        )
 
     # What the rules want
 
@@ -247,7 +317,9 @@ class Broker:
                 self._committer.quarantine(name, why)
                 self._committer.kick()
             case Record(consumer, cursor, known_epoch):
-                self._committer.see(Seen(name, consumer, cursor, known_epoch))
+                self._committer.see(self._upkeep.saw(name, consumer, cursor, known_epoch))
+            case Trim(seq):
+                self._committer.trim(name, seq)
 
     # What the disk has done
 
@@ -257,16 +329,33 @@ class Broker:
         by_stream: dict[str, list[Event]] = {}
         for event in group.events:
             by_stream.setdefault(event.stream, []).append(event)
+        self._upkeep.refusing = self._upkeep.refusing and not group.events
         for name, events in by_stream.items():
             self._step(name, Appended(tuple(events)))
         if not self._committer.full:
             self._ingest.resume()
 
     def _refused(self, names: set[str]) -> None:
-        _log.error("no space for the event log: producers are told to wait")
+        self._upkeep.refusing = True
         for name in names:
             self._step(name, Failed())
         self._ingest.resume()
+
+    # What is needed no more
+
+    def _trim(self) -> None:
+        """Let go of what everybody has and nobody will ask for; a bounded piece of it at a time."""
+        trimmed = False
+        try:
+            for name, stream in [*self._streams.items()]:
+                seq = self._upkeep.outlived(stream)
+                if seq >= stream.tail_seq:
+                    self._step(name, Outlived(seq))
+                    trimmed = True
+        except LogBroken as error:
+            self._break(error)
+        wait_s = self._upkeep.next_trim_s(trimmed=trimmed)
+        self._timers["trim"] = self._loop.call_later(wait_s, self._trim)
 
     # The heartbeat
 

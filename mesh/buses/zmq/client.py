@@ -17,10 +17,12 @@ from mesh.buses.contract import ORIGIN, Arrived, StreamHead
 from mesh.buses.zmq.delivery import Delivery
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, open_socket
 from mesh.buses.zmq.protocol.frames import (
+    Attach,
     Beat,
     Evt,
     Frame,
     Heartbeat,
+    Hello,
     ToConsumer,
     ToProducer,
 )
@@ -29,10 +31,11 @@ from mesh.buses.zmq.pump import Pump
 from mesh.buses.zmq.relay import Relay
 from mesh.buses.zmq.tail import Tail
 from mesh.buses.zmq.wire import BEAT_TOPIC, pack, topic, unpack, unpack_feed
+from mesh.codec import replace
 from mesh.errors import BusUnavailable, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from mesh.buses.contract import Inbox, Outbox
@@ -46,12 +49,13 @@ ALL_TOPICS = b""
 class ZmqBus:
     """See the contract `Bus`."""
 
-    def __init__(self, directory: Path, name: str) -> None:
-        """Connect to the sockets in `directory` once started.
+    def __init__(self, directory: Path, name: str, token: Callable[[], str] | None = None) -> None:
+        """Connect to the sockets in `directory` once started; `token` is shown at greetings.
 
         Raises: InvalidInput (their paths are too long).
         """
         self._name = name
+        self._token = token
         self._addresses = [endpoint(directory, each) for each in (INGEST, FEED, FETCH)]
         self._outbox: Outbox | None = None
         self._inboxes: dict[str, Inbox] = {}
@@ -128,6 +132,12 @@ class ZmqBus:
         relayed = self._relay is None or self._relay.streaming
         return "live" if heard and attached and relayed else "connecting"
 
+    @property
+    def lag(self) -> int | None:
+        """Events that the bus has and our inboxes have not; None before anything is known."""
+        known = [each.lag for each in self._deliveries.values() if each.attached]
+        return sum(known) if known and len(known) == len(self._deliveries) else None
+
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""
         with self._tail() as tail:
@@ -185,10 +195,16 @@ class ZmqBus:
     # Frames
 
     def _to_ingest(self, frame: Frame) -> bool:
-        return self._ingest.send(pack(frame))
+        return self._ingest.send(pack(self._signed(frame)))
 
     def _to_fetch(self, frame: Frame) -> bool:
-        return self._fetch.send(pack(frame))
+        return self._fetch.send(pack(self._signed(frame)))
+
+    def _signed(self, frame: Frame) -> Frame:
+        """Whoever greets shows who it is; the conversation that follows is bound to that."""
+        if self._token is not None and isinstance(frame, Hello | Attach):
+            return replace(frame, token=self._token())
+        return frame
 
     def _on_ingest(self, frames: list[bytes]) -> None:
         frame = unpack(frames)

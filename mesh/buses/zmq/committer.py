@@ -66,6 +66,7 @@ class Committer:
         self._advances: list[Advancing] = []
         self._quarantines: list[tuple[str, str]] = []
         self._seen: dict[tuple[str, str], Seen] = {}
+        self._trims: dict[str, int] = {}
 
     def append(self, events: Sequence[Event]) -> None:
         """These, of one stream, after all that was given before."""
@@ -84,7 +85,11 @@ class Committer:
 
     def see(self, seen: Seen) -> None:
         """A consumer's cursor: only the newest matters, and alone it is in no hurry."""
-        self._seen[seen.stream, seen.name] = seen
+        self._seen[seen.stream, seen.who.name] = seen
+
+    def trim(self, stream: str, seq: int) -> None:
+        """Events up to this one may go; that is in no hurry either."""
+        self._trims[stream] = seq
 
     @property
     def full(self) -> bool:
@@ -99,7 +104,8 @@ class Committer:
 
     def _start(self, *, cursors_too: bool = False) -> Group | None:
         """Begin a checkpoint or a commit; returns a group for which there was no space."""
-        due = self._waiting or self._advances or self._quarantines or (cursors_too and self._seen)
+        upkeep = self._seen or self._trims
+        due = self._waiting or self._advances or self._quarantines or (cursors_too and upkeep)
         if self._busy or self._closed:
             return None
         if self._log.checkpoint_due(idle=not due):
@@ -112,10 +118,12 @@ class Committer:
             self._take(),
             tuple(self._quarantines),
             tuple(self._seen.values()),
+            tuple(self._trims.items()),
         )
         self._advances.clear()
         self._quarantines.clear()
         self._seen.clear()
+        self._trims.clear()
         try:
             found = self._log.stage(group)
         except StorageFull:
@@ -185,6 +193,8 @@ class Committer:
         self._count = self._bytes = 0
         self._advances.clear()
         self._quarantines = [*group.quarantines, *self._quarantines]
+        self._seen = {(each.stream, each.who.name): each for each in group.seen} | self._seen
+        self._trims = dict(group.trims) | self._trims
         self._refused(names)
 
     async def close(self) -> None:

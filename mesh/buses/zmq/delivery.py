@@ -18,6 +18,7 @@ from mesh.buses.zmq.protocol.subscription import (
     Noticed,
     Output,
     ReadCursor,
+    Start,
 )
 from mesh.buses.zmq.protocol.timing import Begin, Reborn, Reconnect, Send, Tick, Unsent
 from mesh.buses.zmq.wire import new_session
@@ -71,6 +72,11 @@ class Delivery:
         """Why nothing more is delivered, or ""."""
         return self._state.fence
 
+    @property
+    def lag(self) -> int:
+        """Events that the bus has and the inbox has not, as far as is known."""
+        return max(0, self._state.head.seq - self._state.cursor.link.seq)
+
     def hear(self, event: ToConsumer | Evt | Beat | Tick | Reborn) -> None:
         """A frame from the bus, the time, or news of a new life of the bus."""
         self._feed(event)
@@ -114,6 +120,8 @@ class Delivery:
                 self._ask(self._inbox.cursor(stream), CursorRead)
             case Notice(epoch=epoch, base=base):
                 self._ask(self._inbox.notice(stream, epoch, base), Noticed)
+            case Start(link):
+                self._ask(self._inbox.begin(stream, link), CursorRead)
             case Reconnect(after_s):
                 wait_s = after_s * clock.uniform(0.5, 1.0)
                 self._timers["begin"] = self._loop.call_later(wait_s, self._begin)

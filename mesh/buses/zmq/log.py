@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from mesh import clock, telemetry
-from mesh.buses.contract import Arrived, Epoch, Event, Link, Position
+from mesh.buses.contract import Arrived, Epoch, Event, Follower, Link, Position
 from mesh.buses.zmq.logfile import (
     DAMAGE,
     FILE,
@@ -28,6 +28,7 @@ from mesh.buses.zmq.logfile import (
 )
 from mesh.buses.zmq.protocol.lineage import newest, size
 from mesh.buses.zmq.protocol.stream import Stream
+from mesh.errors import StorageFull
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,12 @@ WAL_IDLE_BYTES = 8 * 1024 * 1024
 
 WAL_BYTES_MAX = 64 * 1024 * 1024
 """Beyond this a checkpoint does not wait for an idle moment, and shrinks the file."""
+
+LOG_BYTES_MAX = 4 * 1024**3
+"""Beyond this no event is taken: the outboxes hold them (R11). Some eight million of 400 bytes."""
+
+TRIM_ROWS_MAX = 2000
+"""Events removed in one commit: some tens of milliseconds of it."""
 
 COMMIT_BYTES = 24 * 1024
 """What one commit writes beside its events: pages of index, tree and stream row."""
@@ -63,7 +70,7 @@ FROM log WHERE stream = ? AND seq > ?"""
 
 _ADVANCE = """
 INSERT INTO stream (stream, epoch, base, head_epoch, head_seq, head_hash, tail_seq, state)
-VALUES (?, ?, ?, ?, ?, ?, 1, '')
+VALUES (?, ?, ?, ?, ?, ?, ?, '')
 ON CONFLICT (stream) DO UPDATE SET
     epoch = excluded.epoch, base = excluded.base, head_epoch = excluded.head_epoch,
     head_seq = excluded.head_seq, head_hash = excluded.head_hash, state = '',
@@ -71,10 +78,14 @@ ON CONFLICT (stream) DO UPDATE SET
 
 _SEE = """
 INSERT INTO consumer (stream, name, epoch, seq, known_epoch, seen_ms, required)
-VALUES (?, ?, ?, ?, ?, ?, 0)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (stream, name) DO UPDATE SET
     epoch = excluded.epoch, seq = excluded.seq, known_epoch = excluded.known_epoch,
-    seen_ms = excluded.seen_ms"""
+    seen_ms = excluded.seen_ms, required = excluded.required"""
+
+_FIRST_YOUNG = """
+SELECT min(seq) FROM (
+    SELECT seq, ts_ms FROM log WHERE stream = ? AND seq BETWEEN ? AND ?) WHERE ts_ms >= ?"""
 
 _log = telemetry.logger("bus")
 
@@ -88,32 +99,38 @@ class Advancing(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """How far a consumer said it is."""
+    """How far a consumer of this stream said it is."""
 
     stream: str
-    name: str
-    cursor: Position
-    known_epoch: int
+    who: Follower
 
 
 class Group(Struct, frozen=True):
-    """What one commit makes durable, in this order. `quarantines` are streams with the reason."""
+    """What one commit makes durable, in this order.
+
+    `quarantines` are streams with the reason, `trims` with the last event that goes.
+    """
 
     advances: tuple[Advancing, ...] = ()
     events: tuple[Event, ...] = ()
     quarantines: tuple[tuple[str, str], ...] = ()
     seen: tuple[Seen, ...] = ()
+    trims: tuple[tuple[str, int], ...] = ()
 
 
 class Log:
     """The open log. `commit` and `checkpoint` may run on another thread, one at a time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
         """Open or make the log in `directory`, which is locked until `close`.
+
+        Args:
+            bytes_max: of what is in use; beyond it events are refused, never dropped.
 
         Raises: AlreadyRunning; SchemaMismatch; LogBroken.
         """
         self.path = directory.absolute() / FILE
+        self.bytes_max = bytes_max
         self._lock = hold(directory)
         try:
             self._connect()
@@ -134,6 +151,8 @@ class Log:
         last = self._reader.execute("SELECT max(arrival) FROM log").fetchone()[0]
         self.arrival = self._staged = int(last or 0)
         self._unsettled = WAL_IDLE_BYTES
+        self.used_bytes = 0
+        self.measure()
 
     def _open(self) -> tuple[Stream, ...]:
         self._writer, self._reader = connect(self.path)
@@ -164,6 +183,27 @@ class Log:
             streams.append(Stream(name, lineage, head, head, tail_seq, state))
         return tuple(streams)
 
+    def followers(self) -> list[Seen]:
+        """Every consumer that is known. Raises: LogBroken."""
+        try:
+            rows = self._reader.execute(
+                "SELECT stream, name, epoch, seq, known_epoch, seen_ms, required FROM consumer"
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+        return [
+            Seen(stream, Follower(name, Position(epoch, seq), known, seen_ms, bool(required)))
+            for stream, name, epoch, seq, known, seen_ms, required in rows
+        ]
+
+    def measure(self) -> None:
+        """Count the bytes in use. On the thread that commits: elsewhere it would be waited for."""
+        pages, free, page_bytes = (
+            self._writer.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        self.used_bytes = (pages - free) * page_bytes
+
     def _at(self, stream: str, place: Link) -> Link:
         """What the log holds at that number; `place` itself if it holds nothing there (any more)."""
         row = self._writer.execute(
@@ -178,8 +218,12 @@ class Log:
 
         Returns: for each advance what the log holds at its head; another hash there means that
             nothing was done for it.
-        Raises: StorageFull, LogBroken; the transaction is gone then.
+        Raises: StorageFull (also for events beyond `bytes_max`), LogBroken; the transaction is
+            gone then.
         """
+        bytes_ = sum(len(event.body) + len(event.trace) for event in group.events)
+        if group.events and self.used_bytes + bytes_ > self.bytes_max:
+            raise StorageFull(f"the event log {self.path} holds {self.bytes_max} bytes")
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             found = tuple(self._advance(each) for each in group.advances)
@@ -189,9 +233,9 @@ class Log:
                 [(why, name) for name, why in group.quarantines],
             )
             self._see(group.seen)
+            self._trim(group.trims)
         except sqlite3.Error as error:
             raise self._undone(error) from error
-        bytes_ = sum(len(event.body) + len(event.trace) for event in group.events)
         self._unsettled += COMMIT_BYTES + bytes_ * 3 // 2
         return found
 
@@ -205,6 +249,7 @@ class Log:
         except sqlite3.Error as error:
             raise self._undone(error) from error
         self.arrival = self._staged
+        self.measure()
 
     def _undone(self, error: sqlite3.Error) -> Exception:
         self._staged = self.arrival
@@ -228,7 +273,8 @@ class Log:
             [(name, e.epoch, e.base, e.base_hash, e.nonce) for e in step.epochs],
         )
         base = next(each.base for each in step.epochs if each.epoch == epoch)
-        self._writer.execute(_ADVANCE, (name, epoch, base, head.epoch, head.seq, head.hash))
+        place = (head.epoch, head.seq, head.hash, head.seq + 1)
+        self._writer.execute(_ADVANCE, (name, epoch, base, *place))
         return found
 
     def _append(self, events: tuple[Event, ...]) -> None:
@@ -249,14 +295,23 @@ class Log:
         )
 
     def _see(self, seen: tuple[Seen, ...]) -> None:
-        now = clock.now_ms()
         self._writer.executemany(
             _SEE,
             [
-                (each.stream, each.name, each.cursor.epoch, each.cursor.seq, each.known_epoch, now)
+                (each.stream, who.name, who.cursor.epoch, who.cursor.seq, who.known_epoch,
+                 who.seen_ms, who.required)
                 for each in seen
+                for who in [each.who]
             ],
-        )
+        )  # fmt: skip
+
+    def _trim(self, trims: tuple[tuple[str, int], ...]) -> None:
+        for stream, seq in trims:
+            self._writer.execute("DELETE FROM log WHERE stream = ? AND seq <= ?", (stream, seq))
+            self._writer.execute(
+                "UPDATE stream SET tail_seq = ? WHERE stream = ? AND tail_seq <= ?",
+                (seq + 1, stream, seq),
+            )
 
     def checkpoint_due(self, *, idle: bool) -> bool:
         """True when enough is written for a checkpoint, given whether the writer has work."""
@@ -282,6 +337,19 @@ class Log:
         """
         rows = self._rows(_READ, (stream, after, rows_max), bytes_max)
         return tuple(event for _, event in rows)
+
+    def outlived(self, stream: str, tail: int, last: int, before_ms: int) -> int:
+        """The last of the events `tail` to `last` up to which all are older, TRIM_ROWS_MAX at most.
+
+        Returns: `tail - 1` if there is none.
+        Raises: LogBroken.
+        """
+        last = min(last, tail + TRIM_ROWS_MAX - 1)
+        try:
+            young = self._reader.execute(_FIRST_YOUNG, (stream, tail, last, before_ms)).fetchone()
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+        return last if young[0] is None else int(young[0]) - 1
 
     def arrivals(self, after: int, rows_max: int, bytes_max: int) -> tuple[Arrived, ...]:
         """Committed events of all streams beyond arrival number `after`. Raises: LogBroken."""

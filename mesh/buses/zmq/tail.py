@@ -7,10 +7,10 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from mesh.buses.contract import ORIGIN, Arrived, Position
-from mesh.buses.zmq.protocol.frames import EVERYTHING, Attach, Attached, Batch, Get
+from mesh.buses.zmq.protocol.frames import EVERYTHING, Attach, Attached, Batch, Get, Reset
 from mesh.buses.zmq.protocol.timing import POLL_S, REPLY_S
 from mesh.buses.zmq.wire import new_session
-from mesh.errors import BusUnavailable
+from mesh.errors import BusUnavailable, Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,7 +52,7 @@ class Tail:
         self._news.set()
 
     async def heads(self) -> list[StreamHead]:
-        """Every stream's head. Raises: BusUnavailable."""
+        """Every stream's head. Raises: BusUnavailable, Forbidden."""
         _, heads = await self._begin()
         return list(heads)
 
@@ -105,6 +105,10 @@ class Tail:
         attach = Attach(self.session, self._name, EVERYTHING, ORIGIN, 0)
         while True:
             answer = await self._ask(attach)
+            if isinstance(answer, Reset) and answer.reason == "AUTH":
+                raise Forbidden(
+                    f"the bus does not let {self._name} read", hint="is this the mesh's own bus?"
+                )
             if isinstance(answer, Attached):
                 with contextlib.suppress(_Forgotten):
                     return answer, (await self._get(0, 0)).heads

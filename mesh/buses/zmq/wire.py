@@ -196,6 +196,20 @@ def unpack(frames: Sequence[bytes], *, bare: bool = False) -> Frame | None:
         return None
 
 
+def refusal(frames: Sequence[bytes]) -> tuple[int, NakReason] | None:
+    """What to answer to a PUT that `unpack` could not read: its session, as it says, and why.
+
+    CRC: harmed on the way, to be sent again. TOOBIG: whole, but beyond a bound of ours, as it will
+    be the next time. None for anything else.
+    """
+    if not frames or len(frames[0]) != HEADER_BYTES:
+        return None
+    magic, version, kind, _, _, session, *_, crc = _HEADER.unpack(frames[0])
+    if (magic, version, kind) != (MAGIC, VERSION, _KINDS[Put]):
+        return None
+    return session, "CRC" if _checksum(frames[0], frames[1:]) != crc else "TOOBIG"
+
+
 def _read(  # noqa: PLR0911  one arm a kind
     shape: type[Frame], session: int, req: int, link: Link, rest: Sequence[bytes]
 ) -> Frame | None:

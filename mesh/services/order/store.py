@@ -373,8 +373,12 @@ GROUP BY o.id HAVING count(h.version) <> o.version OR coalesce(max(h.version), 0
 """
 
 TOLD = """
-SELECT h.order_id || ' ' || h.version FROM history h
+WITH since AS (SELECT coalesce((
+    SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
+SELECT h.order_id || ' ' || h.version FROM history h, since WHERE h.at_ms > since.ms
 GROUP BY h.order_id HAVING count(*) <> (
-    SELECT count(*) FROM outbox WHERE type = 'order.status_changed' AND key = h.order_id
+    SELECT count(*) FROM outbox, since WHERE type = 'order.status_changed' AND key = h.order_id
+    AND ts_ms > since.ms
 )
 """
+"""Of what is younger than the oldest event still kept: old events go once the bus has them."""

@@ -40,6 +40,7 @@ from mesh.buses.zmq.protocol.stream import (
     Gone,
     Input,
     LogRead,
+    Outlived,
     Output,
     Publish,
     Quarantine,
@@ -50,6 +51,7 @@ from mesh.buses.zmq.protocol.stream import (
     Session,
     Step,
     Stream,
+    Trim,
     Verdict,
 )
 from mesh.buses.zmq.protocol.timing import CREDIT_BYTES, CREDIT_MSGS, REPORT_S
@@ -75,7 +77,7 @@ def beat(state: Stream) -> Beat:
     return Beat(state.name, epoch, base, state.head, state.tail_seq)
 
 
-def step(state: Stream, event: Input, now: float) -> Step:
+def step(state: Stream, event: Input, now: float) -> Step:  # noqa: PLR0911  one arm an input
     """What one input does. `now` is monotonic seconds."""
     match event:
         case Received(peer, frame):
@@ -86,6 +88,8 @@ def step(state: Stream, event: Input, now: float) -> Step:
             return _advanced(state, found)
         case Failed():
             return _failed(state, now)
+        case Outlived(seq):
+            return _trim(state, seq)
         case LogRead(peer, get, events):
             batch = Batch(get.session, get.req, state.head, events)
             return state, (Reply(peer, batch),)
@@ -132,11 +136,17 @@ def _forget(state: Stream, peer: bytes) -> Stream:
 
 
 def _hello(state: Stream, peer: bytes, hello: Hello) -> Step:
-    """Is this the history I know, and is it as new as what I hold (R4, R6)?"""
+    """Is this the history I know, and is it as new as what I hold (R4, R6)?
+
+    A stream of which nothing is known begins where its outbox does: after the loss of the log,
+    what the outbox no longer keeps has been applied by everybody required.
+    """
     known = {each.epoch: each.nonce for each in state.epochs}
     numbers = [each.epoch for each in hello.epochs]
-    if not numbers or numbers[0] < 1 or numbers != sorted(set(numbers)):
-        return state, (_fenced(peer, hello, "PROTO", "epochs count upwards from 1"),)
+    upwards = numbers and numbers[0] >= 1 and numbers == sorted(set(numbers))
+    if not upwards or hello.before.seq > hello.head.seq:
+        why = "epochs count upwards from 1, and the head is not before the oldest row"
+        return state, (_fenced(peer, hello, "PROTO", why),)
     for each in hello.epochs:
         if known.get(each.epoch, each.nonce) != each.nonce:
             why = f"epoch {each.epoch} of {state.name} is not the one the bus knows"
@@ -150,8 +160,9 @@ def _hello(state: Stream, peer: bytes, hello: Hello) -> Step:
         return _greet(state, peer, hello)
     if state.advancing or state.staged != state.head:
         return replace(state, waiting=(peer, hello)), ()
-    state = replace(state, advancing=new, waiting=(peer, hello))
-    return state, (Advance(new, cut(state.head, state.epochs, new)),)
+    goal = cut(state.head, state.epochs, new) if state.epochs else hello.before
+    state = replace(state, advancing=new, goal=goal, waiting=(peer, hello))
+    return state, (Advance(new, goal),)
 
 
 def _greet(state: Stream, peer: bytes, hello: Hello) -> Step:
@@ -288,7 +299,7 @@ def _resume(state: Stream) -> Step:
 
 def _advanced(state: Stream, found: Link) -> Step:
     new, waiting = state.advancing, state.waiting
-    head = cut(state.head, state.epochs, new)
+    head, tail_seq = state.goal, state.goal.seq + 1
     state = replace(state, advancing=())
     if found != head:
         state = replace(state, waiting=None)
@@ -298,7 +309,7 @@ def _advanced(state: Stream, found: Link) -> Step:
         epochs=(*state.epochs, *new),
         head=head,
         staged=head,
-        tail_seq=min(state.tail_seq, head.seq + 1),
+        tail_seq=min(state.tail_seq, tail_seq) if state.epochs else tail_seq,
         quarantined="",
     )
     return _resume(state)
@@ -314,11 +325,22 @@ def _attach(state: Stream, peer: bytes, attach: Attach) -> Step:
     if _trimmed(state, attach.cursor.seq):
         return state, (Reply(peer, Reset(attach.session, "TRIMMED")),)
     attached = Attached(attach.session, state.epochs, state.head, state.tail_seq)
-    return state, (Reply(peer, attached),)
+    cursor = Position(attach.cursor.epoch, attach.cursor.seq)
+    seen = Record(attach.consumer, cursor, attach.known_epoch)
+    return state, (seen, Reply(peer, attached))
+
+
+def _trim(state: Stream, seq: int) -> Step:
+    """The tail moves first, so that nobody is ever answered with a hole. The head always stays."""
+    seq = min(seq, state.head.seq - 1)
+    if seq < state.tail_seq or state.advancing:
+        return state, ()
+    return replace(state, tail_seq=seq + 1), (Trim(seq),)
 
 
 def _trimmed(state: Stream, after: int) -> bool:
-    return after + 1 < state.tail_seq and after < state.head.seq
+    """Whether an event is needed that is kept no more; who is at the origin takes what there is."""
+    return 0 < after < state.tail_seq - 1 and after < state.head.seq
 
 
 def _attachment(state: Stream, peer: bytes, number: int) -> Attachment | None:
@@ -334,6 +356,7 @@ def _get(state: Stream, peer: bytes, get: Get) -> Step:
         return state, (Reply(peer, Batch(get.session, get.req, state.head, ())),)
     bounded = replace(
         get,
+        after=replace(get.after, seq=max(get.after.seq, state.tail_seq - 1)),
         rows_max=max(1, min(get.rows_max, GET_ROWS_MAX, state.head.seq - get.after.seq)),
         bytes_max=min(get.bytes_max, GET_BYTES_MAX),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from mesh.buses.contract import Applied, Event, Position
+from mesh.buses.contract import ORIGIN, Applied, Event, Position
 from mesh.buses.zmq.protocol.frames import (
     Attach,
     Attached,
@@ -35,6 +35,7 @@ from mesh.buses.zmq.protocol.subscription import (
     Noticed,
     Output,
     ReadCursor,
+    Start,
     Step,
     Verdict,
 )
@@ -94,6 +95,10 @@ def step(state: Consumer, event: Input, now: float) -> Step:  # noqa: C901, PLR0
             return _batch(state, event, now)
         case Reset(reason="PROTO") if state.phase != "detached":
             return _detach(state, backoff_s(0))
+        case Reset(reason="TRIMMED"):
+            place = state.cursor.link.seq + 1
+            why = f"TRIMMED: the bus no longer holds event {place} of {state.stream}"
+            return _fence(state, f"{why}; {state.name} must be restored from a newer backup")
         case Reset(reason=reason) if reason != "PROTO":
             return _fence(state, f"{reason}: {state.stream} is refused to {state.name}")
         case _:
@@ -128,6 +133,7 @@ def _attached(state: Consumer, frame: Attached, now: float) -> Step:
         attempt=0,
         epochs=tuple(merged[number] for number in sorted(merged)),
         head=frame.head,
+        tail_seq=frame.tail_seq,
         asked_at=None,
         heard_at=now,
         polled_at=now,
@@ -213,12 +219,21 @@ def _batch(state: Consumer, batch: Batch, now: float) -> Step:
     if verdict == "damaged":
         return _fence(state, f"DAMAGED: {place} does not match its hash")
     if verdict == "gap" or (not batch.events and batch.head.seq > state.end.seq):
-        return _fence(state, f"DAMAGED: {place} is missing at the bus")
+        return _missing(state, batch, place)
     ahead, state = state.ahead, replace(state, ahead=(), ahead_bytes=0)
     state, _ = _take(state, ahead)
     if state.buffer and state.end.seq > state.head.seq:
         state = replace(state, head=state.end)
     return _place(state, now)
+
+
+def _missing(state: Consumer, batch: Batch, place: str) -> Step:
+    """Who is at the origin begins with what there still is (R14); for others it is damage."""
+    first = batch.events[0] if batch.events else None
+    begins = first is not None and first.seq == state.tail_seq and state.end == ORIGIN
+    if first is None or not begins or first.epoch > newest(state.epochs) or not intact(first):
+        return _fence(state, f"DAMAGED: {place} is missing at the bus")
+    return replace(state, busy=True), (Start(first.previous),)
 
 
 def _take(state: Consumer, events: Sequence[Event]) -> tuple[Consumer, Verdict]:

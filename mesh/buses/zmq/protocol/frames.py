@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from mesh.buses.contract import (
+    ORIGIN,
     Epoch,
     EpochNumber,
     Event,
@@ -42,6 +43,7 @@ class Hello(Struct, frozen=True):
     head: Link
     tail_seq: SeqNumber
     token: str = ""
+    before: Link = ORIGIN
 
 
 class Welcome(Struct, frozen=True):

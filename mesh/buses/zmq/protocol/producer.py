@@ -186,7 +186,15 @@ def _greet(state: Producer, read: StateRead, now: float) -> Step:
     ):
         return state, ()
     mine = read.outbox
-    hello = Hello(state.session, state.req, state.stream, mine.epochs, mine.head, mine.tail_seq)
+    hello = Hello(
+        state.session,
+        state.req,
+        state.stream,
+        mine.epochs,
+        mine.head,
+        mine.tail_seq,
+        before=mine.before,
+    )
     return replace(state, said_at=now), (Send(hello),)
 
 
@@ -237,7 +245,11 @@ def _send(state: Producer, rows: Rows, now: float) -> Step:
     if not events:
         return _pump(state, now)
     if events[0].seq != state.sent + 1:
-        return _fence(state, f"the bus needs event {state.sent + 1}, which the outbox has dropped")
+        why = (
+            f"the bus needs event {state.sent + 1}, which the outbox no longer keeps: its log is"
+            " older than that. Stop the bus and remove its log: it is rebuilt from the outboxes"
+        )
+        return _fence(state, why)
     sizes = [size(each) for each in events]
     if max(sizes) > FRAME_BYTES_MAX:
         large = events[sizes.index(max(sizes))]

@@ -33,6 +33,12 @@ class Failed(Struct, frozen=True):
     """Input: what was being committed could not be, for want of space. Nothing happened."""
 
 
+class Outlived(Struct, frozen=True):
+    """Input: nobody needs the events up to this number any more (R11)."""
+
+    seq: int
+
+
 class LogRead(Struct, frozen=True):
     """Input: the log's answer to `ReadLog`."""
 
@@ -97,6 +103,12 @@ class Record(Struct, frozen=True):
     known_epoch: int
 
 
+class Trim(Struct, frozen=True):
+    """Output: the events up to this number may be removed; nobody is served them from now on."""
+
+    seq: int
+
+
 class Session(Struct, frozen=True):
     """A producer's conversation: the last HELLO answered, and how."""
 
@@ -118,8 +130,8 @@ class Attachment(Struct, frozen=True):
 class Stream(Struct, frozen=True):
     """What the bus knows of one stream.
 
-    `advancing` are epochs being made durable; `waiting` is the HELLO to answer after that, or
-    after the commit under way.
+    `advancing` are epochs being made durable and `goal` the head then; `waiting` is the HELLO to
+    answer after that, or after the commit under way.
     """
 
     name: str
@@ -132,11 +144,12 @@ class Stream(Struct, frozen=True):
     sessions: tuple[Session, ...] = ()
     consumers: tuple[Attachment, ...] = ()
     advancing: tuple[Epoch, ...] = ()
+    goal: Link = ORIGIN
     waiting: tuple[bytes, Hello] | None = None
     nak_at: float | None = None
 
 
 Verdict = Literal["next", "again", "EPOCH", "GAP", "FORK", "DAMAGED"]
-Input = Received | Appended | Advanced | Failed | LogRead | Gone
-Output = Reply | Append | Advance | Quarantine | Publish | ReadLog | Record
+Input = Received | Appended | Advanced | Failed | Outlived | LogRead | Gone
+Output = Reply | Append | Advance | Quarantine | Publish | ReadLog | Record | Trim
 Step = tuple[Stream, tuple[Output, ...]]

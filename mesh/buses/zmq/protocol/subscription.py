@@ -40,6 +40,12 @@ class Noticed(Struct, frozen=True):
     cursor: Cursor
 
 
+class Start(Struct, frozen=True):
+    """Output: tell the inbox, which is at the origin, to go on from here; answer `CursorRead`."""
+
+    link: Link
+
+
 class Apply(Struct, frozen=True):
     """Output: hand these to the inbox; answer with `Handled`."""
 
@@ -72,6 +78,7 @@ class Consumer(Struct, frozen=True):
     cursor: Cursor = Cursor()
     epochs: tuple[Epoch, ...] = ()
     head: Link = ORIGIN
+    tail_seq: int = 1
     buffer: tuple[Event, ...] = ()
     buffer_bytes: int = 0
     ahead: tuple[Event, ...] = ()
@@ -107,5 +114,5 @@ class Consumer(Struct, frozen=True):
 
 FromInbox = CursorRead | Noticed | Handled | InboxFailed
 Input = Begin | Unsent | Reborn | Tick | FromInbox | Attached | Reset | Batch | Evt | Beat
-Output = ReadCursor | Notice | Apply | Send | Reconnect
+Output = ReadCursor | Notice | Start | Apply | Send | Reconnect
 Step = tuple[Consumer, tuple[Output, ...]]
