@@ -587,7 +587,7 @@ def test_signal_number_refuses_what_is_none(text):
         ([(2, Kill(9)), (2.1, Exited(-9))], ""),
         ([(2, Restart()), (2.1, Exited(0))], ""),
         ([(2, Stop()), (3, Exited(1)), (4, Start()), (4, OPEN)], ""),
-        ([(2, Beat()), (9, Tick()), (9.1, Exited(-6))], ""),
+        ([(2, Beat()), (2 + WATCHDOG_S, Tick()), (9.1, Exited(-6))], ""),
         ([(2, Exited(9)), (2.2, Tick()), (3, Kill(9)), (3.1, Exited(-9))], ""),
         ([(2, Exited(9)), (2.1, Stop()), (3, Start()), (3, OPEN)], ""),
         ([(2, Exited(9)), (2.2, Tick()), (3, Ready())], "exit 9"),
