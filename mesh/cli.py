@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "events": Verb("Look", "Read the events the services tell."),
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),
+    "chaos": Verb("Try", "Break something on purpose, for a while."),
     "config": Verb("Project", "Check the configuration and print it resolved."),
     "doctor": Verb("Project", "Check whether this machine can run the mesh."),
     "version": Verb("Project", "Print the versions of mesh and what it stands on."),

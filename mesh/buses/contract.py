@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 HASH_BYTES = 16
 EVENT_BYTES_MAX = 1024 * 1024 - 4096
@@ -224,6 +224,12 @@ class Bus(Protocol):
 
     def subscribe(self, streams: Sequence[str], inbox: Inbox) -> None:
         """Begin to hand these streams to the inbox, from its cursors on."""
+
+    def deafen(self, misses: Callable[[], bool]) -> None:
+        """Miss those messages of the feed for which this says so: a fault on purpose.
+
+        Nothing is lost by it: what was missed is fetched.
+        """
 
     @property
     def state(self) -> str:

@@ -23,14 +23,17 @@ from mesh.errors import (
 )
 from mesh.framework import idempotency, identity
 from mesh.framework.context import Context, Wires
+from mesh.framework.faults import Faults
 from mesh.framework.problems import problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mesh.framework.identity import Caller, Identity
     from mesh.framework.metrics import Metrics
     from mesh.framework.service import Operation, Service
+
+    Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 REQUEST_S = 2.0
 """Time for a request from outside that names no budget of its own."""
@@ -111,7 +114,7 @@ class App:
         wires: Wires,
         who: Identity,
         metrics: Metrics,
-        pages: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]],
+        pages: dict[str, Page],
         fatal: Callable[[BaseException], None],
     ) -> None:
         """`pages`: what is served beside the operations; `fatal`: the process cannot go on."""
@@ -121,6 +124,8 @@ class App:
         self._metrics = metrics
         self._pages = pages
         self._fatal = fatal
+        self.faults = Faults()
+        self.controls: Mapping[tuple[str, str], Page] = {}
         self._running = idempotency.Running()
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
         self._waiting = 0
@@ -137,11 +142,14 @@ class App:
         name = "other"
         try:
             _check_origin(request)
-            page = self._pages.get(request.path) if request.method == "GET" else None
+            page = self.controls.get((request.method, request.path))
+            if page is None and request.method == "GET":
+                page = self._pages.get(request.path)
             if page is not None:
                 return await page(request)
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
+            await self.faults.before_work()
             response = await self._counted(request, operation, fields, trace)
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
@@ -186,7 +194,7 @@ class App:
         caller = await self.caller(request)
         identity.admit(caller, operation.allow)
         deadline_s = begun_s + _budget_s(request)
-        raw = b"" if operation.rest_in_query else await self._body(request)
+        raw = b"" if operation.rest_in_query else await self.body(request)
         takes = _read(request, operation, fields, raw)
         await self._enter(deadline_s)
         try:
@@ -210,7 +218,7 @@ class App:
         bearer = identity.bearer_of(request.headers.get("Authorization"))
         return identity.ANONYMOUS if bearer is None else await self._identity.verify(bearer)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def body(self, request: web.BaseRequest) -> bytes:
         """The whole body, bounded in length, in time and in how many are on their way.
 
         Raises: InvalidInput, TooLarge; Refused (code `body-timeout`); Overloaded.

@@ -25,6 +25,7 @@ from mesh.errors import Broken, DatabaseBroken, InvalidInput, MeshError, Unavail
 from mesh.framework import idempotency, identity
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.context import Context, Wires
+from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
@@ -208,6 +209,8 @@ class _Process:
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
         app = App(self._service, wires, who, metrics, pages.table(), self._fail)
         pages.app = app
+        app.controls = Controls(app).table()
+        wire.deafen(app.faults.deaf)
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)

@@ -58,6 +58,25 @@ class Program(Struct, frozen=True, kw_only=True):
     sandbox: Literal["auto", "required", "off"] = "auto"
 
 
+FaultKind = Literal["kill", "pause", "latency", "error", "drop"]
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Something broken on purpose, for `for_s` seconds.
+
+    `rate` is kills a second for `kill`, else the share of requests or messages that is hit; `ms`
+    the delay of a `latency`. `seed` decides which are hit. `left_s` counts down in answers.
+    """
+
+    kind: FaultKind
+    target: str
+    for_s: float
+    rate: float = 1.0
+    seed: int = 0
+    ms: int = 0
+    left_s: float = 0.0
+
+
 class ProgramStatus(Struct, frozen=True, kw_only=True):
     """One row of `mesh ps --json`; unknown values are None."""
 
@@ -78,6 +97,8 @@ class ProgramStatus(Struct, frozen=True, kw_only=True):
     sandbox: str | None = None
     cause: str | None = None
     """Why it is in this state, for a person: `exit 1`, `signal 9`, `start timeout`, …"""
+    faults: tuple[Fault, ...] = ()
+    """What is being done to it on purpose."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):
@@ -167,6 +188,18 @@ class Orchestrator(Protocol):
 
     def token(self, subject: str, audience: str) -> str:
         """A token of at most 60 s, as `operator` or as one of the services, for `audience`."""
+
+    def inflict(self, fault: Fault) -> None:
+        """Break something on purpose; it is mended by itself after `for_s` seconds.
+
+        What is inflicted inside a program (`latency`, `error`, `drop`) is only kept and shown
+        here: the program does it, and it ends with its process at the latest.
+
+        Raises: Conflict when the target has no process, or too much is broken already.
+        """
+
+    def mend(self, names: Sequence[str]) -> tuple[Fault, ...]:
+        """End the faults of these programs now, of all when none is named; what was ended."""
 
     def watch(self) -> Iterator[Status | Transition]:
         """The present status, then every transition as it happens, until the mesh goes down."""

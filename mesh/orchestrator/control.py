@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from mesh import codec
 from mesh.errors import Forbidden, InvalidInput, MeshError, NotFound, Overloaded, TooLarge
+from mesh.orchestrator.contract import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,14 @@ class _Token(Struct, forbid_unknown_fields=True):
     audience: str
 
 
-METHODS = ("status", "start", "stop", "restart", "kill", "down", "token", "watch")
+class _Inflict(Struct, forbid_unknown_fields=True):
+    fault: Fault
+
+
+METHODS = (
+    *("status", "start", "stop", "restart", "kill", "down", "token"),
+    *("inflict", "mend", "watch"),
+)
 
 
 @contextlib.contextmanager
@@ -196,6 +204,10 @@ class Control:
             case "token":
                 token = codec.convert(params, _Token)
                 return asked.token(token.subject, token.audience)
+            case "inflict":
+                asked.inflict(codec.convert(params, _Inflict).fault)
+            case "mend":
+                return asked.mend(codec.convert(params, _Names).names)
             case _:
                 raise NotFound(f"no method {method!r}", hint=f"one of {', '.join(METHODS)}")
         return result

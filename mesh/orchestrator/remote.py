@@ -20,7 +20,7 @@ from mesh.errors import DeadlineExceeded, MeshError, NotRunning
 from mesh.orchestrator import state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 CONNECT_S = 2.0
 """A supervisor's loop is never away for longer, unless the process is suspended."""
@@ -104,6 +104,14 @@ class Remote:
     def token(self, subject: str, audience: str) -> str:
         """A token of at most 60 s, as `operator` or as one of the services, for `audience`."""
         return cast("str", self._ask("token", {"subject": subject, "audience": audience}, ANSWER_S))
+
+    def inflict(self, fault: Mapping[str, object]) -> None:
+        """Break something on purpose, for a while; a `contract.Fault`."""
+        self._ask("inflict", {"fault": dict(fault)}, ANSWER_S)
+
+    def mend(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """End faults, all when nobody is named; the `contract.Fault`s that were ended."""
+        return cast("list[dict[str, object]]", self._ask("mend", {"names": [*names]}, ANSWER_S))
 
     def watch(self, timeout_s: float | None = None) -> Iterator[dict[str, object]]:
         """`contract.Status` first (it has `schema`), then `contract.Transition`s until the end.

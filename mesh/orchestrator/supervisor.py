@@ -22,6 +22,7 @@ from mesh.orchestrator.contract import (
     Stopped,
     SupervisorStatus,
 )
+from mesh.orchestrator.faults import Faults
 from mesh.orchestrator.life import Kill, Restart, Start, Stop, signal_number
 from mesh.orchestrator.runner import Runner
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mesh.orchestrator.contract import Program, Reason, Transition
+    from mesh.orchestrator.contract import Fault, Program, Reason, Transition
     from mesh.orchestrator.launcher import Launcher
     from mesh.orchestrator.logs import Journal
     from mesh.orchestrator.ports import Listener
@@ -100,6 +101,7 @@ class Supervisor:
                 launcher=launcher,
                 on_change=self._changed_to,
             )
+        self._faults = Faults(self._pid, self._signal)
 
     # asked
 
@@ -109,7 +111,10 @@ class Supervisor:
         return Status(
             project=self._project,
             supervisor=SupervisorStatus(pid=os.getpid(), uptime_s=uptime_s),
-            services=tuple(runner.status() for runner in self._runners.values()),
+            services=tuple(
+                codec.replace(runner.status(), faults=self._faults.of(name))
+                for name, runner in self._runners.items()
+            ),
         )
 
     def start(self, names: Sequence[str]) -> None:
@@ -172,6 +177,18 @@ class Supervisor:
             self._named([subject])
         return self._mint(subject, audience)
 
+    def inflict(self, fault: Fault) -> None:
+        """Break something on purpose, for a while. Raises: NotFound, Conflict."""
+        self._named([fault.target])
+        self._refuse_when_ending()
+        self._faults.begin(fault)
+        self._journal.write("fault", **codec.plain(fault))
+
+    def mend(self, names: Sequence[str]) -> tuple[Fault, ...]:
+        """End the faults of these programs, of all when none is named. Raises: NotFound."""
+        self._named(names)
+        return self._faults.end(names)
+
     async def watch(self) -> AsyncGenerator[Status | Transition, None]:
         """The present status, then every transition until the mesh goes down."""
         queue: asyncio.Queue[Transition | None] = asyncio.Queue(WATCH_QUEUE_MAX)
@@ -221,13 +238,24 @@ class Supervisor:
         return {runner.child.pid for runner in self._runners.values() if runner.child is not None}
 
     def close(self) -> None:
-        """Let go of everything; nothing is signalled."""
+        """Let go of everything; nothing is signalled but what stands still on purpose."""
+        self._faults.end()
         for runner in self._runners.values():
             runner.close()
         for queue in self._watchers:
             _last(queue)
 
     # within
+
+    def _pid(self, name: str) -> int | None:
+        child = self._runners[name].child
+        return child.pid if child is not None else None
+
+    def _signal(self, name: str, number: int) -> None:
+        """As an accident would: nothing is noted, so what follows is judged like any other end."""
+        child = self._runners[name].child
+        if child is not None:
+            child.signal(number, patient=False)
 
     def _named(self, names: Sequence[str]) -> list[Runner]:
         for name in names:
@@ -276,6 +304,7 @@ class Supervisor:
 
     async def _end(self, reason: Reason, timeout_s: float | None) -> list[Stopped]:
         failed = [name for name, runner in self._runners.items() if runner.life.state == "failed"]
+        self._faults.end()
         stopped = await self._stop([*self._runners], timeout_s)
         self.ended.set_result(Outcome(reason=reason, stopped=tuple(stopped), failed=tuple(failed)))
         return stopped

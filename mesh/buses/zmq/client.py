@@ -32,7 +32,7 @@ from mesh.buses.zmq.wire import BEAT_TOPIC, pack, topic, unpack, unpack_feed
 from mesh.errors import BusUnavailable, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from mesh.buses.contract import Inbox, Outbox
@@ -64,6 +64,7 @@ class ZmqBus:
         self._beats: tuple[Beat, ...] = ()
         self._heard_at = 0.0
         self._started = self._closed = False
+        self._misses: Callable[[], bool] = lambda: False
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
 
@@ -109,6 +110,10 @@ class ZmqBus:
             self._inboxes[stream] = inbox
             if self._started:
                 self._deliver(stream, inbox)
+
+    def deafen(self, misses: Callable[[], bool]) -> None:
+        """Miss those messages of the feed for which this says so: a fault on purpose."""
+        self._misses = misses
 
     def _deliver(self, stream: str, inbox: Inbox) -> None:
         self._feed_socket.subscribe(topic(stream))
@@ -210,6 +215,8 @@ class ZmqBus:
                 delivery.hear(frame)
 
     def _on_feed(self, frames: list[bytes]) -> None:
+        if self._misses():
+            return
         delivery = self._topics.get(frames[0])
         match unpack_feed(frames, bare=delivery is None or not delivery.hungry):
             case Evt() as news:
