@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from mesh import buses
+from mesh.buses.cloudevents import CloudEvent, cloud_event
 from mesh.buses.contract import (
     EVENT_BYTES_MAX,
     NO_HASH,
@@ -43,6 +44,7 @@ __all__ = [
     "Arrived",
     "Broker",
     "Bus",
+    "CloudEvent",
     "Cursor",
     "Epoch",
     "Event",
@@ -54,6 +56,7 @@ __all__ = [
     "StreamHead",
     "Trace",
     "chain_hash",
+    "cloud_event",
     "connect",
     "modules",
     "program",

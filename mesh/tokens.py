@@ -165,6 +165,22 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: s
         raise Unauthenticated("the token does not hold") from None
 
 
+def verify_peer(token: str, keys: Mapping[str, Ed25519PublicKey], *, aud: str) -> Claims:
+    """The claims of the operator's or of a service's own token: `iss` is who it is.
+
+    Args:
+        keys: `operator` and each service.
+
+    Raises: Unauthenticated.
+    """
+    kid, typ = header(token)
+    issuer = unverified_issuer(token)
+    key = keys.get(issuer)
+    if key is None or typ != (OPERATOR_TOKEN if issuer == "operator" else SERVICE_TOKEN):
+        raise Unauthenticated("the token's issuer is unknown")
+    return verify(token, {kid: key}, iss=issuer, aud=aud)
+
+
 class IdentityFile(Struct, frozen=True):
     """What a service is given at its start (0600): its own private key, everybody's public ones.
 

@@ -212,7 +212,10 @@ RULES = {
         loose_tasks,
         {
             ("buses/zmq/delivery.py", "_ask"): "one at a time, in `_task`; `close` waits for it",
-            ("buses/zmq/program.py", "_serve"): "the heartbeat; cancelled when serving ends",
+            (
+                "buses/zmq/program.py",
+                "_until_stopped",
+            ): "heartbeat and sweep; cancelled when serving ends",
             ("buses/zmq/relay.py", "_spawn"): "kept in `_tasks`; `close` waits for all of them",
             (
                 "databases/sqlite/database.py",

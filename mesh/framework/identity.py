@@ -146,15 +146,12 @@ class Identity:
             return await self._check_user(bearer, kid)
         if typ not in {tokens.SERVICE_TOKEN, tokens.OPERATOR_TOKEN}:
             raise Unauthenticated("the token is of no kind known here")
-        return self._check_peer(bearer, kid, typ)
+        return self._check_peer(bearer)
 
-    def _check_peer(self, bearer: str, kid: str, typ: str) -> Caller:
+    def _check_peer(self, bearer: str) -> Caller:
         """A service or the operator: the issuer named must be the one whose key signed it."""
-        issuer = tokens.unverified_issuer(bearer)
-        key = self._peers.get(issuer)
-        if key is None or (issuer == "operator") != (typ == tokens.OPERATOR_TOKEN):
-            raise Unauthenticated("the token's issuer is unknown")
-        claims = tokens.verify(bearer, {kid: key}, iss=issuer, aud=self.service)
+        claims = tokens.verify_peer(bearer, self._peers, aud=self.service)
+        issuer = claims.iss
         if issuer == "operator":
             return Caller("operator", issuer, expires_s=claims.exp)
         if issuer not in self._callers:

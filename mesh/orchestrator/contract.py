@@ -35,7 +35,8 @@ class Program(Struct, frozen=True, kw_only=True):
     `port` is None for a program without one, 0 for any free one. `socket` says who listens:
     `inherit` = the supervisor, handing the descriptor over (LISTEN_FDS); `own` = the program,
     on $PORT. The supervisor adds PORT, HOST, MESH_SERVICE, MESH_NOTIFY_FD and, for each of
-    `peers`, MESH_URL_<PEER> to `environment`.
+    `peers`, MESH_URL_<PEER> to `environment`, and each variable of `addresses` with the URL of a
+    place (`bus/events`) of a program that has a port.
 
     `health` None means: ready when it says READY=1 on its notify pipe.
     """
@@ -49,6 +50,7 @@ class Program(Struct, frozen=True, kw_only=True):
     port: int | None = None
     socket: Literal["inherit", "own"] = "inherit"
     peers: tuple[str, ...] = ()
+    addresses: dict[str, str] = {}
     depends_on: dict[str, Dependency] = {}
     restart: RestartPolicy = RestartPolicy()
     stop_signal: str = "SIGTERM"

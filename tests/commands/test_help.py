@@ -64,6 +64,7 @@ WRONG = {
     "fault": ["chaos", "laetncy", "order"],
     "fault-target": ["chaos", "pause", "ordr"],
     "fault-rate": ["chaos", "error", "order", "--rate", "2"],
+    "event-data": ["events", "publish", "demo.greeted", "-d", "{"],
     "stream": ["events", "tail", "--stream", "prodct"],
     "where": ["events", "tail", "--where", "sku"],
     "project-name": ["-p", "../x", "up"],
@@ -96,6 +97,7 @@ NOTHING = {
     "call-help": ["call", "order", "create", "--help"],
     "events": ["events", "tail"],
     "chaos": ["chaos", "pause", "order"],
+    "events-publish": ["events", "publish", "demo.greeted", "-d", "{}"],
 }
 
 

@@ -32,7 +32,7 @@ from mesh.buses.zmq.wire import BEAT_TOPIC, pack, topic, unpack, unpack_feed
 from mesh.errors import BusUnavailable, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from mesh.buses.contract import Inbox, Outbox
@@ -142,7 +142,7 @@ class ZmqBus:
             except TimeoutError:
                 raise BusUnavailable(f"the bus has not answered for {timeout_s:g} s") from None
 
-    async def arrivals(self, after: int, *, follow: bool) -> AsyncIterator[list[Arrived]]:
+    async def arrivals(self, after: int, *, follow: bool) -> AsyncGenerator[list[Arrived], None]:
         """Batches of the whole log beyond arrival number `after`, in order of arrival."""
         with self._tail() as tail:
             if follow:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 from mesh import notify, telemetry
 from mesh.buses.zmq.broker import Broker
+from mesh.buses.zmq.door import Door
+from mesh.buses.zmq.hosted import Hosted
+from mesh.buses.zmq.hosting import Host
 from mesh.buses.zmq.log import Log
 from mesh.buses.zmq.logfile import DAMAGED, set_aside
 from mesh.errors import InvalidInput, LogBroken, MeshError, SchemaMismatch
@@ -17,6 +22,15 @@ from mesh.errors import InvalidInput, LogBroken, MeshError, SchemaMismatch
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again will not help."""
+
+IDENTITY = "MESH_IDENTITY_FILE"
+GUESTS = "MESH_GUESTS"
+"""Names of the programs that tell and hear events over HTTP, with spaces between them."""
+
+LISTEN_FD = 3
+"""The first descriptor handed over by LISTEN_FDS (sd_listen_fds(3))."""
+
+SWEEP_S = 600.0
 
 SWITCH_S = 0.0001
 """The disk thread gets the interpreter lock this soon; at the default of 5 ms it would wait longer
@@ -57,25 +71,12 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(log: Log, sockets: Path) -> None:
-    loop = asyncio.get_running_loop()
     broker = Broker(log, sockets)
     broker.start()
-    stop = loop.create_future()
-
-    def stopped() -> None:
-        if not stop.done():
-            stop.set_result(None)
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stopped)
-    watchdog = loop.create_task(_beat())
-    notify.ready()
-    try:
-        await asyncio.wait({stop, broker.broken}, return_when=asyncio.FIRST_COMPLETED)
-        notify.stopping()
-    finally:
-        watchdog.cancel()
-        await broker.close()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(broker.close)
+        host = await _open_door(broker, log, stack)
+        await _until_stopped(broker, host)
     if broker.broken.done():
         error = broker.broken.exception()
         if isinstance(error, LogBroken) and error.code == DAMAGED:
@@ -84,7 +85,61 @@ async def _serve(log: Log, sockets: Path) -> None:
         broker.broken.result()
 
 
-async def _beat() -> None:
+async def _open_door(broker: Broker, log: Log, stack: contextlib.AsyncExitStack) -> Host | None:
+    """Serve programs that have no outbox, if we were given a port and everybody's keys."""
+    identity = os.environ.get(IDENTITY)
+    handed = os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID") == str(
+        os.getpid()
+    )
+    if identity is None or not handed:
+        return None
+    hosted = Hosted(log.path.parent)
+    stack.callback(hosted.close)
+    host = Host(broker, log, hosted)
+    stack.push_async_callback(host.close)
+    guests = frozenset(os.environ.get(GUESTS, "").split())
+    door = Door(broker, host, hosted, Path(identity), guests)
+    runner = await door.serve(socket.socket(fileno=LISTEN_FD))
+    stack.push_async_callback(runner.cleanup)
+    return host
+
+
+async def _until_stopped(broker: Broker, host: Host | None) -> None:
+    """Serve until asked to stop, or until the log cannot go on."""
+    loop = asyncio.get_running_loop()
+    stop = loop.create_future()
+
+    def stopped() -> None:
+        if not stop.done():
+            stop.set_result(None)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopped)
+    upkeep = [loop.create_task(_beat(host)), loop.create_task(_sweep(host))]
+    notify.ready()
+    try:
+        await asyncio.wait({stop, broker.broken}, return_when=asyncio.FIRST_COMPLETED)
+        notify.stopping()
+    finally:
+        for task in upkeep:
+            task.cancel()
+
+
+async def _beat(host: Host | None) -> None:
+    said = ""
     while True:
         notify.beat()
+        fences = "; ".join(host.fences) if host is not None else ""
+        if fences != said:
+            said = fences
+            notify.status(said)
         await asyncio.sleep(notify.BEAT_S)
+
+
+async def _sweep(host: Host | None) -> None:
+    while host is not None:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await host.sweep()
+        except MeshError as error:
+            _log.warning("old events could not be forgotten: %s", error)
