@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from mesh import buses
+from mesh.buses.adoption import adoption, told_again
 from mesh.buses.cloudevents import CloudEvent, cloud_event
 from mesh.buses.contract import (
     EVENT_BYTES_MAX,
@@ -55,13 +56,18 @@ __all__ = [
     "Position",
     "StreamHead",
     "Trace",
+    "adopt",
+    "adoption",
     "chain_hash",
     "cloud_event",
     "connect",
+    "guests",
+    "lineages",
     "modules",
     "program",
     "schemes",
     "serve",
+    "told_again",
 ]
 
 
@@ -121,6 +127,32 @@ def serve(scheme: str, *args: str) -> None:
     Raises: SystemExit: 78 when its configuration will not do, 1 when its log failed.
     """
     _backend(f"{scheme}://").serve(list(args))
+
+
+def lineages(url: str, directory: Path) -> dict[str, tuple[Epoch, ...]]:
+    """Every stream's epochs in the log of a broker that does not run; none where no log is.
+
+    Raises: LogBroken.
+    """
+    return cast("dict[str, tuple[Epoch, ...]]", _backend(url).lineages(directory))
+
+
+def guests(url: str, file: Path) -> dict[str, OutboxState]:
+    """The streams in a copy of the file that a bus keeps for programs without an outbox.
+
+    Raises: LogBroken.
+    """
+    return cast("dict[str, OutboxState]", _backend(url).guests(file))
+
+
+def adopt(
+    url: str, directory: Path, known: dict[str, tuple[Epoch, ...]], *, floor: int = 0
+) -> None:
+    """Have that file, in `directory`, go on in a new epoch, beyond `floor`, of each of its streams.
+
+    Raises: LogBroken; Conflict when events that must be told again are no longer kept.
+    """
+    _backend(url).adopt(directory, known, floor)
 
 
 def _backend(url: str) -> ModuleType:

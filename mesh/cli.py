@@ -49,6 +49,8 @@ VERBS: dict[str, Verb] = {
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),
     "chaos": Verb("Try", "Break something on purpose, for a while."),
+    "backup": Verb("Keep", "Copy every database at one cut, while the mesh serves."),
+    "restore": Verb("Keep", "Bring databases back from a backup."),
     "config": Verb("Project", "Check the configuration and print it resolved."),
     "doctor": Verb("Project", "Check whether this machine can run the mesh."),
     "version": Verb("Project", "Print the versions of mesh and what it stands on."),

@@ -221,6 +221,9 @@ RULES = {
                 "databases/sqlite/database.py",
                 "close",
             ): "closing goes on when its asker is cancelled; kept in `_closing`",
+            ("databases/sqlite/database.py", "hold"): "the standing writer; `hold` waits for it to "
+            "stand, and it goes on by itself",
+            ("databases/sqlite/database.py", "submit"): "the same, by its inner name",
             ("databases/sqlite/scans.py", "all"): "a read outlives its cancelled asker; kept in "
             "`_running` until it is over",
             ("orchestrator/control.py", "_accepted"): "a connection; kept in `_clients`, which "

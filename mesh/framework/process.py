@@ -209,7 +209,8 @@ class _Process:
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
         app = App(self._service, wires, who, metrics, pages.table(), self._fail)
         pages.app = app
-        app.controls = Controls(app).table()
+        controls = Controls(app, store, chosen.data_dir / f"{chosen.service}.backup")
+        app.controls = controls.table()
         wire.deafen(app.faults.deaf)
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
@@ -230,13 +231,14 @@ class _Process:
         site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
         await site.start()
         try:
-            await self._until_stopped(who, store, work, pages)
+            await self._until_stopped(who, store, work, pages, wire)
         finally:
             notify.stopping()
             await runner.cleanup()
+            await controls.close()
 
     async def _until_stopped(
-        self, who: Identity, store: Database, work: DeferredWork, pages: Pages
+        self, who: Identity, store: Database, work: DeferredWork, pages: Pages, wire: Bus
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
         notify.beat()  # the watchdog counts from here
@@ -246,7 +248,7 @@ class _Process:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(work.run()),
-                group.create_task(_beat()),
+                group.create_task(_beat(lambda: _fence(wire, self._service.name))),
                 group.create_task(_sweep(store)),
                 group.create_task(self._check(store)),
             ]
@@ -309,9 +311,21 @@ def _listener(chosen: Settings) -> socket.socket:
     return listener
 
 
-async def _beat() -> None:
+def _fence(wire: Bus, name: str) -> str:
+    """Why the bus takes nothing of ours or we nothing of it, and what to do; "" when all is well."""
+    state = wire.state
+    if not state.startswith("fenced"):
+        return ""
+    return f"{state}; to go on from this very file: mesh restore --adopt {name}"
+
+
+async def _beat(worry: Callable[[], str]) -> None:
+    said = ""
     while True:
         notify.beat()
+        if (now := worry()) != said:
+            said = now
+            notify.status(said)
         await asyncio.sleep(notify.BEAT_S)
 
 

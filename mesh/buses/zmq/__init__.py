@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from mesh.buses.contract import Bus
+    from mesh.buses.contract import Bus, Epoch, OutboxState
 
 
 MODULES = ("mesh.buses.zmq.client", "mesh.buses.zmq.program")
@@ -47,6 +47,27 @@ def serve(args: list[str]) -> None:
 
     directory, sockets = args
     main(directory, sockets)
+
+
+def lineages(directory: Path) -> dict[str, tuple[Epoch, ...]]:
+    """Every stream's epochs in the log there, which nobody has open."""
+    from mesh.buses.zmq.files import lineages as found  # noqa: PLC0415  likewise
+
+    return found(directory)
+
+
+def guests(file: Path) -> dict[str, OutboxState]:
+    """The streams in a copy of `hosted.db`."""
+    from mesh.buses.zmq.files import guests as found  # noqa: PLC0415  likewise
+
+    return found(file)
+
+
+def adopt(directory: Path, known: dict[str, tuple[Epoch, ...]], floor: int) -> None:
+    """Have the `hosted.db` there go on in a new epoch of each of its streams."""
+    from mesh.buses.zmq.files import adopt as do  # noqa: PLC0415  likewise
+
+    do(directory, known, floor)
 
 
 def _directory_of(url: str) -> str:

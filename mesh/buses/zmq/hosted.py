@@ -79,7 +79,7 @@ COMMIT;
 """
 VERSION = 1
 
-_EVENT = "stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body"
+EVENT = "stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body"
 
 
 class Draft(Struct, frozen=True):
@@ -198,7 +198,7 @@ class Hosted:
     def after(self, stream: str, seq: int, rows_max: int, bytes_max: int) -> list[Event]:
         """Events beyond `seq`, in order; at least one if there is one."""
         rows = self._reader.execute(
-            f"SELECT {_EVENT} FROM outbox WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608  our own columns
+            f"SELECT {EVENT} FROM outbox WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608  our own columns
             (stream, seq, rows_max),
         ).fetchall()
         total = 0
@@ -286,7 +286,11 @@ class Hosted:
         def submit(stand: Callable[[], None]) -> asyncio.Future[None]:
             return loop.run_in_executor(self._thread, stand)
 
-        await cut.hold(submit)
+        try:
+            await cut.hold(submit)
+        except BaseException:
+            await cut.close()
+            raise
         return cut
 
     def close(self) -> None:
@@ -319,7 +323,7 @@ class HostedOutbox:
 
 def _tell(db: sqlite3.Connection, stream: str, draft: Draft, now_ms: int) -> tuple[Event, bool]:
     row = db.execute(
-        f"SELECT {_EVENT} FROM outbox WHERE stream = ? AND id = ?",  # noqa: S608  our own columns
+        f"SELECT {EVENT} FROM outbox WHERE stream = ? AND id = ?",  # noqa: S608  our own columns
         (stream, draft.id),
     ).fetchone()
     if row is not None:
@@ -340,7 +344,7 @@ def _tell(db: sqlite3.Connection, stream: str, draft: Draft, now_ms: int) -> tup
         *(draft.key, now_ms, draft.trace, draft.body),
     )
     db.execute(
-        f"INSERT INTO outbox ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  our own columns
+        f"INSERT INTO outbox ({EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  our own columns
         (
             *(stream, epoch, seq, head.epoch, head.hash, digest, draft.id, draft.type),
             *(draft.key, now_ms, draft.trace, draft.body),
