@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from mesh import buses
-from mesh.buses.adoption import adoption, told_again
+from mesh.buses.adoption import NOBODY, Others, adoption, shared, told_again
 from mesh.buses.cloudevents import CloudEvent, cloud_event
 from mesh.buses.contract import (
     EVENT_BYTES_MAX,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_BYTES_MAX",
+    "NOBODY",
     "NO_HASH",
     "ORIGIN",
     "Applied",
@@ -51,6 +52,7 @@ __all__ = [
     "Event",
     "Inbox",
     "Link",
+    "Others",
     "Outbox",
     "OutboxState",
     "Position",
@@ -62,11 +64,14 @@ __all__ = [
     "cloud_event",
     "connect",
     "guests",
-    "lineages",
+    "link",
+    "log_file",
     "modules",
     "program",
     "schemes",
     "serve",
+    "shared",
+    "states",
     "told_again",
 ]
 
@@ -129,12 +134,12 @@ def serve(scheme: str, *args: str) -> None:
     _backend(f"{scheme}://").serve(list(args))
 
 
-def lineages(url: str, directory: Path) -> dict[str, tuple[Epoch, ...]]:
-    """Every stream's epochs in the log of a broker that does not run; none where no log is.
+def states(url: str, directory: Path) -> dict[str, OutboxState]:
+    """Every stream as the log of a broker that does not run has it; none where no log is.
 
     Raises: LogBroken.
     """
-    return cast("dict[str, tuple[Epoch, ...]]", _backend(url).lineages(directory))
+    return cast("dict[str, OutboxState]", _backend(url).states(directory))
 
 
 def guests(url: str, file: Path) -> dict[str, OutboxState]:
@@ -145,14 +150,25 @@ def guests(url: str, file: Path) -> dict[str, OutboxState]:
     return cast("dict[str, OutboxState]", _backend(url).guests(file))
 
 
-def adopt(
-    url: str, directory: Path, known: dict[str, tuple[Epoch, ...]], *, floor: int = 0
-) -> None:
-    """Have that file, in `directory`, go on in a new epoch, beyond `floor`, of each of its streams.
+def link(url: str, file: Path, stream: str, seq: int) -> Link | None:
+    """The link of one event in a file of a bus that does not run; None if it is not kept there.
+
+    Raises: LogBroken.
+    """
+    return cast("Link | None", _backend(url).link(file, stream, seq))
+
+
+def log_file(url: str, directory: Path) -> Path:
+    """Where a broker keeps its log: a replica, which may be deleted while it does not run."""
+    return cast("Path", _backend(url).log_file(directory))
+
+
+def adopt(url: str, directory: Path, others: dict[str, Others]) -> None:
+    """Have that file, in `directory`, go on in a new epoch of each of its streams.
 
     Raises: LogBroken; Conflict when events that must be told again are no longer kept.
     """
-    _backend(url).adopt(directory, known, floor)
+    _backend(url).adopt(directory, others)
 
 
 def _backend(url: str) -> ModuleType:

@@ -82,7 +82,7 @@ def read(data: Path, name: str) -> Manifest:
     """A backup's manifest. Raises: WrongUsage, NotFound (with a suggestion), Broken."""
     file = folder_of(data, name) / MANIFEST
     try:
-        return codec.decode(file.read_bytes(), Manifest)
+        return codec.replace(codec.decode(file.read_bytes(), Manifest), name=name)
     except FileNotFoundError:
         known = names(data)
         raise NotFound(

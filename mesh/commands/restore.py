@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mesh import bus, clock, codec, snapshot
-from mesh.bus import Epoch
-from mesh.commands import archive, http, output
+from mesh import bus, clock, snapshot
+from mesh.bus import Others
+from mesh.commands import archive, forks, output
 from mesh.commands.backup import files
-from mesh.commands.operations import items, members
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import verb
 from mesh.configs.check import BUS
-from mesh.errors import Broken, MeshError, NotRunning, ServiceUnavailable, WrongUsage
+from mesh.errors import Broken, NotRunning, WrongUsage
 from mesh.framework import history
 from mesh.orchestrator import state
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 KEPT_MAX = 2
 """Replaced databases kept beside each; the oldest goes when another joins them."""
 
-ASK_S = 5.0
-OK = 200
 UP = ("ready", "degraded", "starting", "backoff")
 
 BESIDE = "restoring"
@@ -66,9 +63,6 @@ class Place:
     def program(self) -> str:
         """Who has it open."""
         return BUS if self.name == archive.HOSTED else self.name
-
-
-Lineages = dict[str, tuple[Epoch, ...]]
 
 
 def _places(project: Project, names: Sequence[str]) -> list[Place]:
@@ -102,53 +96,13 @@ def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | Non
             output.note(f"started {', '.join(ran)}")
 
 
-def _known(project: Project, remote: Remote | None, stopped: Sequence[str]) -> Lineages:
-    """Every epoch that the bus knows: asked of it if it runs, else read where it has left it.
-
-    Raises: ServiceUnavailable when it runs but does not tell.
-    """
-    if not project.config.bus:
-        return {}
-    if remote is None or BUS in stopped:
-        return bus.lineages(project.config.bus, project.data / BUS)
-    answer = http.ask(
-        project.running().urls[BUS],
-        "GET",
-        "/streams",
-        headers={"Authorization": f"Bearer {remote.token('operator', BUS)}"},
-        timeout_s=ASK_S,
-    )
-    if answer.status != OK:
-        raise ServiceUnavailable("the bus does not tell what it knows", hint="mesh start bus")
-    return {
-        str(members(row)["stream"]): tuple(
-            codec.convert(each, Epoch) for each in items(members(row)["epochs"])
-        )
-        for row in items(members(answer.body).get("streams"))
-    }
-
-
-def _beyond(place: Place, known: Lineages) -> Lineages:
-    """What others know, and what the file knows that is to be replaced, if it can be read."""
-    found = dict(known)
-    with contextlib.suppress(MeshError):
-        if place.name == archive.HOSTED:
-            own = bus.guests(place.url, place.file) if place.file.exists() else {}
-            states = {stream: state.epochs for stream, state in own.items()}
-        else:
-            states = {place.name: history.read(place.file).epochs if place.file.exists() else ()}
-        for stream, epochs in states.items():
-            found[stream] = (*found.get(stream, ()), *epochs)
-    return found
-
-
-def _adopt(place: Place, folder: Path, known: Lineages, floor: int = 0) -> None:
+def _adopt(place: Place, folder: Path, others: dict[str, Others]) -> None:
     """Have the file in `folder` go on in a new epoch."""
     if place.name == archive.HOSTED:
-        bus.adopt(place.url, folder, known, floor=floor)
+        bus.adopt(place.url, folder, others)
     else:
-        epochs = known.get(place.name, ())
-        asyncio.run(history.adopt(folder, place.name, epochs, place.url, floor=floor))
+        mine = others.get(place.name, bus.NOBODY)
+        asyncio.run(history.adopt(folder, place.name, mine, place.url))
 
 
 def _ready(project: Project, backup: str, place: Place) -> None:
@@ -162,22 +116,26 @@ def _ready(project: Project, backup: str, place: Place) -> None:
     snapshot.sync_file(place.draft)
 
 
-def _go_on(places: Sequence[Place], known: Lineages, *, whole: bool) -> None:
+def _go_on(places: Sequence[Place], log: forks.Log, *, whole: bool) -> None:
     """Give the new files their new epochs.
 
     Args:
         whole: all go back to one cut together, so nobody is left who went on from elsewhere: one
             epoch for all, greater than any before, and nothing to be told again.
     """
-    beyond = {place.name: _beyond(place, known) for place in places}
-    numbers = [
-        each.epoch for found in beyond.values() for epochs in found.values() for each in epochs
-    ]
+    old = {place: forks.lineages_in(place.name, place.file, place.url) for place in places}
+    if not whole:
+        for place in places:
+            found = forks.others(log, place.name, place.draft, place.url, old[place])
+            _adopt(place, place.draft.parent, found)
+        return
+    lineages = [{name: found.epochs for name, found in log.states.items()}, *old.values()]
+    lineages += [forks.lineages_in(place.name, place.draft, place.url) for place in places]
+    numbers = [each.epoch for found in lineages for epochs in found.values() for each in epochs]
+    beyond = Others(floor=max(numbers, default=0))
     for place in places:
-        if whole:
-            _adopt(place, place.draft.parent, {}, max(numbers, default=0))
-        else:
-            _adopt(place, place.draft.parent, beyond[place.name])
+        streams = forks.lineages_in(place.name, place.draft, place.url)
+        _adopt(place, place.draft.parent, dict.fromkeys(streams, beyond))
 
 
 def _swap(places: Sequence[Place], stamp: str) -> list[Path]:
@@ -201,7 +159,10 @@ def _swap(places: Sequence[Place], stamp: str) -> list[Path]:
                 old = place.file.with_name(place.file.name + suffix)
                 if old.exists():
                     move(old, aside / old.name)
-            move(place.draft, place.file)
+            for suffix in SUFFIXES[:-1]:
+                new = place.draft.with_name(place.draft.name + suffix)
+                if new.exists():
+                    move(new, place.file.with_name(place.file.name + suffix))
             snapshot.sync_directory(place.folder)
     except OSError as error:
         _back(undo)
@@ -269,11 +230,11 @@ def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
     programs = list(dict.fromkeys(programs))
     stamp = str(clock.now_ms())
     with _stopped(project, programs) as remote:
-        known = _known(project, remote, programs)
+        log = forks.Log(project, None if BUS in programs else remote)
         try:
             for place in places:
                 _ready(project, name, place)
-            _go_on(places, known, whole=whole)
+            _go_on(places, log, whole=whole)
             kept = _swap(places, stamp)
             if whole and project.config.bus:
                 _forget_log(project, stamp)
@@ -296,10 +257,11 @@ def adopt(project: Project, wanted: Sequence[str]) -> None:
     places = _places(project, list(wanted))
     programs = list(dict.fromkeys(place.program for place in places))
     with _stopped(project, programs) as remote:
-        lineages = _known(project, remote, programs)
+        log = forks.Log(project, None if BUS in programs else remote)
         for place in places:
             snapshot.check(place.file)
-            _adopt(place, place.folder, lineages)
+            found = forks.others(log, place.name, place.file, place.url, {})
+            _adopt(place, place.folder, found)
     output.note(f"{', '.join(wanted)} goes on from its own file, in a new epoch")
 
 

@@ -12,9 +12,9 @@ from mesh.errors import Conflict
 from mesh.framework.outbox import NONCE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+    from mesh.bus import Others
     from mesh.database import Transaction
 
 EPOCHS_MAX = 10_000
@@ -49,31 +49,37 @@ def read(file: Path) -> History:
     return History(tuple(epochs), heads[0] if heads else ORIGIN, tuple(cursors))
 
 
-async def adopt(
-    directory: Path, name: str, known: Sequence[Epoch], url: str, *, floor: int = 0
-) -> Epoch:
-    """Have a service's file go on in a new epoch, in place of what `known` epochs hold beyond it.
+def link_at(file: Path, seq: int) -> Link | None:
+    """The link of one event in a file; None if it is not kept there. Raises: DatabaseBroken."""
+    found = database.rows(
+        file,
+        Link,
+        f"SELECT epoch, seq, hash FROM outbox WHERE seq = {seq:d}",  # noqa: S608  a number
+    )
+    return found[0] if found else None
 
-    The new epoch's number is beyond `floor`.
+
+async def adopt(directory: Path, name: str, others: Others, url: str) -> Epoch:
+    """Have a service's file go on in a new epoch, in place of what others hold beyond it.
 
     Raises: AlreadyRunning (the service runs), DatabaseBroken; Conflict when events that must be
         told again are no longer kept.
     """
     store = await database.connect(url, directory, name)
     try:
-        return await store.write(_adopt, name, tuple(known), floor)
+        return await store.write(_adopt, name, others)
     finally:
         await store.close()
 
 
-def _adopt(tx: Transaction, stream: str, known: tuple[Epoch, ...], floor: int) -> Epoch:
+def _adopt(tx: Transaction, stream: str, others: Others) -> Epoch:
     own = tx.all(
         Epoch,
         "SELECT epoch, base, base_hash, nonce FROM mlp_epoch ORDER BY epoch LIMIT :most",
         most=EPOCHS_MAX,
     )
     head = tx.one(Link, "SELECT epoch, seq, hash FROM mlp_head") or ORIGIN
-    wanted = bus.adoption(own, head, known, floor)
+    wanted = bus.adoption(own, head, others)
     base = head if wanted.base == head.seq else _place(tx, wanted.base)
     nonce = bytes.fromhex(clock.random_hex(NONCE_BYTES))
     tx.execute("DELETE FROM mlp_epoch")

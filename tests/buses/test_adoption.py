@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.buses.adoption import adoption, told_again
+from mesh.buses.adoption import Others, adoption, shared, told_again
 from mesh.buses.contract import NO_HASH, ORIGIN, Epoch, Event, Link, chain_hash
 from mesh.buses.zmq.protocol.lineage import extends, intact
 
@@ -29,18 +29,18 @@ HEAD = Link(1, 80, b"h" * 16)
     ids=["alone", "same", "branch", "later branch", "unheard of", "two restores"],
 )
 def test_base_is_where_copy_and_others_part(own, known, number, base):
-    found = adoption(own, HEAD, known)
+    found = adoption(own, HEAD, Others(tuple(known)))
     assert (found.number, found.base) == (number, base)
     assert found.kept == tuple(own)
 
 
 def test_two_epochs_of_one_number_part_at_the_older_base_and_the_copys_is_dropped():
-    found = adoption([epoch(1), epoch(2, 40, b"a")], HEAD, [epoch(1), epoch(2, 60, b"b")])
+    found = adoption([epoch(1), epoch(2, 40, b"a")], HEAD, Others((epoch(1), epoch(2, 60, b"b"))))
     assert (found.number, found.base, found.kept) == (3, 40, (epoch(1),))
 
 
 def test_number_is_beyond_the_floor():
-    assert adoption([epoch(1)], HEAD, [], floor=7).number == 8
+    assert adoption([epoch(1)], HEAD, Others(floor=7)).number == 8
 
 
 def events(first, last, number, before):
@@ -63,3 +63,26 @@ def test_events_told_again_are_a_whole_chain_from_the_base_with_the_same_content
         assert extends(event, base)
         assert intact(event)
         base = event.link
+
+
+def test_base_is_where_events_of_one_epoch_differ():
+    found = adoption([epoch(1)], HEAD, Others((epoch(1),), shared=33))
+    assert (found.number, found.base) == (2, 33)
+
+
+@pytest.mark.parametrize("fork", range(13))
+@pytest.mark.parametrize("kept", [0, 5])
+def test_shared_is_the_last_event_before_the_histories_differ(fork, kept):
+    """`kept`: events that are not kept any more are taken to be the same."""
+    mine = events(1, 12, 1, ORIGIN)
+    other = mine[:fork] + events(fork + 1, 12, 2, mine[fork - 1].link if fork else ORIGIN)
+    found = shared(
+        lambda seq: mine[seq - 1].link if seq > kept else None,
+        lambda seq: other[seq - 1].link,
+        12,
+    )
+    assert found == (None if fork == 12 else max(fork, kept))
+
+
+def test_nothing_is_shared_or_differs_in_an_empty_history():
+    assert shared(lambda _: None, lambda _: None, 0) is None

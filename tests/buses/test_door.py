@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from mesh.buses.adoption import Others
 from mesh.buses.zmq import files
 from tests.buses.guests import guest_bus
 from tests.buses.support import until
@@ -152,11 +153,11 @@ async def test_restored_file_goes_on_in_a_new_epoch_and_consumers_step_back(tmp_
         await told(bus, 3, 5)
         far = (await bus.next("mailer", after="0"))[-1]["position"]
         assert await bus.next("mailer", after=far, wait=0.1) == []
-    known = files.lineages(tmp_path / "bus")
+    known = {name: Others(one.epochs) for name, one in files.states(tmp_path / "bus").items()}
     for suffix in ("-wal", "-shm"):
         (tmp_path / "bus" / f"hosted.db{suffix}").unlink(missing_ok=True)
     (tmp_path / "copy.db").rename(tmp_path / "bus" / "hosted.db")
-    files.adopt(tmp_path / "bus", known, 0)
+    files.adopt(tmp_path / "bus", known)
     async with guest_bus(tmp_path) as bus:
         await bus.tell("labels.printed", "new")
         await until(lambda: len(bus.broker.lineage("labels").epochs) == 2, "no new epoch")
@@ -180,7 +181,7 @@ async def test_old_file_put_back_by_hand_is_fenced_and_adopting_it_mends_that(tm
     async with guest_bus(tmp_path) as bus:
         await until(lambda: bus.host.fences, "nobody is fenced")
         assert "BEHIND" in bus.host.fences[0]
-    files.adopt(tmp_path / "bus", files.lineages(tmp_path / "bus"), 0)
+    files.adopt(tmp_path / "bus", {})
     async with guest_bus(tmp_path) as bus:
         await told(bus, 5, 5)
         await until(lambda: bus.broker.lineage("labels").head.seq == 3, "not relayed")

@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote, urlsplit
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from mesh.buses.contract import Bus, Epoch, OutboxState
+    from mesh.buses.adoption import Others
+    from mesh.buses.contract import Bus, Link, OutboxState
 
 
 MODULES = ("mesh.buses.zmq.client", "mesh.buses.zmq.program")
@@ -49,9 +50,9 @@ def serve(args: list[str]) -> None:
     main(directory, sockets)
 
 
-def lineages(directory: Path) -> dict[str, tuple[Epoch, ...]]:
-    """Every stream's epochs in the log there, which nobody has open."""
-    from mesh.buses.zmq.files import lineages as found  # noqa: PLC0415  likewise
+def states(directory: Path) -> dict[str, OutboxState]:
+    """Every stream as the log there has it, which nobody has open."""
+    from mesh.buses.zmq.files import states as found  # noqa: PLC0415  likewise
 
     return found(directory)
 
@@ -63,11 +64,23 @@ def guests(file: Path) -> dict[str, OutboxState]:
     return found(file)
 
 
-def adopt(directory: Path, known: dict[str, tuple[Epoch, ...]], floor: int) -> None:
+def link(file: Path, stream: str, seq: int) -> Link | None:
+    """The link of one event in a file of the bus, which nobody has open."""
+    from mesh.buses.zmq.files import link as found  # noqa: PLC0415  likewise
+
+    return found(file, stream, seq)
+
+
+def log_file(directory: Path) -> Path:
+    """Where the log lies."""
+    return directory / "bus.db"
+
+
+def adopt(directory: Path, others: dict[str, Others]) -> None:
     """Have the `hosted.db` there go on in a new epoch of each of its streams."""
     from mesh.buses.zmq.files import adopt as do  # noqa: PLC0415  likewise
 
-    do(directory, known, floor)
+    do(directory, others)
 
 
 def _directory_of(url: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from mesh import clock, codec, errors, telemetry, tokens
+from mesh import clock, codec, errors, telemetry
 from mesh.buses.cloudevents import cloud_event
 from mesh.buses.contract import EVENT_BYTES_MAX
 from mesh.buses.zmq.asked import CLOUD_EVENT, draft, question
@@ -25,7 +25,6 @@ from mesh.errors import Conflict, Forbidden, InvalidInput, MeshError, TooLarge, 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from mesh.buses.zmq.broker import Broker
     from mesh.buses.zmq.hosted import Hosted
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from mesh.snapshot import Cut
 
 T = TypeVar("T")
-
-NAME = "bus"
-"""For whom tokens must be made out."""
 
 CLI = "cli"
 """The operator's stream."""
@@ -86,22 +82,16 @@ class Door:
         broker: Broker,
         host: Host,
         hosted: Hosted,
-        identity: Path,
+        signer: Callable[[str], str],
         guests: frozenset[str],
     ) -> None:
         """Not serving yet.
 
         Args:
-            identity: the file with everybody's public keys.
+            signer: who has signed a token for the bus; raises Unauthenticated.
             guests: programs that tell events here, having no outbox of their own.
-
-        Raises: InvalidInput (no such file, or not one of ours).
         """
-        try:
-            found = codec.decode(identity.read_bytes(), tokens.IdentityFile)
-        except OSError as error:
-            raise InvalidInput(f"MESH_IDENTITY_FILE: {error}") from None
-        self._keys = {name: tokens.public_key(x) for name, x in found.keys.items()}
+        self._signer = signer
         self._broker = broker
         self._host = host
         self._hosted = hosted
@@ -117,6 +107,7 @@ class Door:
         app.router.add_post("/faults", self._answering(self._inflict))
         app.router.add_delete("/faults", self._answering(self._mend))
         app.router.add_get("/streams", self._answering(self._streams))
+        app.router.add_get("/streams/{name}/{seq:[0-9]{1,19}}", self._answering(self._link))
         app.router.add_post("/backup/{step}", self._answering(self._backup))
         runner = web.AppRunner(
             app,
@@ -150,7 +141,7 @@ class Door:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("this needs an identity: send `Authorization: Bearer …`")
-        return tokens.verify_peer(token.strip(), self._keys, aud=NAME).iss
+        return self._signer(token.strip())
 
     def _program(self, request: web.Request) -> str:
         """Whose stream and cursors these are. Raises: Unauthenticated, Forbidden."""
@@ -204,11 +195,22 @@ class Door:
         return _json(
             {
                 "streams": [
-                    {"stream": each.name, "epochs": each.epochs, "head": each.head}
+                    {
+                        "stream": each.name,
+                        "epochs": each.epochs,
+                        "head": each.head,
+                        "tail_seq": each.tail_seq,
+                    }
                     for each in found
                 ]
             }
         )
+
+    async def _link(self, request: web.Request) -> web.Response:
+        """One event's place and hash; null if it is not kept here."""
+        self._operator(request)
+        seq = int(request.match_info["seq"])
+        return _json({"link": self._host.link(request.match_info["name"], seq)})
 
     async def _backup(self, request: web.Request) -> web.Response:
         """One step of a cut: `hold` the writer, `take` the moment, `copy` it."""

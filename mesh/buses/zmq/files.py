@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mesh import clock
-from mesh.buses.adoption import adoption, told_again
+from mesh.buses.adoption import NOBODY, Others, adoption, told_again
 from mesh.buses.contract import ORIGIN, Epoch, Event, Link, OutboxState
 from mesh.buses.zmq.hosted import EVENT, NONCE_BYTES, SCHEMA, VERSION
 from mesh.buses.zmq.hosted import FILE as HOSTED
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def lineages(directory: Path) -> dict[str, tuple[Epoch, ...]]:
-    """Every stream's epochs in the log there; none where no log is. Raises: LogBroken."""
+def states(directory: Path) -> dict[str, OutboxState]:
+    """Every stream as the log there has it; none where no log is. Raises: LogBroken."""
     file = directory / FILE
     if not file.exists():
         return {}
-    found: dict[str, tuple[Epoch, ...]] = {}
     try:
         with closing(_reading(file)) as db:
-            for stream, *row in db.execute(
-                "SELECT stream, epoch, base, base_hash, nonce FROM epoch ORDER BY stream, epoch"
-            ):
-                found[stream] = (*found.get(stream, ()), Epoch(*row))
+            rows = db.execute(
+                "SELECT stream, head_epoch, head_seq, head_hash, tail_seq FROM stream"
+            ).fetchall()
+            return {
+                stream: OutboxState(_epochs(db, stream), Link(*head), tail_seq)
+                for stream, *head, tail_seq in rows
+            }
     except sqlite3.Error as error:
         raise explained(file, error) from error
-    return found
 
 
 def guests(file: Path) -> dict[str, OutboxState]:
@@ -52,7 +53,24 @@ def guests(file: Path) -> dict[str, OutboxState]:
     return found
 
 
-def adopt(directory: Path, known: dict[str, tuple[Epoch, ...]], floor: int) -> None:
+def link(file: Path, stream: str, seq: int) -> Link | None:
+    """The link of one event in the log or in `hosted.db`; None if it is not kept there.
+
+    Raises: LogBroken.
+    """
+    table = "log" if file.name == FILE else "outbox"
+    try:
+        with closing(_reading(file)) as db:
+            row = db.execute(
+                f"SELECT epoch, seq, hash FROM {table} WHERE stream = ? AND seq = ?",  # noqa: S608  one of two names
+                (stream, seq),
+            ).fetchone()
+    except sqlite3.Error as error:
+        raise explained(file, error) from error
+    return None if row is None else Link(*row)
+
+
+def adopt(directory: Path, others: dict[str, Others]) -> None:
     """Have the `hosted.db` there go on in a new epoch of each stream, all in one transaction.
 
     Raises: LogBroken; Conflict when events that must be told again are no longer kept.
@@ -60,10 +78,11 @@ def adopt(directory: Path, known: dict[str, tuple[Epoch, ...]], floor: int) -> N
     file = directory.absolute() / HOSTED
     try:
         writer, reader = connect(file, SCHEMA, VERSION)
-        with closing(reader), closing(writer) as db:
+        reader.close()  # whoever closes last puts everything into the one file
+        with closing(writer) as db:
             db.execute("BEGIN IMMEDIATE")
             for (stream,) in db.execute("SELECT stream FROM head").fetchall():
-                _adopt(db, stream, known.get(stream, ()), floor)
+                _adopt(db, stream, others.get(stream, NOBODY))
             db.execute("COMMIT")
     except sqlite3.Error as error:
         raise explained(file, error) from error
@@ -80,11 +99,11 @@ def _epochs(db: sqlite3.Connection, stream: str) -> tuple[Epoch, ...]:
     return tuple(Epoch(*row) for row in rows.fetchall())
 
 
-def _adopt(db: sqlite3.Connection, stream: str, known: tuple[Epoch, ...], floor: int) -> None:
+def _adopt(db: sqlite3.Connection, stream: str, others: Others) -> None:
     own = _epochs(db, stream)
     row = db.execute("SELECT epoch, seq, hash FROM head WHERE stream = ?", (stream,)).fetchone()
     head = Link(*row)
-    wanted = adoption(own, head, known, floor)
+    wanted = adoption(own, head, others)
     base = head if wanted.base == head.seq else _place(db, stream, wanted.base)
     nonce = bytes.fromhex(clock.random_hex(NONCE_BYTES))
     db.execute("DELETE FROM epoch WHERE stream = ?", (stream,))

@@ -28,7 +28,7 @@ from mesh.errors import Conflict, InvalidInput, Overloaded
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mesh.buses.contract import Event
+    from mesh.buses.contract import Event, Link
     from mesh.buses.zmq.broker import Broker
     from mesh.buses.zmq.hosted import Draft, Hosted
     from mesh.buses.zmq.log import Log
@@ -147,6 +147,11 @@ class Host:
         event, known = await self._hosted.tell(stream, draft)
         self._relay(stream).wake()
         return event, known
+
+    def link(self, stream: str, seq: int) -> Link | None:
+        """The link of one event in the log; None if it is not kept there."""
+        found = self._log.read(stream, seq - 1, 1, 1) if seq else ()
+        return found[0].link if found and found[0].seq == seq else None
 
     async def sweep(self) -> None:
         """Forget events that the log has had for long."""

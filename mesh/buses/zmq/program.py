@@ -9,8 +9,9 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mesh import notify, telemetry
+from mesh import codec, notify, telemetry, tokens
 from mesh.buses.zmq.broker import Broker
 from mesh.buses.zmq.door import Door
 from mesh.buses.zmq.hosted import Hosted
@@ -23,7 +24,11 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again will not help."""
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 IDENTITY = "MESH_IDENTITY_FILE"
+AUDIENCE = "bus"
 GUESTS = "MESH_GUESTS"
 """Names of the programs that tell and hear events over HTTP, with spaces between them."""
 
@@ -98,10 +103,20 @@ async def _open_door(broker: Broker, log: Log, stack: contextlib.AsyncExitStack)
     host = Host(broker, log, hosted)
     stack.push_async_callback(host.close)
     guests = frozenset(os.environ.get(GUESTS, "").split())
-    door = Door(broker, host, hosted, Path(identity), guests)
+    door = Door(broker, host, hosted, _signer(Path(identity)), guests)
     runner = await door.serve(socket.socket(fileno=LISTEN_FD))
     stack.push_async_callback(runner.cleanup)
     return host
+
+
+def _signer(identity: Path) -> Callable[[str], str]:
+    """Tells who has signed a token for the bus. Raises: InvalidInput (no such file)."""
+    try:
+        found = codec.decode(identity.read_bytes(), tokens.IdentityFile)
+    except OSError as error:
+        raise InvalidInput(f"{IDENTITY}: {error}") from None
+    keys = {name: tokens.public_key(x) for name, x in found.keys.items()}
+    return lambda token: tokens.verify_peer(token, keys, aud=AUDIENCE).iss
 
 
 async def _until_stopped(broker: Broker, host: Host | None) -> None:
