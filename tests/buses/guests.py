@@ -17,7 +17,6 @@ from mesh.buses.zmq.door import Door
 from mesh.buses.zmq.hosted import Hosted
 from mesh.buses.zmq.hosting import Host
 from mesh.buses.zmq.log import Log
-from mesh.buses.zmq.program import _signer
 from tests.buses.support import until
 
 if TYPE_CHECKING:
@@ -104,7 +103,12 @@ async def guest_bus(directory: Path) -> AsyncIterator[GuestBus]:
     broker.start()
     hosted = Hosted(directory / "bus")
     host = Host(broker, log, hosted)
-    door = Door(broker, host, hosted, _signer(directory / "identity" / "bus.json"), GUESTS)
+    keys = {name: tokens.public_key(key.public) for name, key in mint._keys.items()}
+    door = Door(
+        *(broker, host, hosted),
+        lambda token: tokens.verify_peer(token, keys, aud="bus").iss,
+        GUESTS,
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     port = listener.getsockname()[1]
