@@ -114,7 +114,7 @@ class _Idle:
 
     def _read(self) -> Reading:
         reading = Reading({})
-        for name, url in self._project.running().services.items():
+        for name, url in self._project.running().urls.items():
             try:
                 answer = http.ask(
                     url,

@@ -270,3 +270,19 @@ async def test_all_that_is_told_at_once_is_there_once(bus):
     assert [int(event["sequence"]) for event in heard] == list(range(1, 151))
     assert sorted(event["data"] for event in heard) == list(range(150))
     assert bus.broker.malformed == 0
+
+
+async def test_counters_tell_when_everything_told_is_in_the_log(bus):
+    await told(bus, 1, 3)
+    await bus.tell("mails.sent", 1, as_="mailer")
+
+    async def outbox():
+        return (await bus.ask("GET", "/counters", as_="operator")).body["outbox"]
+
+    for _ in range(200):
+        if await outbox() == {"head": 4, "acked": 4}:
+            break
+        await asyncio.sleep(0.01)
+    else:
+        raise AssertionError(await outbox())
+    assert (await bus.ask("GET", "/counters")).status == 403

@@ -20,7 +20,15 @@ from mesh import clock, codec, errors, telemetry
 from mesh.buses.cloudevents import cloud_event
 from mesh.buses.contract import EVENT_BYTES_MAX
 from mesh.buses.zmq.asked import CLOUD_EVENT, draft, question
-from mesh.errors import Conflict, Forbidden, InvalidInput, MeshError, TooLarge, Unauthenticated
+from mesh.errors import (
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    MeshError,
+    Overloaded,
+    TooLarge,
+    Unauthenticated,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -38,6 +46,9 @@ CLI = "cli"
 
 BODY_S = 5.0
 """A body must arrive within this."""
+
+IN_FLIGHT_MAX = 128
+"""Requests at a time: twice what may wait for news."""
 
 LINE_BYTES_MAX = 8190
 SHUTDOWN_S = 1.0
@@ -97,6 +108,9 @@ class Door:
         self._hosted = hosted
         self._guests = guests
         self._cut: Cut | None = None
+        self._in_flight = 0
+        self._telling = 0
+        self._told = 0
 
     async def serve(self, listener: socket.socket) -> web.AppRunner:
         """Begin to answer; `cleanup` of what is returned ends it."""
@@ -104,6 +118,7 @@ class Door:
         app.router.add_get("/livez", self._answering(self._livez))
         app.router.add_post("/events/{type}", self._answering(self._tell))
         app.router.add_get("/events", self._answering(self._ask))
+        app.router.add_get("/counters", self._answering(self._counters))
         app.router.add_post("/faults", self._answering(self._inflict))
         app.router.add_delete("/faults", self._answering(self._mend))
         app.router.add_get("/streams", self._answering(self._streams))
@@ -124,13 +139,18 @@ class Door:
         self, page: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
+            self._in_flight += 1
             try:
                 _check_origin(request)
+                if self._in_flight > IN_FLIGHT_MAX:
+                    raise Overloaded(f"{IN_FLIGHT_MAX} requests are being answered already")
                 return await page(request)
             except MeshError as error:
                 return _problem(error, request.path)
             except web.HTTPRequestEntityTooLarge:
                 return _problem(TooLarge("the body is too large"), request.path)
+            finally:
+                self._in_flight -= 1
 
         return answer
 
@@ -163,7 +183,12 @@ class Door:
         told = draft(program, request, codec.read_json(await _body(request)))
         if len(told.body) > EVENT_BYTES_MAX:
             raise TooLarge(f"the data is over {EVENT_BYTES_MAX} bytes")
-        event, known = await self._host.tell(program, told)
+        self._telling += 1
+        try:
+            event, known = await self._host.tell(program, told)
+        finally:
+            self._telling -= 1
+        self._told += 1
         headers = {"Idempotent-Replayed": "true"} if known else {}
         return _json(cloud_event(event), 200 if known else 201, CLOUD_EVENT, headers)
 
@@ -175,6 +200,17 @@ class Door:
 
     async def _livez(self, _: web.Request) -> web.Response:
         return _json({"status": "alive"})
+
+    async def _counters(self, request: web.Request) -> web.Response:
+        """What `mesh wait --for idle` compares; a question that waits for news is no unrest."""
+        self._operator(request)
+        return _json(
+            {
+                "requests_begun": self._told,
+                "in_flight": self._telling,
+                "outbox": self._host.counters(),
+            }
+        )
 
     async def _inflict(self, request: web.Request) -> web.Response:
         self._operator(request)

@@ -153,6 +153,12 @@ class Host:
         found = self._log.read(stream, seq - 1, 1, 1) if seq else ()
         return found[0].link if found and found[0].seq == seq else None
 
+    def counters(self) -> dict[str, int]:
+        """How much the guests have told, and how much of it the log has acknowledged."""
+        heads = [self._hosted.state(stream).head.seq for stream in self._outboxes]
+        acked = [outbox.acked.seq for outbox in self._outboxes.values()]
+        return {"head": sum(heads), "acked": sum(acked)}
+
     async def sweep(self) -> None:
         """Forget events that the log has had for long."""
         for stream, outbox in self._outboxes.items():
