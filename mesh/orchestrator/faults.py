@@ -16,9 +16,10 @@ from mesh import clock, codec
 from mesh.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from mesh.orchestrator.contract import Fault
+    from mesh.orchestrator.contract import Fault, ProgramStatus
+    from mesh.orchestrator.runner import Runner
 
 FOR_S_MAX = 3600.0
 """Nobody who breaks something for longer than an hour still remembers it."""
@@ -54,6 +55,25 @@ class Faults:
         self._pid = pid
         self._send = send
         self._kept: list[_Kept] = []
+
+    @classmethod
+    def over(cls, runners: Mapping[str, Runner]) -> Faults:
+        """Faults of these programs.
+
+        They are signalled as an accident would: nothing is noted, so what follows is judged like
+        any other end.
+        """
+
+        def pid(name: str) -> int | None:
+            child = runners[name].child
+            return child.pid if child is not None else None
+
+        def send(name: str, number: int) -> None:
+            child = runners[name].child
+            if child is not None:
+                child.signal(number, patient=False)
+
+        return cls(pid, send)
 
     def begin(self, fault: Fault) -> None:
         """Break it; it ends by itself. A fault of the same kind takes the place of an older one.
@@ -91,6 +111,10 @@ class Faults:
             for kept in self._living()
             if kept.fault.target == name
         )
+
+    def shown(self, rows: Iterable[ProgramStatus]) -> tuple[ProgramStatus, ...]:
+        """Each program's row with what is being done to it."""
+        return tuple(codec.replace(row, faults=self.of(row.name)) for row in rows)
 
     def end(self, names: Collection[str] = ()) -> tuple[Fault, ...]:
         """End the faults of these programs now, of all when none is named; which they were."""

@@ -101,7 +101,7 @@ class Supervisor:
                 launcher=launcher,
                 on_change=self._changed_to,
             )
-        self._faults = Faults(self._pid, self._signal)
+        self._faults = Faults.over(self._runners)
 
     # asked
 
@@ -111,10 +111,7 @@ class Supervisor:
         return Status(
             project=self._project,
             supervisor=SupervisorStatus(pid=os.getpid(), uptime_s=uptime_s),
-            services=tuple(
-                codec.replace(runner.status(), faults=self._faults.of(name))
-                for name, runner in self._runners.items()
-            ),
+            services=self._faults.shown(runner.status() for runner in self._runners.values()),
         )
 
     def start(self, names: Sequence[str]) -> None:
@@ -246,16 +243,6 @@ class Supervisor:
             _last(queue)
 
     # within
-
-    def _pid(self, name: str) -> int | None:
-        child = self._runners[name].child
-        return child.pid if child is not None else None
-
-    def _signal(self, name: str, number: int) -> None:
-        """As an accident would: nothing is noted, so what follows is judged like any other end."""
-        child = self._runners[name].child
-        if child is not None:
-            child.signal(number, patient=False)
 
     def _named(self, names: Sequence[str]) -> list[Runner]:
         for name in names:
