@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from mesh import buses
+from mesh.buses.adoption import NOBODY, Others, adoption, shared, told_again
+from mesh.buses.cloudevents import CloudEvent, cloud_event
 from mesh.buses.contract import (
     AUDIENCE,
     EVENT_BYTES_MAX,
@@ -41,29 +43,41 @@ if TYPE_CHECKING:
 __all__ = [
     "AUDIENCE",
     "EVENT_BYTES_MAX",
+    "NOBODY",
     "NO_HASH",
     "ORIGIN",
     "Applied",
     "Arrived",
     "Broker",
     "Bus",
+    "CloudEvent",
     "Cursor",
     "Epoch",
     "Event",
     "Follower",
     "Inbox",
     "Link",
+    "Others",
     "Outbox",
     "OutboxState",
     "Position",
     "StreamHead",
     "Trace",
+    "adopt",
+    "adoption",
     "chain_hash",
+    "cloud_event",
     "connect",
+    "guests",
+    "link",
+    "log_file",
     "modules",
     "program",
     "schemes",
     "serve",
+    "shared",
+    "states",
+    "told_again",
 ]
 
 
@@ -126,6 +140,43 @@ def serve(scheme: str, *args: str) -> None:
     Raises: SystemExit: 78 when its configuration will not do, 1 when its log failed.
     """
     _backend(f"{scheme}://").serve(list(args))
+
+
+def states(url: str, directory: Path) -> dict[str, OutboxState]:
+    """Every stream as the log of a broker that does not run has it; none where no log is.
+
+    Raises: LogBroken.
+    """
+    return cast("dict[str, OutboxState]", _backend(url).states(directory))
+
+
+def guests(url: str, file: Path) -> dict[str, OutboxState]:
+    """The streams in a copy of the file that a bus keeps for programs without an outbox.
+
+    Raises: LogBroken.
+    """
+    return cast("dict[str, OutboxState]", _backend(url).guests(file))
+
+
+def link(url: str, file: Path, stream: str, seq: int) -> Link | None:
+    """The link of one event in a file of a bus that does not run; None if it is not kept there.
+
+    Raises: LogBroken.
+    """
+    return cast("Link | None", _backend(url).link(file, stream, seq))
+
+
+def log_file(url: str, directory: Path) -> Path:
+    """Where a broker keeps its log: a replica, which may be deleted while it does not run."""
+    return cast("Path", _backend(url).log_file(directory))
+
+
+def adopt(url: str, directory: Path, others: dict[str, Others]) -> None:
+    """Have that file, in `directory`, go on in a new epoch of each of its streams.
+
+    Raises: LogBroken; Conflict when events that must be told again are no longer kept.
+    """
+    _backend(url).adopt(directory, others)
 
 
 def _backend(url: str) -> ModuleType:

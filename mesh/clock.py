@@ -12,6 +12,10 @@ import threading
 import time
 import uuid
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MS_PER_S = 1000
 
@@ -20,6 +24,16 @@ monotonic_s = time.monotonic
 
 uniform = random.uniform
 """A random float between two bounds, for jitter; never for secrets (those use `secrets`)."""
+
+
+def seeded(seed: int) -> Callable[[], float]:
+    """Chance that can be repeated: each call gives the next number from 0 to 1 of this seed."""
+    return random.Random(seed).random  # noqa: S311  for faults and trials, never for secrets
+
+
+def new_seed() -> int:
+    """A seed to be told, so that what was drawn from it can be drawn again."""
+    return random.getrandbits(_SEED_BITS)
 
 
 def now_ms() -> int:
@@ -64,6 +78,7 @@ class _Ids:
         return number.to_bytes(16, "big")
 
 
+_SEED_BITS = 32
 _BACK_MS_MAX = 10_000
 """A wall clock set back by less is waited for; set back by more, ids follow it."""
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from mesh import databases
-from mesh.databases.contract import Database, Reader, Transaction, Value
+from mesh.databases.contract import Cut, Database, Reader, Transaction, Value
 from mesh.databases.migrations import Migration, found_in
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
+
+T = TypeVar("T")
 
 __all__ = [
+    "Cut",
     "Database",
     "Migration",
     "Reader",
     "Transaction",
     "Value",
     "connect",
+    "file_of",
     "found_in",
+    "rows",
     "schemes",
 ]
 
@@ -34,6 +40,20 @@ def schemes() -> list[str]:
     )
 
 
+def file_of(url: str, directory: Path, name: str) -> Path | None:
+    """The file that holds this database; None for one on a server. Raises: InvalidInput."""
+    found = _backend(url).file_of(directory, name)
+    return cast("Path | None", found)
+
+
+def rows(file: Path, shape: type[T], sql: str) -> list[T]:
+    """Rows of a database file that nobody has open, a copy above all.
+
+    Raises: DatabaseBroken, SchemaMismatch (it has no such table).
+    """
+    return cast("list[T]", _backend("sqlite://").rows(file, shape, sql))
+
+
 async def connect(url: str, directory: Path, name: str) -> Database:
     """Open the database that `url` names.
 
@@ -43,11 +63,14 @@ async def connect(url: str, directory: Path, name: str) -> Database:
 
     Raises: InvalidInput (unknown scheme), DatabaseBroken, AlreadyRunning (another holds it).
     """
+    return cast("Database", await _backend(url).connect(url, directory, name))
+
+
+def _backend(url: str) -> ModuleType:
     scheme = urlsplit(url).scheme
     if scheme not in schemes():
         raise InvalidInput(
             f"no database backend for {url!r}",
             hint=f"use one of: {', '.join(f'{name}://' for name in schemes())}",
         )
-    backend = importlib.import_module(f"mesh.databases.{scheme}")
-    return cast("Database", await backend.connect(url, directory, name))
+    return importlib.import_module(f"mesh.databases.{scheme}")

@@ -212,12 +212,18 @@ RULES = {
         loose_tasks,
         {
             ("buses/zmq/delivery.py", "_ask"): "one at a time, in `_task`; `close` waits for it",
-            ("buses/zmq/program.py", "_serve"): "the heartbeat; cancelled when serving ends",
+            (
+                "buses/zmq/program.py",
+                "_until_stopped",
+            ): "heartbeat and sweep; cancelled when serving ends",
             ("buses/zmq/relay.py", "_spawn"): "kept in `_tasks`; `close` waits for all of them",
             (
                 "databases/sqlite/database.py",
                 "close",
             ): "closing goes on when its asker is cancelled; kept in `_closing`",
+            ("databases/sqlite/database.py", "hold"): "the standing writer; `hold` waits for it to "
+            "stand, and it goes on by itself",
+            ("databases/sqlite/database.py", "submit"): "the same, by its inner name",
             ("databases/sqlite/scans.py", "all"): "a read outlives its cancelled asker; kept in "
             "`_running` until it is over",
             ("orchestrator/control.py", "_accepted"): "a connection; kept in `_clients`, which "

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
 AUDIENCE = "bus"
 """For whom a token is made that is shown to the bus."""
@@ -253,6 +253,12 @@ class Bus(Protocol):
     def subscribe(self, streams: Sequence[str], inbox: Inbox) -> None:
         """Begin to hand these streams to the inbox, from its cursors on."""
 
+    def deafen(self, misses: Callable[[], bool]) -> None:
+        """Miss those messages of the feed for which this says so: a fault on purpose.
+
+        Nothing is lost by it: what was missed is fetched.
+        """
+
     @property
     def state(self) -> str:
         """`connecting`, `live`, or `fenced: why`, which needs an operator."""
@@ -264,14 +270,15 @@ class Bus(Protocol):
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""
 
-    def arrivals(self, after: int, *, follow: bool) -> AsyncIterator[list[Arrived]]:
+    def arrivals(self, after: int, *, follow: bool) -> AsyncGenerator[list[Arrived], None]:
         """Batches of the whole log beyond arrival number `after`, in order of arrival.
 
         Args:
             after: 0 for everything; negative -n for the last n.
-            follow: go on waiting for more; else end at the head found at the start.
+            follow: go on waiting for more, also for a bus that goes away and comes back; no
+                event comes twice. Else end at the head found at the start.
 
-        Raises: BusUnavailable when the bus cannot be reached for 5 s.
+        Raises: BusUnavailable when the bus cannot be reached for 5 s, at the start at the latest.
         """
 
     async def close(self) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +11,10 @@ import click
 from mesh import clock
 from mesh.commands import completing, describe, output
 from mesh.commands.caller import Speakers, seeded_users
+from mesh.commands.data import given
 from mesh.commands.peers import FAILED_FROM, Peers
 from mesh.commands.project import Project, check_names
-from mesh.commands.request import build, parse_data
+from mesh.commands.request import build
 from mesh.commands.verb import json_option, verb
 from mesh.errors import NotFound, NotRunning, WrongUsage
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 """Default for a whole call: longer than any operation's own deadline, so its answer is seen."""
-
-DATA_BYTES_MAX = 1024 * 1024
-"""Largest file behind `-d @FILE`: no service takes a larger body."""
 
 SHOWN_CHARS_MAX = 400
 """Of an example that is sent, as stderr shows it."""
@@ -57,25 +53,6 @@ def _operation(document: Document, name: str) -> Operation:
     operations = document.operations
     check_names([name], list(operations), what="operation")
     return operations[name]
-
-
-def _data(text: str | None) -> object | None:
-    """The parsed `-d`, from the command line, a file or stdin."""
-    if text is None:
-        return None
-    if not text.startswith("@"):
-        return parse_data(text)
-    try:
-        if text == "@-":
-            raw = sys.stdin.buffer.read(DATA_BYTES_MAX + 1)
-        else:
-            with Path(text[1:]).open("rb") as file:
-                raw = file.read(DATA_BYTES_MAX + 1)
-    except OSError as error:
-        raise WrongUsage(f"{text[1:]} cannot be read: {error.strerror}") from None
-    if len(raw) > DATA_BYTES_MAX:
-        raise WrongUsage(f"{text[1:]} is larger than {DATA_BYTES_MAX} bytes")
-    return parse_data(raw.decode("utf-8", "replace"))
 
 
 def _headers(given: Sequence[str]) -> dict[str, str]:
@@ -187,7 +164,7 @@ def command(
     if wants_help:
         describe.operation(service, document, operation)
         return 0
-    request = build(document, operation, rest[1:], _data(data))
+    request = build(document, operation, rest[1:], None if data is None else given(data))
     headers = _headers(header)
     said = ""
     if "Authorization" not in headers:

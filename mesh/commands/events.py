@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
 import click
 
 from mesh import bus, clock
-from mesh.commands import lag, output, parked
+from mesh.commands import http, lag, output, parked
 from mesh.commands.cloudevents import Wanted, cloud_event
 from mesh.commands.connection import READER, client_url, reader_token, stopped
+from mesh.commands.data import given
 from mesh.commands.lines import parse_moment
+from mesh.commands.operations import members
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import VerbGroup, json_option, verb
-from mesh.errors import BusUnavailable, DeadlineExceeded, WrongUsage
+from mesh.configs.check import BUS
+from mesh.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    ServiceUnavailable,
+    WrongUsage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,6 +39,11 @@ LAST = 10
 WINDOW = 1000
 """Events looked through, from the end, for the last that a filter lets through; then ten times
 as many, and so on: the last ten of a busy type are found without reading the whole log."""
+
+BAD_REQUEST = 400
+
+PUBLISH_S = 5.0
+"""For the bus to store one event: a commit, and a restart of the bus meanwhile."""
 
 DATA_CHARS_MAX = 160
 """Of an event's data, as a person sees it."""
@@ -82,17 +97,22 @@ async def _last_wanted(wire: Bus, tail: Tail, last: int) -> tuple[list[Event], i
 
 async def _before(wire: Bus, since_ms: int) -> int:
     """An arrival number beyond which everything since that time lies; little else does."""
-    window = WINDOW
+    window, before = WINDOW, 0
     while True:
-        first: Arrived | None = None
-        seen = 0
-        async for batch in wire.arrivals(-window, follow=False):
-            first, seen = first or batch[0], seen + len(batch)
-        if first is None or seen < window:
+        first = await _first(wire, window)
+        if first is None or first.arrival == before:  # as far back as the log goes
             return 0
         if first.event.ts_ms < since_ms:
             return first.arrival
-        window *= 10
+        window, before = window * 10, first.arrival
+
+
+async def _first(wire: Bus, window: int) -> Arrived | None:
+    """The first of the last `window` events."""
+    async with contextlib.aclosing(wire.arrivals(-window, follow=False)) as batches:
+        async for batch in batches:
+            return batch[0]
+    return None
 
 
 async def _chosen(wire: Bus, tail: Tail) -> AsyncIterator[Event]:
@@ -161,7 +181,7 @@ def _where(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 @click.group("events", cls=VerbGroup)
 def command() -> None:
-    """Read the events the services tell."""
+    """Read the events the services tell, and tell your own."""
 
 
 @verb(
@@ -202,7 +222,7 @@ def _tail(
     """Show the last events, then follow, in the bus's order of arrival: causes first."""
     project = Project.of(ctx)
     if stream is not None:
-        check_names([stream], list(project.config.services))
+        check_names([stream], [*project.config.services, READER])
     since_ms = None if since is None else parse_moment(since, clock.now_ms())
     wanted = Wanted(type_glob, stream, since_ms, _where(where))
     if last is None and since is None:
@@ -212,5 +232,55 @@ def _tail(
     asyncio.run(_run(url, token, tail, lambda event: _show(event, as_json=as_json)))
 
 
-for _command in (_tail, lag.command, parked.command, parked.diverged):
+def _published(project: Project, kind: str, subject: str, data: object) -> dict[str, object]:
+    """Have the bus store an event durably; the CloudEvent that it became."""
+    running = project.running()
+    if not project.config.bus or BUS not in running.urls:
+        raise WrongUsage("this mesh has no bus of its own", hint="add `bus: zmq://`")
+    answer = http.ask(
+        running.urls[BUS],
+        "POST",
+        f"/events/{quote(kind, safe='')}?{urlencode({'subject': subject})}",
+        body=data,
+        headers={"Authorization": f"Bearer {project.remote().token('operator', BUS)}"},
+        timeout_s=PUBLISH_S,
+    )
+    said = members(answer.body)
+    if answer.status in {200, 201}:
+        return said
+    shape = WrongUsage if answer.status == BAD_REQUEST else ServiceUnavailable
+    hint = said.get("hint")
+    raise shape(
+        f"{kind}: {said.get('detail') or f'status {answer.status}'}",
+        code=str(said.get("code", "refused")),
+        hint=hint if isinstance(hint, str) else None,
+    )
+
+
+@verb(
+    """mesh events publish demo.greeted -d '{"name": "Ada"}'""",
+    "mesh events publish demo.greeted -d @event.json --subject ada --json",
+    name="publish",
+)
+@click.argument("kind", metavar="TYPE")
+@click.option("-d", "--data", required=True, metavar="JSON|@FILE", help="What it tells.")
+@click.option("--subject", default="", metavar="S", help="The id of what it is about.")
+@json_option
+@click.pass_context
+def _publish(ctx: click.Context, *, kind: str, data: str, subject: str, as_json: bool) -> None:
+    """Tell an event of your own, on the stream `cli`; done once it is on the disk."""
+    value = given(data)
+    if value is None:
+        raise WrongUsage("an event tells something: null is not enough")
+    try:
+        said = _published(Project.of(ctx), kind, subject, value)
+    except http.ConnectionRefused:
+        raise stopped() from None
+    if as_json:
+        output.json_line(said)
+    else:
+        output.note(f"told {said['stream']}#{said['sequence']} {said['type']} as {said['id']}")
+
+
+for _command in (_tail, _publish, lag.command, parked.command, parked.diverged):
     command.add_command(_command)

@@ -30,7 +30,7 @@ class Peers:
     @cached_property
     def urls(self) -> dict[str, str]:
         """Every service that serves HTTP, by name. Raises NotRunning."""
-        return self.project.running().urls
+        return self.project.running().services
 
     def document(self, service: str) -> Document:
         """The service's OpenAPI document. Raises NotRunning, ServiceUnavailable."""

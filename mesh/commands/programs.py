@@ -76,9 +76,7 @@ class Programs:
             )
         self.all = [self._service(service) for service in self._config.services.values()]
         if self._broker is not None:
-            entry, args = self._broker.entry, self._broker.args
-            always = RestartPolicy("always")
-            self.all.append(Program(name=BUS, entry=entry, args=tuple(args), restart=always))
+            self.all.append(self._bus(self._broker))
 
     @property
     def preload(self) -> tuple[str, ...]:
@@ -97,6 +95,22 @@ class Programs:
             ]
         return tuple(found)
 
+    def _bus(self, broker: Broker) -> Program:
+        """The broker, with a port of its own for programs that have no outbox."""
+        services = self._config.services.values()
+        return Program(
+            name=BUS,
+            entry=broker.entry,
+            args=tuple(broker.args),
+            environment={
+                "MESH_IDENTITY_FILE": str(self._identity / f"{BUS}.json"),
+                "MESH_GUESTS": " ".join(each.name for each in services if not each.module),
+                "PYTHONUNBUFFERED": "1",
+            },
+            port=0,
+            restart=RestartPolicy("always"),
+        )
+
     def _service(self, service: Service) -> Program:
         depends_on = dict(service.depends_on)
         if self._broker is None:
@@ -114,6 +128,7 @@ class Programs:
             port=None if unasked and service.command and not service.port else service.port,
             socket=service.socket,
             peers=service.calls,
+            addresses={"MESH_EVENTS_URL": f"{BUS}/events"} if self._broker else {},
             depends_on=depends_on,
             restart=service.restart,
             stop_signal=service.stop_signal,

@@ -43,11 +43,16 @@ def check_names(names: Iterable[str], known: Sequence[str], *, what: str = "serv
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a running mesh says of itself on disk. `urls` are those of services with a port."""
+    """What a running mesh says of itself on disk. `urls` are those of programs with a port."""
 
     project: str
     pid: int
     urls: dict[str, str]
+
+    @property
+    def services(self) -> dict[str, str]:
+        """The URLs of services; the bus's is for programs and the operator."""
+        return {name: url for name, url in self.urls.items() if name != "bus"}
 
 
 @dataclass

@@ -33,9 +33,11 @@ STYLES: dict[object, Style] = {
 
 Row = dict[str, object]
 
+_UNTOLD: tuple[object, ...] = (None, [])
+
 KEYS = (
     *("name", "state", "pid", "port", "url", "uptime_s", "restarts", "cpu_percent", "rss_bytes"),
-    *("requests_per_s", "p50_ms", "p99_ms", "error_percent", "lag", "sandbox", "cause"),
+    *("requests_per_s", "p50_ms", "p99_ms", "error_percent", "lag", "sandbox", "cause", "faults"),
 )
 """The members of a row of `mesh ps --json`, as the supervisor gives them."""
 
@@ -76,6 +78,12 @@ def _rounded(suffix: str = "") -> Callable[[object], str]:
     return lambda value: f"{value:.1f}{suffix}" if isinstance(value, int | float) else "-"
 
 
+def _faults(value: object) -> str:
+    """`latency 12s`: what is broken on purpose, and for how long still."""
+    rows = value if isinstance(value, list) else []
+    return ", ".join(f"{row['kind']} {age(row['left_s'])}" for row in rows) or "-"
+
+
 _COLUMNS: tuple[tuple[str, str, Callable[[object], str]], ...] = (
     ("PID", "pid", _plain),
     ("PORT", "port", _plain),
@@ -89,6 +97,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[object], str]], ...] = (
     ("ERRORS", "error_percent", _rounded("%")),
     ("LAG", "lag", _plain),
     ("SANDBOX", "sandbox", _plain),
+    ("FAULTS", "faults", _faults),
 )
 
 
@@ -99,7 +108,9 @@ def _why(row: Row) -> str:
 
 def show(rows: Sequence[Row]) -> None:
     """The table. A column of which nobody knows anything is left out."""
-    columns = [column for column in _COLUMNS if any(row.get(column[1]) is not None for row in rows)]
+    columns = [
+        column for column in _COLUMNS if any(row.get(column[1]) not in _UNTOLD for row in rows)
+    ]
     with_why = any(_why(row) not in {"", "-"} for row in rows)
     table: list[list[Part]] = []
     for row in rows:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from mesh.databases.migrations import Migration
 
@@ -54,6 +55,26 @@ class Transaction(Reader, Protocol):
         """
 
 
+class Cut(Protocol):
+    """This database's part of one cut through several, its writer standing."""
+
+    async def take(self) -> None:
+        """Fix this moment; the writer goes on.
+
+        Raises: Conflict (code `cut-missed`) when it has gone on already.
+        """
+
+    async def copy(self, target: Path) -> int:
+        """Write the moment to a file of its own: whole, checked and on the disk, or not at all.
+
+        Returns: its size in bytes.
+        Raises: Conflict (no moment was taken), DatabaseBroken, Unavailable.
+        """
+
+    async def close(self) -> None:
+        """Let go of the moment, and of the writer. Idempotent."""
+
+
 class Database(Protocol):
     """One service's own database. Nothing else opens it while it runs."""
 
@@ -87,6 +108,12 @@ class Database(Protocol):
 
     async def scan(self, shape: type[T], sql: str, **params: Value) -> list[T]:
         """A long read off the event loop; at most SCAN_S seconds, then DatabaseBusy."""
+
+    async def hold(self) -> Cut:
+        """Let the writer stand, some 50 ms at most, until `take`; returns once it stands.
+
+        Raises: DatabaseBusy, DatabaseBroken.
+        """
 
     async def check_after_crash(self) -> None:
         """Look the whole file over if it was not closed cleanly last time; else return at once.

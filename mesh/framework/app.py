@@ -23,6 +23,7 @@ from mesh.errors import (
 )
 from mesh.framework import idempotency, identity
 from mesh.framework.context import Context, Wires
+from mesh.framework.faults import Faults
 from mesh.framework.problems import problem
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class App:
         self._metrics = metrics
         self._pages = pages
         self._fatal = fatal
+        self.faults = Faults()
         self.controls: Mapping[tuple[str, str], Page] = {}
         self._running = idempotency.Running()
         self._places = asyncio.Semaphore(IN_FLIGHT_MAX)
@@ -154,6 +156,7 @@ class App:
                 return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
+            await self.faults.before_work()
             response = await self._counted(request, operation, fields, trace)
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
@@ -203,7 +206,7 @@ class App:
         caller = await self.caller(request)
         identity.admit(caller, operation.allow)
         deadline_s = begun_s + _budget_s(request)
-        raw = b"" if operation.rest_in_query else await self._body(request)
+        raw = b"" if operation.rest_in_query else await self.body(request)
         takes = _read(request, operation, fields, raw)
         await self._enter(deadline_s)
         try:
@@ -227,7 +230,7 @@ class App:
         bearer = identity.bearer_of(request.headers.get("Authorization"))
         return identity.ANONYMOUS if bearer is None else await self._identity.verify(bearer)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def body(self, request: web.BaseRequest) -> bytes:
         """The whole body, bounded in length, in time and in how many are on their way.
 
         Raises: InvalidInput, TooLarge; Refused (code `body-timeout`); Overloaded.

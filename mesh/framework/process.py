@@ -27,6 +27,7 @@ from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.attempt import AttemptMark
 from mesh.framework.condition import Condition
 from mesh.framework.context import Context, Wires
+from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
 from mesh.framework.inbox import ServiceInbox
@@ -224,7 +225,9 @@ class _Process:
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
         app = App(self._service, wires, who, metrics, pages.table(), self._fail)
         pages.app = app
-        app.controls = pages.controls()
+        controls = Controls(app, store, chosen.data_dir / f"{chosen.service}.backup")
+        app.controls = {**pages.controls(), **controls.table()}
+        wire.deafen(app.faults.deaf)
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)
@@ -250,6 +253,7 @@ class _Process:
             if self._fatal is None:
                 await server.linger()
             await runner.cleanup()
+            await controls.close()
 
     async def _until_stopped(
         self,

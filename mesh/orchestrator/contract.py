@@ -35,7 +35,8 @@ class Program(Struct, frozen=True, kw_only=True):
     `port` is None for a program without one, 0 for any free one. `socket` says who listens:
     `inherit` = the supervisor, handing the descriptor over (LISTEN_FDS); `own` = the program,
     on $PORT. The supervisor adds PORT, HOST, MESH_SERVICE, MESH_NOTIFY_FD and, for each of
-    `peers`, MESH_URL_<PEER> to `environment`.
+    `peers`, MESH_URL_<PEER> to `environment`, and each variable of `addresses` with the URL of a
+    place (`bus/events`) of a program that has a port.
 
     `health` None, or one without a test, means: an entry is ready when it says READY=1 on its
     notify pipe, a command once its own port takes connections or, without one, once it runs.
@@ -54,6 +55,7 @@ class Program(Struct, frozen=True, kw_only=True):
     socket: Literal["inherit", "own"] = "inherit"
     peers: tuple[str, ...] = ()
     watch: tuple[str, ...] = ()
+    addresses: dict[str, str] = {}
     depends_on: dict[str, Dependency] = {}
     restart: RestartPolicy = RestartPolicy()
     stop_signal: str = "SIGTERM"
@@ -63,6 +65,25 @@ class Program(Struct, frozen=True, kw_only=True):
     tokens: str | None = None
     audiences: tuple[str, ...] = ()
     sandbox: Literal["auto", "required", "off"] = "auto"
+
+
+FaultKind = Literal["kill", "pause", "latency", "error", "drop"]
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """Something broken on purpose, for `for_s` seconds.
+
+    `rate` is kills a second for `kill`, else the share of requests or messages that is hit; `ms`
+    the delay of a `latency`. `seed` decides which are hit. `left_s` counts down in answers.
+    """
+
+    kind: FaultKind
+    target: str
+    for_s: float
+    rate: float = 1.0
+    seed: int = 0
+    ms: int = 0
+    left_s: float = 0.0
 
 
 class ProgramStatus(Struct, frozen=True, kw_only=True):
@@ -85,6 +106,8 @@ class ProgramStatus(Struct, frozen=True, kw_only=True):
     sandbox: str | None = None
     cause: str | None = None
     """Why it is in this state, for a person: `exit 1`, `signal 9`, `start timeout`, …"""
+    faults: tuple[Fault, ...] = ()
+    """What is being done to it on purpose."""
 
 
 class SupervisorStatus(Struct, frozen=True, kw_only=True):
@@ -253,6 +276,18 @@ class Orchestrator(Protocol):
 
     def token(self, subject: str, audience: str) -> str:
         """A token of at most 60 s, as `operator` or as one of the services, for `audience`."""
+
+    def inflict(self, fault: Fault) -> None:
+        """Break something on purpose; it is mended by itself after `for_s` seconds.
+
+        What is inflicted inside a program (`latency`, `error`, `drop`) is only kept and shown
+        here: the program does it, and it ends with its process at the latest.
+
+        Raises: Conflict when the target has no process, or too much is broken already.
+        """
+
+    def mend(self, names: Sequence[str]) -> tuple[Fault, ...]:
+        """End the faults of these programs now, of all when none is named; what was ended."""
 
     def watch(self) -> Iterator[Status | Transition]:
         """The present status, then every transition as it happens, until the mesh goes down."""

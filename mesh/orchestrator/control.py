@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from mesh import codec
 from mesh.errors import Forbidden, InvalidInput, MeshError, NotFound, Overloaded, TooLarge
+from mesh.orchestrator.contract import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +79,13 @@ class _Name(Struct, forbid_unknown_fields=True):
     name: str
 
 
+class _Inflict(Struct, forbid_unknown_fields=True):
+    fault: Fault
+
+
 METHODS = (
     *("status", "start", "stop", "restart", "kill", "down", "token"),
-    *("explain", "lend", "watch"),
+    *("explain", "lend", "inflict", "mend", "watch"),
 )
 
 
@@ -187,9 +192,6 @@ class Control:
     async def _do(self, method: str, params: dict[str, object]) -> object:
         asked, result = self._supervisor, None
         match method:
-            case "status":
-                codec.convert(params, _Nothing)
-                result = asked.status()
             case "start":
                 asked.start(codec.convert(params, _Names).names)
             case "stop":
@@ -201,14 +203,27 @@ class Control:
                 asked.kill(kill.names, kill.signal)
             case "down":
                 return await asked.down(codec.convert(params, _Down).timeout_s)
+            case "inflict":
+                asked.inflict(codec.convert(params, _Inflict).fault)
+            case "mend":
+                return asked.mend(codec.convert(params, _Names).names)
+            case _:
+                return self._tell(method, params)
+        return result
+
+    def _tell(self, method: str, params: dict[str, object]) -> object:
+        """What only answers."""
+        match method:
+            case "status":
+                codec.convert(params, _Nothing)
+                return self._supervisor.status()
             case "explain":
-                return asked.explain(codec.convert(params, _Name).name)
+                return self._supervisor.explain(codec.convert(params, _Name).name)
             case "token":
                 token = codec.convert(params, _Token)
-                return asked.token(token.subject, token.audience)
+                return self._supervisor.token(token.subject, token.audience)
             case _:
                 raise NotFound(f"no method {method!r}", hint=f"one of {', '.join(METHODS)}")
-        return result
 
     async def _lend(
         self, number: int, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -156,4 +156,8 @@ def environment(
     for peer in program.peers:
         if peer in urls:
             variables[f"MESH_URL_{peer.upper().replace('-', '_')}"] = urls[peer]
+    for variable, place in program.addresses.items():
+        name, _, path = place.partition("/")
+        if name in urls:
+            variables[variable] = f"{urls[name]}/{path}"
     return variables

@@ -20,7 +20,7 @@ from mesh.errors import DeadlineExceeded, MeshError, NotRunning
 from mesh.orchestrator import state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 CONNECT_S = 2.0
 """A supervisor's loop is never away for longer, unless the process is suspended."""
@@ -121,6 +121,14 @@ class Remote:
             if not line:
                 raise _gone()
             yield cast("dict[str, object]", _result(line)), connection.fileno()
+
+    def inflict(self, fault: Mapping[str, object]) -> None:
+        """Break something on purpose, for a while; a `contract.Fault`."""
+        self._ask("inflict", {"fault": dict(fault)}, ANSWER_S)
+
+    def mend(self, names: Sequence[str]) -> list[dict[str, object]]:
+        """End faults, all when nobody is named; the `contract.Fault`s that were ended."""
+        return cast("list[dict[str, object]]", self._ask("mend", {"names": [*names]}, ANSWER_S))
 
     def watch(self, timeout_s: float | None = None) -> Iterator[dict[str, object]]:
         """`contract.Status` first (it has `schema`), then `contract.Transition`s until the end.

@@ -23,6 +23,7 @@ from mesh.orchestrator.contract import (
     SupervisorStatus,
 )
 from mesh.orchestrator.explain import explanation
+from mesh.orchestrator.faults import Faults
 from mesh.orchestrator.life import Kill, Restart, Start, Stop, signal_number
 from mesh.orchestrator.notify_socket import NotifySocket
 from mesh.orchestrator.runner import Runner
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mesh.orchestrator.contract import Explanation, Lease, Program, Reason, Transition
+    from mesh.orchestrator.contract import Explanation, Fault, Lease, Program, Reason, Transition
     from mesh.orchestrator.launcher import Launcher
     from mesh.orchestrator.life import Life
     from mesh.orchestrator.logs import Journal
@@ -112,6 +113,7 @@ class Supervisor:
                 heard = NotifySocket(sockets / f"notify-{number}", runner.said)
                 self._notified.append(heard)
                 environment |= heard.environment
+        self._faults = Faults.over(self._runners)
 
     # asked
 
@@ -121,7 +123,7 @@ class Supervisor:
         return Status(
             project=self._project,
             supervisor=SupervisorStatus(pid=os.getpid(), uptime_s=uptime_s),
-            services=tuple(runner.status() for runner in self._runners.values()),
+            services=self._faults.shown(runner.status() for runner in self._runners.values()),
         )
 
     def start(self, names: Sequence[str]) -> None:
@@ -213,6 +215,18 @@ class Supervisor:
             self._named([subject])
         return self._mint(subject, audience)
 
+    def inflict(self, fault: Fault) -> None:
+        """Break something on purpose, for a while. Raises: NotFound, Conflict."""
+        self._named([fault.target])
+        self._refuse([])
+        self._faults.begin(fault)
+        self._journal.write("fault", **codec.plain(fault))
+
+    def mend(self, names: Sequence[str]) -> tuple[Fault, ...]:
+        """End the faults of these programs, of all when none is named. Raises: NotFound."""
+        self._named(names)
+        return self._faults.end(names)
+
     async def watch(self) -> AsyncGenerator[Status | Transition, None]:
         """The present status, then every transition until the mesh goes down."""
         queue: asyncio.Queue[Transition | None] = asyncio.Queue(WATCH_QUEUE_MAX)
@@ -262,7 +276,8 @@ class Supervisor:
         return {pid for runner in self._runners.values() for pid in runner.pids()}
 
     def close(self) -> None:
-        """Let go of everything; nothing is signalled."""
+        """Let go of everything; nothing is signalled but what stands still on purpose."""
+        self._faults.end()
         for runner in self._runners.values():
             runner.close()
         for heard in self._notified:
@@ -328,6 +343,7 @@ class Supervisor:
 
     async def _end(self, reason: Reason, timeout_s: float | None) -> list[Stopped]:
         failed = [name for name, runner in self._runners.items() if runner.life.state == "failed"]
+        self._faults.end()
         stopped = await self._stop([*self._runners], timeout_s)
         self.ended.set_result(Outcome(reason=reason, stopped=tuple(stopped), failed=tuple(failed)))
         return stopped

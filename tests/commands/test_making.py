@@ -93,7 +93,9 @@ def test_other_programs_get_no_secret_and_the_bus_is_one_of_them(project):
     assert web.environment["MESH_TOKEN_FILE"] == web.tokens == f"{data}/run/tokens/web.json"
     assert web.audiences == ("order", "bus")
     assert (worker.port, worker.health) == (None, Healthcheck(("NONE",)))
-    assert (bus.entry, bus.port) == ("mesh.bus:serve", None)
+    assert web.addresses == {"MESH_EVENTS_URL": "bus/events"}
+    assert (bus.entry, bus.port) == ("mesh.bus:serve", 0)
+    assert bus.environment["MESH_GUESTS"] == "worker web"
 
 
 def test_identities_and_seeds_are_the_owners_alone(project, here):

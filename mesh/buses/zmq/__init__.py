@@ -15,7 +15,8 @@ from mesh.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mesh.buses.contract import Bus
+    from mesh.buses.adoption import Others
+    from mesh.buses.contract import Bus, Link, OutboxState
 
 
 MODULES = ("mesh.buses.zmq.client", "mesh.buses.zmq.program")
@@ -56,6 +57,39 @@ def serve(args: list[str]) -> None:
 
     directory, sockets, keys = args
     main(directory, sockets, None if keys == OPEN else keys)
+
+
+def states(directory: Path) -> dict[str, OutboxState]:
+    """Every stream as the log there has it, which nobody has open."""
+    from mesh.buses.zmq.files import states as found  # noqa: PLC0415  likewise
+
+    return found(directory)
+
+
+def guests(file: Path) -> dict[str, OutboxState]:
+    """The streams in a copy of `hosted.db`."""
+    from mesh.buses.zmq.files import guests as found  # noqa: PLC0415  likewise
+
+    return found(file)
+
+
+def link(file: Path, stream: str, seq: int) -> Link | None:
+    """The link of one event in a file of the bus, which nobody has open."""
+    from mesh.buses.zmq.files import link as found  # noqa: PLC0415  likewise
+
+    return found(file, stream, seq)
+
+
+def log_file(directory: Path) -> Path:
+    """Where the log lies."""
+    return directory / "bus.db"
+
+
+def adopt(directory: Path, others: dict[str, Others]) -> None:
+    """Have the `hosted.db` there go on in a new epoch of each of its streams."""
+    from mesh.buses.zmq.files import adopt as do  # noqa: PLC0415  likewise
+
+    do(directory, others)
 
 
 def _directory_of(url: str) -> str:

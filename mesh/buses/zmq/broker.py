@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from mesh import clock, telemetry
-from mesh.buses.contract import NO_HASH, Epoch, Event, Link, StreamHead
+from mesh.buses.contract import NO_HASH, Epoch, Event, Link, Position, StreamHead
 from mesh.buses.zmq.committer import EVENT_OVERHEAD_BYTES, Committer, weight
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
 from mesh.buses.zmq.log import Advancing, Group, Log
@@ -64,7 +64,7 @@ from mesh.buses.zmq.wire import BEAT_TOPIC, new_session, pack, refusal, unpack
 from mesh.errors import LogBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mesh.buses.zmq.keys import Keys
@@ -104,6 +104,11 @@ class Broker:
         self._instance = new_session()
         self._beats = 0
         self._refused_at = 0.0
+        self._inside: dict[bytes, Callable[[Frame], None]] = {}
+        self.grown: Callable[[], None] = lambda: None
+        """Called when the log has grown."""
+        self.misses: Callable[[], bool] = lambda: False
+        """Whether the next message of the feed is lost: a fault on purpose."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
@@ -161,6 +166,20 @@ class Broker:
 
     # What arrives
 
+    def inside(self, peer: bytes, hear: Callable[[Frame], None]) -> Callable[[Frame], bool]:
+        """A producer in this process: what it hears, and how it speaks; one turn of the loop each."""
+        self._inside[peer] = hear
+
+        def send(frame: Frame) -> bool:
+            self._loop.call_soon(self._on_inside, peer, frame)
+            return True
+
+        return send
+
+    def _on_inside(self, peer: bytes, frame: Frame) -> None:
+        self._take(peer, frame)
+        self._committer.kick()
+
     def _on_ingest(self, frames: list[bytes]) -> None:
         peer, frame = frames[0], unpack(frames[1:])
         if frame is None:
@@ -191,7 +210,7 @@ class Broker:
         if stream is not None:
             self._step(stream.name, Received(peer, Ping(session)))
             return
-        self._ingest.send([peer, *pack(Nak(session, "EPOCH", Link(0, 0, NO_HASH)))])
+        self._reply(peer, Nak(session, "EPOCH", Link(0, 0, NO_HASH)))
 
     def _refuse(self, peer: bytes, frames: list[bytes]) -> None:
         """A PUT that was harmed, or can never be read: its producer is told, if it is one."""
@@ -294,9 +313,7 @@ class Broker:
     def _do(self, name: str, output: Output) -> None:  # noqa: C901  one arm an output
         match output:
             case Reply(peer, frame):
-                to_consumer = isinstance(frame, ToConsumer)
-                pump = self._fetch if to_consumer else self._ingest
-                if not pump.send([peer, *pack(frame)]):
+                if not self._reply(peer, frame):
                     self._step(name, Gone(peer))
             case Append(events):
                 self._committer.append(events)
@@ -305,7 +322,7 @@ class Broker:
             case Publish(events):
                 for part in _portions(events):
                     shown = part if len(part) > 1 or weight(part) <= FEED_BYTES_MAX else ()
-                    self._feed.send(pack(Evt(self._instance, name, part[-1].link, shown)))
+                    self._tell(Evt(self._instance, name, part[-1].link, shown))
             case ReadLog(peer, get):
                 found = self._log.read(name, get.after.seq, get.rows_max, get.bytes_max)
                 self._step(name, LogRead(peer, get, found))
@@ -321,6 +338,30 @@ class Broker:
             case Trim(seq):
                 self._committer.trim(name, seq)
 
+    def _reply(self, peer: bytes, frame: Frame) -> bool:
+        hear = self._inside.get(peer)
+        if hear is not None:
+            self._loop.call_soon(hear, frame)
+            return True
+        pump = self._fetch if isinstance(frame, ToConsumer) else self._ingest
+        return pump.send([peer, *pack(frame)])
+
+    # What programs are told that are served in this process
+
+    def lineage(self, name: str) -> Stream:
+        """A stream as it is now: its epochs and its durable head."""
+        return self._streams.get(name) or Stream(name)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of all that are known."""
+        return tuple(self._streams)
+
+    def see(self, stream: str, consumer: str, cursor: Position) -> None:
+        """How far a consumer is that has its cursor in this process."""
+        known = newest(self.lineage(stream).epochs)
+        self._committer.see(self._upkeep.saw(stream, consumer, cursor, known))
+
     # What the disk has done
 
     def _settled(self, group: Group, found: tuple[Link, ...]) -> None:
@@ -332,6 +373,8 @@ class Broker:
         self._upkeep.refusing = self._upkeep.refusing and not group.events
         for name, events in by_stream.items():
             self._step(name, Appended(tuple(events)))
+        if by_stream:
+            self.grown()
         if not self._committer.full:
             self._ingest.resume()
 
@@ -376,7 +419,11 @@ class Broker:
 
     def _send_beat(self) -> None:
         beats = tuple(rules.beat(stream) for stream in self._streams.values())
-        self._feed.send(pack(Heartbeat(self._instance, beats)))
+        self._tell(Heartbeat(self._instance, beats))
+
+    def _tell(self, frame: Evt | Heartbeat) -> None:
+        if not self.misses():
+            self._feed.send(pack(frame))
 
 
 def _portions(events: tuple[Event, ...]) -> Iterator[tuple[Event, ...]]:

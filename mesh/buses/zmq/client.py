@@ -35,7 +35,7 @@ from mesh.codec import replace
 from mesh.errors import BusUnavailable, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from mesh.buses.contract import Inbox, Outbox
@@ -68,6 +68,7 @@ class ZmqBus:
         self._beats: tuple[Beat, ...] = ()
         self._heard_at = 0.0
         self._started = self._closed = False
+        self._misses: Callable[[], bool] = lambda: False
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
 
@@ -114,6 +115,10 @@ class ZmqBus:
             if self._started:
                 self._deliver(stream, inbox)
 
+    def deafen(self, misses: Callable[[], bool]) -> None:
+        """Miss those messages of the feed for which this says so: a fault on purpose."""
+        self._misses = misses
+
     def _deliver(self, stream: str, inbox: Inbox) -> None:
         self._feed_socket.subscribe(topic(stream))
         delivery = Delivery(self._name, stream, inbox, self._to_fetch)
@@ -147,7 +152,7 @@ class ZmqBus:
             except TimeoutError:
                 raise BusUnavailable(f"the bus has not answered for {timeout_s:g} s") from None
 
-    async def arrivals(self, after: int, *, follow: bool) -> AsyncIterator[list[Arrived]]:
+    async def arrivals(self, after: int, *, follow: bool) -> AsyncGenerator[list[Arrived], None]:
         """Batches of the whole log beyond arrival number `after`, in order of arrival."""
         with self._tail() as tail:
             if follow:
@@ -226,6 +231,8 @@ class ZmqBus:
                 delivery.hear(frame)
 
     def _on_feed(self, frames: list[bytes]) -> None:
+        if self._misses():
+            return
         delivery = self._topics.get(frames[0])
         match unpack_feed(frames, bare=delivery is None or not delivery.hungry):
             case Evt() as news:

@@ -61,6 +61,13 @@ _READ_ARRIVALS = """
 SELECT arrival, stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body
 FROM log WHERE arrival > ? ORDER BY arrival LIMIT ?"""
 
+_LAST_ARRIVAL = """
+SELECT max(coalesce((SELECT max(arrival) FROM log), 0),
+           coalesce((SELECT max(arrival) FROM ghost), 0))"""
+"""A number is never given twice, or who reads by arrival would miss what has it."""
+
+_ARRIVAL_AFTER = "SELECT arrival FROM log WHERE stream = ? AND seq > ? ORDER BY seq LIMIT 1"
+
 _MAKE_GHOSTS = """
 INSERT OR REPLACE INTO ghost (arrival, new_epoch, noted_ms, stream, epoch, seq, prev_epoch,
                               prev_hash, hash, id, type, key, ts_ms, trace, body)
@@ -148,8 +155,7 @@ class Log:
             _log.warning("%s: %s; made anew, kept as %s", self.path, error, kept.name)
             self.streams = self._open()
         self.life: bytes = self._reader.execute("SELECT id FROM life").fetchone()[0]
-        last = self._reader.execute("SELECT max(arrival) FROM log").fetchone()[0]
-        self.arrival = self._staged = int(last or 0)
+        self.arrival = self._staged = self._reader.execute(_LAST_ARRIVAL).fetchone()[0]
         self._unsettled = WAL_IDLE_BYTES
         self.used_bytes = 0
         self.measure()
@@ -355,6 +361,14 @@ class Log:
         """Committed events of all streams beyond arrival number `after`. Raises: LogBroken."""
         rows = self._rows(_READ_ARRIVALS, (after, rows_max), bytes_max)
         return tuple(Arrived(arrival, event) for arrival, event in rows)
+
+    def arrival_after(self, stream: str, seq: int) -> int | None:
+        """The arrival number of a stream's first committed event beyond `seq`. Raises: LogBroken."""
+        try:
+            row = self._reader.execute(_ARRIVAL_AFTER, (stream, seq)).fetchone()
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+        return None if row is None else int(row[0])
 
     def _rows(
         self, sql: str, values: tuple[str | int, ...], bytes_max: int

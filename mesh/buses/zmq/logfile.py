@@ -112,8 +112,13 @@ def hold(directory: Path) -> int:
     return lock
 
 
-def connect(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """Writer and reader of the log, which is made if there is none.
+def connect(
+    path: Path, schema: str = _SCHEMA, version: int = SCHEMA_VERSION
+) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    """Writer and reader of the log, or of another file of the bus, made if there is none.
+
+    Args:
+        schema: a script that makes `version` of the file.
 
     Raises: sqlite3.DatabaseError; SchemaMismatch (a newer version has written it).
     """
@@ -125,11 +130,11 @@ def connect(path: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
         writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         opened.callback(writer.close)
         _configure(writer, _WRITER)
-        version = writer.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            writer.executescript(_SCHEMA)
-        elif version != SCHEMA_VERSION:
-            raise SchemaMismatch(f"{path} is of version {version}, this is {SCHEMA_VERSION}")
+        found = writer.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            writer.executescript(schema)
+        elif found != version:
+            raise SchemaMismatch(f"{path} is of version {found}, this is {version}")
         reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
         opened.callback(reader.close)
         _configure(reader, _READER)

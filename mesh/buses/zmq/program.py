@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mesh import notify, telemetry
+from mesh import codec, notify, telemetry, tokens
 from mesh.buses.zmq import keys as trust
 from mesh.buses.zmq.broker import Broker
+from mesh.buses.zmq.door import Door
+from mesh.buses.zmq.hosted import Hosted
+from mesh.buses.zmq.hosting import Host
 from mesh.buses.zmq.log import Log
 from mesh.buses.zmq.logfile import DAMAGED, set_aside
 from mesh.errors import InvalidInput, LogBroken, MeshError, SchemaMismatch
@@ -18,6 +24,19 @@ from mesh.errors import InvalidInput, LogBroken, MeshError, SchemaMismatch
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again will not help."""
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IDENTITY = "MESH_IDENTITY_FILE"
+AUDIENCE = "bus"
+GUESTS = "MESH_GUESTS"
+"""Names of the programs that tell and hear events over HTTP, with spaces between them."""
+
+LISTEN_FD = 3
+"""The first descriptor handed over by LISTEN_FDS (sd_listen_fds(3))."""
+
+SWEEP_S = 600.0
 
 SWITCH_S = 0.0001
 """The disk thread gets the interpreter lock this soon; at the default of 5 ms it would wait longer
@@ -45,7 +64,7 @@ def main(directory: str, sockets: str, keys: str | None) -> None:
             _log.warning("no keys were given: whoever can reach the sockets is believed")
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             log = Log(Path(directory))
-            runner.run(_serve(Broker(log, Path(sockets), keys=known), log.path))
+            runner.run(_serve(Broker(log, Path(sockets), keys=known), log))
     except (InvalidInput, SchemaMismatch) as error:
         _log.critical("cannot start: %s", error, extra=telemetry.facts(hint=error.hint))
         sys.exit(EXIT_CONFIG)
@@ -62,9 +81,52 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-async def _serve(broker: Broker, file: Path) -> None:
-    loop = asyncio.get_running_loop()
+async def _serve(broker: Broker, log: Log) -> None:
     broker.start()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(broker.close)
+        host = await _open_door(broker, log, stack)
+        await _until_stopped(broker, host)
+    if broker.broken.done():
+        error = broker.broken.exception()
+        if isinstance(error, LogBroken) and error.code == DAMAGED:
+            kept = set_aside(log.path)
+            _log.critical("the damaged log is kept as %s; the next start makes a new one", kept)
+        broker.broken.result()
+
+
+async def _open_door(broker: Broker, log: Log, stack: contextlib.AsyncExitStack) -> Host | None:
+    """Serve programs that have no outbox, if we were given a port and everybody's keys."""
+    identity = os.environ.get(IDENTITY)
+    handed = os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID") == str(
+        os.getpid()
+    )
+    if identity is None or not handed:
+        return None
+    hosted = Hosted(log.path.parent)
+    stack.callback(hosted.close)
+    host = Host(broker, log, hosted)
+    stack.push_async_callback(host.close)
+    guests = frozenset(os.environ.get(GUESTS, "").split())
+    door = Door(broker, host, hosted, _signer(Path(identity)), guests)
+    runner = await door.serve(socket.socket(fileno=LISTEN_FD))
+    stack.push_async_callback(runner.cleanup)
+    return host
+
+
+def _signer(identity: Path) -> Callable[[str], str]:
+    """Tells who has signed a token for the bus. Raises: InvalidInput (no such file)."""
+    try:
+        found = codec.decode(identity.read_bytes(), tokens.IdentityFile)
+    except OSError as error:
+        raise InvalidInput(f"{IDENTITY}: {error}") from None
+    keys = {name: tokens.public_key(x) for name, x in found.keys.items()}
+    return lambda token: tokens.verify_peer(token, keys, aud=AUDIENCE).iss
+
+
+async def _until_stopped(broker: Broker, host: Host | None) -> None:
+    """Serve until asked to stop, or until the log cannot go on."""
+    loop = asyncio.get_running_loop()
     stop = loop.create_future()
 
     def stopped() -> None:
@@ -73,29 +135,32 @@ async def _serve(broker: Broker, file: Path) -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopped)
-    watchdog = loop.create_task(_beat(broker))
+    upkeep = [loop.create_task(_beat(broker, host)), loop.create_task(_sweep(host))]
     notify.ready()
     try:
         await asyncio.wait({stop, broker.broken}, return_when=asyncio.FIRST_COMPLETED)
         notify.stopping()
     finally:
-        watchdog.cancel()
-        await broker.close()
-    if broker.broken.done():
-        error = broker.broken.exception()
-        if isinstance(error, LogBroken) and error.code == DAMAGED:
-            kept = set_aside(file)
-            _log.critical("the damaged log is kept as %s; the next start makes a new one", kept)
-        broker.broken.result()
+        for task in upkeep:
+            task.cancel()
 
 
-async def _beat(broker: Broker) -> None:
+async def _beat(broker: Broker, host: Host | None) -> None:
     """Tell the supervisor that the loop turns, and what is wrong as soon as it changes."""
     said = ""
     while True:
         notify.beat()
-        text = "; ".join(broker.complaints)
+        text = "; ".join([*broker.complaints, *(host.fences if host is not None else ())])
         if text != said:
             notify.status(text)
             said = text
         await asyncio.sleep(notify.BEAT_S)
+
+
+async def _sweep(host: Host | None) -> None:
+    while host is not None:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await host.sweep()
+        except MeshError as error:
+            _log.warning("old events could not be forgotten: %s", error)

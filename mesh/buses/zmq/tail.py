@@ -15,7 +15,7 @@ from mesh.errors import BusUnavailable, Forbidden
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from mesh.buses.contract import StreamHead
+    from mesh.buses.contract import Link, StreamHead
     from mesh.buses.zmq.protocol.frames import Frame, ToConsumer
 
 REACH_S = 5.0
@@ -57,35 +57,42 @@ class Tail:
         return list(heads)
 
     async def arrivals(self, after: int, *, follow: bool) -> AsyncIterator[list[Arrived]]:
-        """The contract's `arrivals`.
+        """The contract's `arrivals`; once begun, a follower waits for a bus however long it is away.
 
         A log made anew numbers its arrivals from 1 again and fills up with what was there
-        before; only what is beyond the streams' heads seen so far is news then.
+        before; only what is beyond what has been read is news then. Of a stream of which nothing
+        was read yet that is what lies beyond its head at the start, unless the log was remade
+        while its past was still being read: then all of it, rather than to miss some.
         """
         attached, heads = await self._begin()
         life, goal = attached.epochs[0].nonce, attached.head.seq
-        seen = {each.stream: each.head.seq for each in heads}
-        known: dict[str, int] = {}
+        begun = {each.stream: _place(each.head) for each in heads}
+        seen: dict[str, Position] = {}
+        known: dict[str, Position] = {}
         at = max(0, goal + after) if after < 0 else after
+        caught_up = at >= goal
         while follow or at < goal:
             self._news.clear()
             try:
-                batch = await self._get(at, ROWS_MAX)
+                batch = await self._get(at, ROWS_MAX, patient=follow)
             except _Forgotten:
-                attached, _ = await self._begin()
+                attached, _ = await self._begin(patient=follow)
                 if attached.epochs[0].nonce != life:
-                    life, at, known = attached.epochs[0].nonce, 0, dict(seen)
+                    life, at = attached.epochs[0].nonce, 0
+                    known = {**begun, **seen} if caught_up else dict(seen)
                 continue
             found = list(map(Arrived, batch.arrivals, batch.events))
-            for each in found:
-                at, event = each.arrival, each.event
-                seen[event.stream] = max(event.seq, seen.get(event.stream, 0))
+            at = found[-1].arrival if found else at
+            caught_up = caught_up or at >= goal
             fresh = [
                 each
                 for each in found
-                if each.event.seq > known.get(each.event.stream, 0)
+                if _place(each.event.link) > known.get(each.event.stream, _NOWHERE)
                 and (follow or each.arrival <= goal)
             ]
+            for each in found:
+                place = _place(each.event.link)
+                seen[each.event.stream] = max(place, seen.get(each.event.stream, _NOWHERE))
             if fresh:
                 yield fresh
             elif not found and not follow:
@@ -100,32 +107,32 @@ class Tail:
         except TimeoutError:
             return
 
-    async def _begin(self) -> tuple[Attached, tuple[StreamHead, ...]]:
+    async def _begin(self, *, patient: bool = False) -> tuple[Attached, tuple[StreamHead, ...]]:
         """Attach, and read every stream's head."""
         attach = Attach(self.session, self._name, EVERYTHING, ORIGIN, 0)
         while True:
-            answer = await self._ask(attach)
+            answer = await self._ask(attach, patient=patient)
             if isinstance(answer, Reset) and answer.reason == "AUTH":
                 raise Forbidden(
                     f"the bus does not let {self._name} read", hint="is this the mesh's own bus?"
                 )
             if isinstance(answer, Attached):
                 with contextlib.suppress(_Forgotten):
-                    return answer, (await self._get(0, 0)).heads
+                    return answer, (await self._get(0, 0, patient=patient)).heads
 
-    async def _get(self, after: int, rows_max: int) -> Batch:
+    async def _get(self, after: int, rows_max: int, *, patient: bool) -> Batch:
         self._req += 1
         get = Get(self.session, self._req, EVERYTHING, Position(0, after), rows_max, BYTES_MAX)
-        answer = await self._ask(get)
+        answer = await self._ask(get, patient=patient)
         if isinstance(answer, Batch):
             return answer
         raise _Forgotten
 
-    async def _ask(self, frame: Attach | Get) -> ToConsumer:
-        """Send until there is an answer. Raises: BusUnavailable."""
+    async def _ask(self, frame: Attach | Get, *, patient: bool) -> ToConsumer:
+        """Send until there is an answer. Raises: BusUnavailable, unless patient."""
         self._answer = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(REACH_S):
+            async with asyncio.timeout(None if patient else REACH_S):
                 while True:
                     sent = self._send(frame)
                     wait_s = REPLY_S if sent else RESEND_S
@@ -136,6 +143,13 @@ class Tail:
             raise BusUnavailable(
                 f"the bus has not answered for {REACH_S:.0f} s", hint="mesh ps"
             ) from None
+
+
+_NOWHERE = Position(0, 0)
+
+
+def _place(link: Link) -> Position:
+    return Position(link.epoch, link.seq)
 
 
 class _Forgotten(Exception):

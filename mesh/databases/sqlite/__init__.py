@@ -13,15 +13,22 @@ Start reading at `database.py`; `writer.py` is the heart.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import sqlite3
+from typing import TYPE_CHECKING, TypeVar
 
+from mesh.databases.sqlite.connections import open_reader
 from mesh.databases.sqlite.database import SqliteDatabase
+from mesh.databases.sqlite.faults import fault
+from mesh.databases.sqlite.files import Place
+from mesh.databases.sqlite.rows import filler
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SqliteDatabase", "connect"]
+__all__ = ["SqliteDatabase", "connect", "file_of", "rows"]
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -43,3 +50,21 @@ async def connect(url: str, directory: Path, name: str) -> SqliteDatabase:
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"{name!r} cannot be the name of a database file")
     return await SqliteDatabase.open(directory, name)
+
+
+def file_of(directory: Path, name: str) -> Path:
+    """Where the database lies."""
+    return Place(directory, name).file
+
+
+def rows(file: Path, shape: type[T], sql: str) -> list[T]:
+    """Rows of a file that nobody has open. Raises: DatabaseBroken, SchemaMismatch."""
+    connection = open_reader(file)
+    try:
+        cursor = connection.execute(sql)
+        fill = filler(shape, tuple(column[0] for column in cursor.description))
+        return [fill(row) for row in cursor.fetchall()]
+    except sqlite3.Error as error:
+        raise fault(error, file) from error
+    finally:
+        connection.close()

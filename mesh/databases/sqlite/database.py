@@ -14,6 +14,7 @@ from mesh.databases.sqlite.scans import Scans
 from mesh.databases.sqlite.statements import READS, verb
 from mesh.databases.sqlite.writer import Writer
 from mesh.errors import Broken
+from mesh.snapshot import Cut, doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -97,6 +98,20 @@ class SqliteDatabase:
             raise Broken("a scan only reads", code="statement", evidence=(sql,))
         return await self._scans.all(shape, sql, params)
 
+    async def hold(self) -> Cut:
+        """Let the writer stand until `take`, as in the contract."""
+        cut = Cut(self._place.file)
+
+        def submit(stand: Callable[[], None]) -> asyncio.Future[None]:
+            return asyncio.ensure_future(self._writer.submit(lambda _: stand()))
+
+        try:
+            await cut.hold(submit)
+        except BaseException:
+            await cut.close()
+            raise
+        return cut
+
     async def check_after_crash(self) -> None:
         """Search the file for damage if the last process did not close it; nothing otherwise.
 
@@ -107,14 +122,22 @@ class SqliteDatabase:
         if not self._place.unclean:
             return
         try:
-            found = await self._check.all(str, "PRAGMA quick_check", {})
+            found = [
+                each
+                for each in await self._check.all(str, "PRAGMA quick_check", {})
+                if each != "ok" and not await self._false_alarm(each)
+            ]
         finally:
             await self._check.close()
-        if found != ["ok"]:
+        if found:
             damaged = broken(self._place.file, "is damaged")
             damaged.evidence = tuple(found)
             raise damaged
         self._place.unclean = False
+
+    async def _false_alarm(self, line: str) -> bool:
+        sql = doubt(line)
+        return sql is not None and await self._check.all(int, sql, {}) == [0]
 
     @property
     def commits(self) -> int:

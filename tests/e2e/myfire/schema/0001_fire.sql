@@ -1,0 +1,10 @@
+CREATE TABLE told (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    n INTEGER NOT NULL
+) STRICT;
+INSERT INTO told (one, n) VALUES (1, 0);
+
+CREATE TABLE heard (
+    n INTEGER PRIMARY KEY,
+    times INTEGER NOT NULL
+) STRICT;

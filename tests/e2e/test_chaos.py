@@ -1,0 +1,108 @@
+"""`mesh chaos`: what it breaks is broken, said by `ps`, and whole again by itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.running import LAMP, eventually, gone
+
+if TYPE_CHECKING:
+    from tests.support.running import RunningMesh
+
+
+def faults(mesh: RunningMesh) -> list[tuple[str, str]]:
+    return [(row["target"], row["kind"]) for row in mesh.json("chaos", "ls")["faults"]]
+
+
+def test_errors_are_marked_health_is_spared_and_it_ends_by_itself(mesh: RunningMesh):
+    mesh.run("chaos", "error", "product", "--for", "6")
+    answer = mesh.ask("product", "GET", "/products")
+    assert (answer.status, answer.body["code"]) == (503, "fault-injected")
+    assert mesh.ask("product", "GET", "/readyz").status == 200
+    assert mesh.services()["product"]["state"] == "ready"
+    assert faults(mesh) == [("product", "error")]
+    assert "error" in mesh.run("ps").stdout
+    eventually(lambda: mesh.ask("product", "GET", "/products").status == 200, within_s=8)
+    eventually(lambda: faults(mesh) == [], within_s=2)
+
+
+def test_latency_delays_a_share_and_clear_ends_it(mesh: RunningMesh):
+    mesh.run("chaos", "latency", "product", "--ms", "400", "--for", "60", "--seed", "1")
+    begun = time.monotonic()
+    assert mesh.ask("product", "GET", "/products").status == 200
+    assert time.monotonic() - begun >= 0.4
+    mesh.run("chaos", "clear", "product")
+    begun = time.monotonic()
+    assert mesh.ask("product", "GET", "/products").status == 200
+    assert time.monotonic() - begun < 0.4
+    assert faults(mesh) == []
+
+
+def _stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "T"
+
+
+def test_pause_stops_the_process_and_continues_it(mesh: RunningMesh):
+    pid = mesh.services()["order"]["pid"]
+    mesh.run("chaos", "pause", "order", "--for", "1.5")
+    assert _stopped(pid)
+    assert faults(mesh) == [("order", "pause")]
+    eventually(lambda: not _stopped(pid), within_s=3)
+    assert mesh.order([(LAMP, 1)], key="after").status == 201
+    assert mesh.services()["order"]["pid"] == pid
+
+
+def test_longer_pause_is_ended_by_the_watchdog(mesh: RunningMesh):
+    pid = mesh.services()["order"]["pid"]
+    mesh.run("chaos", "pause", "order", "--for", "60")
+    eventually(lambda: gone(pid), within_s=10)
+    mesh.run("wait", "order")
+    assert mesh.order([(LAMP, 1)], key="after").status == 201
+    assert faults(mesh) == []
+
+
+def test_kill_is_an_accident_that_counts(mesh: RunningMesh):
+    pid = mesh.services()["order"]["pid"]
+    mesh.run("chaos", "kill", "order")
+    eventually(lambda: gone(pid), within_s=2)
+    mesh.run("wait", "order")
+    row = mesh.services()["order"]
+    assert row["restarts"] == 1
+    assert mesh.order([(LAMP, 1)], key="after").status == 201
+
+
+def test_events_arrive_although_the_feed_is_lost(mesh: RunningMesh):
+    for target in ("order", "bus"):
+        mesh.run("chaos", "drop", target, "--for", "60")
+    product = mesh.product(on_hand=0)
+    order = mesh.order([(product, 1)], key="waits").body
+    assert order["status"] == "backordered"
+    mesh.restock(product, 1)
+    token = mesh.login("alice")
+    eventually(
+        lambda: (
+            mesh.ask("order", "GET", f"/orders/{order['id']}", token=token).body["status"]
+            == "reserved"
+        ),
+        within_s=10,
+    )
+    assert sorted(faults(mesh)) == [("bus", "drop"), ("order", "drop")]
+
+
+def test_down_ends_what_is_paused(mesh: RunningMesh):
+    pid = mesh.services()["order"]["pid"]
+    mesh.run("chaos", "pause", "order", "--for", "60")
+    done = mesh.run("down")
+    assert "order    graceful" in done.stdout + done.stderr
+    assert gone(pid)
+
+
+def test_what_cannot_be_broken_is_said(mesh: RunningMesh):
+    done = mesh.run("chaos", "latency", "bus", exit_code=2)
+    assert "mesh chaos drop bus" in done.stderr
+    mesh.run("chaos", "pause", "ordr", exit_code=2)
+    mesh.run("stop", "order")
+    done = mesh.run("chaos", "pause", "order", exit_code=1)
+    assert "no-process" in done.stderr

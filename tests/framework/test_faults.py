@@ -1,0 +1,61 @@
+"""Faults inside a service: drawn by a seed, ended by a deadline, begun by the operator alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mesh import clock
+from mesh.errors import ServiceUnavailable
+from mesh.framework.faults import Faults, Inflict
+
+
+async def refused(faults):
+    try:
+        await faults.before_work()
+    except ServiceUnavailable as error:
+        return error.code == "fault-injected"
+    return False
+
+
+async def test_same_seed_hits_the_same_requests():
+    drawn = []
+    for seed in (7, 7, 8):
+        faults = Faults()
+        faults.begin(Inflict(kind="error", for_s=60, rate=0.3, seed=seed))
+        drawn.append([await refused(faults) for _ in range(200)])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert 30 < sum(drawn[0]) < 90
+
+
+async def test_every_fault_ends_at_its_deadline(monkeypatch):
+    faults = Faults()
+    now = clock.monotonic_s()
+    monkeypatch.setattr(clock, "monotonic_s", lambda: now)
+    faults.begin(Inflict(kind="error", for_s=5))
+    faults.begin(Inflict(kind="drop", for_s=5))
+    assert await refused(faults)
+    assert faults.deaf()
+    now += 5.1
+    assert not await refused(faults)
+    assert not faults.deaf()
+
+
+async def test_latency_delays_and_ending_mends():
+    faults = Faults()
+    faults.begin(Inflict(kind="latency", for_s=60, ms=60_000))
+    waiting = asyncio.ensure_future(faults.before_work())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    waiting.cancel()
+    faults.end()
+    async with asyncio.timeout(1):
+        await faults.before_work()
+
+
+@pytest.mark.parametrize(("rate", "hit"), [(0.0, False), (1.0, True)])
+async def test_rate_is_a_share(rate, hit):
+    faults = Faults()
+    faults.begin(Inflict(kind="drop", for_s=60, rate=rate))
+    assert {faults.deaf() for _ in range(100)} == {hit}
