@@ -13,7 +13,6 @@ import functools
 import logging
 import random
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ from tests.buses.world import World
 from tests.simulation.stores import Dead, Store, Teller, Waits, fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ACTS = 80
 """Things that happen before the faults end."""
