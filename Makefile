@@ -29,7 +29,7 @@ imports: .venv/.dev  ## the floors: imports go down only
 	$(BIN)/lint-imports
 
 fast: .venv/.dev  ## the tests that start no process
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e and not connected"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e and not connected and not campaign"
 
 e2e: .venv/.dev  ## the tests that run the real shop
 	$(BIN)/pytest -m e2e

@@ -11,7 +11,7 @@ from tests.fuzz.verdict import wrong
 
 FRAMES = int(os.environ.get("MESH_FUZZ_FRAMES", "10000"))
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.campaign]
 
 
 @pytest.mark.timeout(300)

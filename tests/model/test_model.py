@@ -18,7 +18,8 @@ STATES_MIN = {
 """Fewer, and something is no longer explored."""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("scope", SCOPES, ids=lambda scope: scope.title)
 def test_no_state_of_the_shipped_rules_is_wrong(scope):
     found = explore(scope, EVENTS, states_max=STATES_MAX)
@@ -27,6 +28,7 @@ def test_no_state_of_the_shipped_rules_is_wrong(scope):
     assert found.states > STATES_MIN[scope.title]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_is_caught(mutant):
     found = explore_mutant(mutant)

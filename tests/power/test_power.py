@@ -14,7 +14,12 @@ from tests.power.recorder import why_not
 CUTS = int(os.environ.get("MESH_POWER_CUTS", "500"))
 NORMAL = 1
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "recorded")
+REASON = why_not()
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(bool(REASON), reason=REASON or "recorded"),
+]
 
 
 def test_no_cut_loses_what_was_acknowledged():

@@ -24,6 +24,7 @@ def _replay(seed: int, story: list[str]) -> str:
     return "\n".join([*story, f"replay: make simulate SEED={seed}"])
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_nothing_is_lost_or_doubled_whatever_happens(batch):
     for seed in range(batch, SEEDS, BATCHES):
@@ -61,6 +62,7 @@ SABOTAGE = {
 }
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("what", SABOTAGE)
 def test_simulation_notices_when(what, monkeypatch):
     monkeypatch.setattr(*SABOTAGE[what])
