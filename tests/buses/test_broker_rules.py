@@ -319,7 +319,7 @@ def test_question_is_answered_at_once_when_there_is_nothing_new():
 
 def test_question_of_an_unknown_session_must_attach_again():
     bench = Bench().open(4)
-    assert replies(bench.hear(get(1))) == [frames.Reset(5, "PROTO")]
+    assert replies(bench.hear(get(1))) == [frames.Reset(5, "PROTO", 3)]
 
 
 def test_consumer_is_reset_when_what_it_needs_is_trimmed():
@@ -330,7 +330,7 @@ def test_consumer_is_reset_when_what_it_needs_is_trimmed():
     )
     assert replies(attach(bench, EVENTS[0].link)) == [frames.Reset(5, "TRIMMED")]
     assert replies(attach(bench, EVENTS[1].link), frames.Attached)
-    assert replies(bench.hear(get(1))) == [frames.Reset(5, "TRIMMED")]
+    assert replies(bench.hear(get(1))) == [frames.Reset(5, "TRIMMED", 3)]
 
 
 def test_consumer_at_the_origin_is_given_what_there_still_is():
@@ -372,7 +372,7 @@ def test_nobody_is_served_a_hole_once_the_tail_has_moved():
     bench.hear(frames.Attach(4, "product", "order", EVENTS[0].link, 1))
     bench.feed(Outlived(3))
     get = frames.Get(4, 1, "order", Position(1, 1), 10, 10**6)
-    assert replies(bench.hear(get)) == [frames.Reset(4, "TRIMMED")]
+    assert replies(bench.hear(get)) == [frames.Reset(4, "TRIMMED", 1)]
     get = frames.Get(4, 2, "order", Position(1, 3), 10, 10**6)
     (read,) = bench.hear(get)
     assert isinstance(read, ReadLog)

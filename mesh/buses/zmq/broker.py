@@ -280,7 +280,7 @@ class Broker:
                 self._tails.pop(next(iter(self._tails)))
             reply = Attached(frame.session, (Epoch(1, 0, NO_HASH, self._log.life),), head, 1)
         elif (peer, frame.session) not in self._tails:
-            reply = Reset(frame.session, "PROTO")
+            reply = Reset(frame.session, "PROTO", frame.req)
         elif not frame.rows_max:
             reply = Batch(frame.session, frame.req, head, (), heads=self._heads())
         else:
