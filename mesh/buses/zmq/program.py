@@ -106,11 +106,11 @@ async def _open_door(broker: Broker, log: Log, stack: contextlib.AsyncExitStack)
     hosted = Hosted(log.path.parent)
     stack.callback(hosted.close)
     host = Host(broker, log, hosted)
-    stack.push_async_callback(host.close)
     guests = frozenset(os.environ.get(GUESTS, "").split())
     door = Door(broker, host, hosted, _signer(Path(identity)), guests)
     runner = await door.serve(socket.socket(fileno=LISTEN_FD))
     stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(host.close)  # first: cleanup waits for those who wait for news
     return host
 
 
