@@ -30,7 +30,7 @@ KEEP_MS = 7 * 24 * 3600 * 1000
 """Events that the bus has are kept this long, so that a lost log of the bus can be rebuilt."""
 
 TRIM_ROWS_MAX = 2000
-"""Rows removed in one transaction: some tens of milliseconds of the writer's time."""
+"""Rows removed in one transaction, for the writer's other work."""
 
 
 class _Head(Struct):
