@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean
+.PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
+  model simulate power fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,13 +29,25 @@ imports: .venv/.dev  ## the floors: imports go down only
 	$(BIN)/lint-imports
 
 fast: .venv/.dev  ## the tests that start no process
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e and not connected"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not e2e and not connected and not campaign"
 
 e2e: .venv/.dev  ## the tests that run the real shop
 	$(BIN)/pytest -m e2e
 
 campaign: .venv/.dev  ## 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
 	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
+
+model: .venv/.dev  ## every state of the bus's rules in a small world, and mutants: EVENTS=4
+	$(BIN)/python -m tests.model --events $(or $(EVENTS),4)
+
+simulate: .venv/.dev  ## the bus under seeded faults and virtual time: SEEDS=1000, or SEED= one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+power: .venv/.dev  ## cut the power at every acknowledgement: CUTS=3000
+	$(BIN)/python -m tests.power --cuts $(or $(CUTS),3000)
+
+fuzz: .venv/.dev  ## harmed frames at each endpoint of a real bus: FRAMES=100000
+	$(BIN)/python -m tests.fuzz --frames $(or $(FRAMES),100000)
 
 format: .venv/.dev  ## let ruff write what it can
 	$(BIN)/ruff check --fix .

@@ -1,20 +1,30 @@
 """Events through the bus, durable at every step: how many a second, and how late.
 
-    python -m benchmarks.bus [--events 100000] [--rate 1000] [--seconds 5] [--runs 3]
+    python benchmarks/bus.py [--events 100000] [--rate 1000] [--seconds 5] [--runs 3]
+                             [--log-events 1000000] [--only ours,peers,log]
 
 Three processes: a publisher that commits to its outbox, the broker, a consumer that commits effect
 and cursor; SQLite with `synchronous=FULL` in all three, bodies of 400 bytes, uvloop. *End to end*
 is from the first event told to the last one durable at the consumer. Latency is from the moment
 an event was due to be told, so a publisher that falls behind is not forgiven.
+
+Beside ours: a bare pyzmq pair, a durable pair written by hand, and NATS, Redis and RabbitMQ where
+they answer on their standard ports (`peers.py`; their clients are installed into a directory of
+their own under ~/.cache). At the end the cost of a long log: a cold `mesh events tail`, and the
+memory of the bus, with so many events in the log and with none.
 """
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import os
+import socket
 import sqlite3
 import statistics
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,8 +34,11 @@ from pathlib import Path
 import psutil
 import uvloop
 
-from mesh import bus, clock
-from mesh.bus import (
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from mesh import bus, clock  # noqa: E402  after the path
+from mesh.bus import (  # noqa: E402  after the path
     NO_HASH,
     ORIGIN,
     Applied,
@@ -37,6 +50,8 @@ from mesh.bus import (
     Position,
     chain_hash,
 )
+from mesh.buses.zmq.log import Advancing, Group, Log  # noqa: E402  after the path
+from tests.support.running import RunningMesh  # noqa: E402  after the path
 
 BODY_BYTES = 400
 GROUP = 256
@@ -298,28 +313,189 @@ def trial(mode: str, events: int, rate: float = 0.0) -> dict[str, float]:
     return {key: value for key, value in figures.items() if key not in SENSELESS[mode]}
 
 
+# The others
+
+
+CACHE = Path.home() / ".cache" / "mesh-benchmarks"
+CLIENTS = ("nats-py==2.16.0", "redis==8.1.0", "aio-pika==10.2.1", "pyzmq==27.1.0", "uvloop==0.22.1")
+"""Chosen by the benchmark alone; the project needs none of them."""
+
+PEERS: dict[str, tuple[str, int | None]] = {
+    "zmq": ("raw pyzmq, nothing durable", None),
+    "pair": ("by hand, SQLite FULL both sides", None),
+    "nats": ("NATS JetStream, file, no fsync", 4222),
+    "redis": ("Redis Streams, appendfsync always", 6379),
+    "rabbit": ("RabbitMQ, durable queue, confirms", 5672),
+}
+TRIAL_S = 300.0
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def peers_python() -> str:
+    """A Python with the clients; makes it the first time."""
+    python = CACHE / "venv" / "bin" / "python"
+    wanted = "\n".join(CLIENTS)
+    mark = CACHE / "installed"
+    if not mark.is_file() or mark.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+        install = [python, "-m", "pip", "install", "-q", *CLIENTS]
+        done = subprocess.run(install, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"the clients of other buses cannot be installed:\n{done.stderr}")
+        mark.write_text(wanted)
+    return str(python)
+
+
+def peer_trial(python: str, peer: str, mode: str, events: int, rate: float) -> dict[str, float]:
+    script = str(ROOT / "benchmarks" / "peers.py")
+    done = subprocess.run(
+        [python, script, peer, mode, str(events), str(rate)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TRIAL_S,
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip() or "no answer").splitlines()[-1])
+    return json.loads(done.stdout)
+
+
+# The table
+
+
+def row(title: str, flood: Sequence[dict[str, float]], paced: Sequence[dict[str, float]]) -> None:
+    def middle(runs: Sequence[dict[str, float]], key: str) -> float:
+        return statistics.median(run[key] for run in runs)
+
+    def spread(runs: Sequence[dict[str, float]], key: str) -> str:
+        return f"{min(run[key] for run in runs):,.0f}-{max(run[key] for run in runs):,.0f}"
+
+    print(
+        f"{title:36}{middle(flood, 'published/s'):>12,.0f}{middle(flood, 'end to end/s'):>14,.0f}"
+        f"{middle(paced, 'p50 ms'):>9.2f}{middle(paced, 'p99 ms'):>9.2f}"
+        f"   ({spread(flood, 'end to end/s')} end to end)",
+        flush=True,
+    )
+
+
+def ours(options: argparse.Namespace) -> None:
+    def flood() -> dict[str, float]:
+        found = trial("flood", options.events)
+        return {**found, "published/s": found["acknowledged/s"]}
+
+    count = int(options.rate * options.seconds)
+    floods = [flood() for _ in range(options.runs)]
+    row(
+        "mesh, SQLite FULL three times",
+        floods,
+        [trial("paced", count, options.rate) for _ in range(options.runs)],
+    )
+    full = [trial("full", options.events) for _ in range(options.runs)]
+    told = statistics.median(run["told/s"] for run in floods)
+    end = statistics.median(run["end to end/s"] for run in full)
+    print(f"{'  told, durable in the outbox':36}{told:>12,.0f}")
+    print(f"{'  from an outbox that is full':36}{'':12}{end:>14,.0f}")
+    for who in ("publisher", "broker", "consumer"):
+        key = f"{who} CPU us/event"
+        spent = statistics.median(run[key] for run in full)
+        print(f"{f'  {who}, CPU us an event':36}{spent:>12.1f}")
+
+
+def peers(options: argparse.Namespace) -> None:
+    python = peers_python()
+    count = int(options.rate * options.seconds)
+    for peer, (title, port) in PEERS.items():
+        if port is not None and not listens(port):
+            print(f"{title:36}skipped: nothing listens on port {port}", flush=True)
+            continue
+        try:
+            row(
+                title,
+                [peer_trial(python, peer, "flood", options.events, 0) for _ in range(options.runs)],
+                [
+                    peer_trial(python, peer, "paced", count, options.rate)
+                    for _ in range(options.runs)
+                ],
+            )
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            print(f"{title:36}failed: {error}", flush=True)
+
+
+# A long log
+
+LOGGED_AT_ONCE = 5000
+TAILS = 7
+SETTLE_S = 3.0
+
+
+def fill_log(directory: Path, events: int) -> None:
+    """As many events in the log as if a producer had told them."""
+    log, last = Log(directory), ORIGIN
+    log.stage(Group(advances=(Advancing("order", (Epoch(1, 0, NO_HASH, b"n"),), ORIGIN),)))
+    log.commit()
+    for number in range(0, events, LOGGED_AT_ONCE):
+        group = []
+        for _ in range(min(LOGGED_AT_ONCE, events - number)):
+            rest = (clock.uuid7(), "order.status_changed", "ord_1", clock.now_ms(), b"{}", b"{}")
+            rest = (*rest[:-1], b'{"note":"' + b"x" * (BODY_BYTES - 11) + b'"}')
+            digest = chain_hash(last.hash, 1, last.seq + 1, *rest)
+            group.append(Event("order", 1, last.seq + 1, last.epoch, last.hash, digest, *rest))
+            last = group[-1].link
+        log.stage(Group(events=tuple(group)))
+        log.commit()
+        if log.checkpoint_due(idle=True):
+            log.checkpoint()
+    log.close()
+
+
+def long_log(options: argparse.Namespace) -> None:
+    for events in (0, options.log_events):
+        with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name:
+            fill_log(Path(name) / "data" / "bus", events)
+            mesh = RunningMesh(Path(name)).up("bus")
+            try:
+                time.sleep(SETTLE_S)
+                took = []
+                for _ in range(TAILS):
+                    start = time.perf_counter()
+                    shown = mesh.run("events", "tail", "-n", "10", "--no-follow", "--json").stdout
+                    took.append((time.perf_counter() - start) * 1e3)
+                assert len(shown.splitlines()) == min(10, events)
+                rss = mesh.services()["bus"]["rss_bytes"] / 2**20
+            finally:
+                mesh.down()
+        print(
+            f"log of {events:>9,} events: cold `events tail` {statistics.median(took):7.1f} ms"
+            f" ({min(took):.1f}-{max(took):.1f}, n {len(took)}), bus RSS {rss:.1f} MiB",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=1000.0)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--log-events", type=int, default=1_000_000)
+    parser.add_argument("--only", default="ours,peers,log")
     options = parser.parse_args()
+    parts = options.only.split(",")
     print(f"{os.cpu_count()} cores, {options.runs} runs each; events of {BODY_BYTES} bytes")
     print(f"others use {others_cores():.2f} cores; one commit takes {commit_ms():.2f} ms (median)")
-    for title, mode, events in (
-        ("the bus alone, from an outbox that is full already", "full", options.events),
-        ("told as fast as it goes", "flood", options.events),
-        (f"told at {options.rate:.0f}/s", "paced", int(options.rate * options.seconds)),
-    ):
-        runs = [trial(mode, events, options.rate) for _ in range(options.runs)]
-        print(f"{title}: {events} events")
-        for key in runs[0]:
-            values = sorted(run[key] for run in runs)
-            print(
-                f"  {key:24} median {statistics.median(values):10.2f}"
-                f"   {values[0]:10.2f} to {values[-1]:.2f}"
-            )
+    print(f"\n{'':36}{'published/s':>12}{'end to end/s':>14}{'p50 ms':>9}{'p99 ms':>9}")
+    if "ours" in parts:
+        ours(options)
+    if "peers" in parts:
+        peers(options)
+    print()
+    if "log" in parts:
+        long_log(options)
 
 
 if __name__ == "__main__":

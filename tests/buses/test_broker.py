@@ -99,7 +99,7 @@ async def test_unknown_conversation_must_greet(broker, peer):
     assert (await ask(ingest, frames.Ping(9))).reason == "EPOCH"
     for stream in ("order", "*"):
         get = frames.Get(9, 1, stream, Position(0, 0), 1, 1)
-        assert await ask(fetch, get) == frames.Reset(9, "PROTO")
+        assert await ask(fetch, get) == frames.Reset(9, "PROTO", 1)
 
 
 @pytest.mark.parametrize("name", ["", "Order", "order audit", "../order", "o" * 32, "order\n"])

@@ -319,7 +319,7 @@ def test_question_is_answered_at_once_when_there_is_nothing_new():
 
 def test_question_of_an_unknown_session_must_attach_again():
     bench = Bench().open(4)
-    assert replies(bench.hear(get(1))) == [frames.Reset(5, "PROTO")]
+    assert replies(bench.hear(get(1))) == [frames.Reset(5, "PROTO", 3)]
 
 
 def test_consumer_is_reset_when_what_it_needs_is_trimmed():
@@ -330,7 +330,7 @@ def test_consumer_is_reset_when_what_it_needs_is_trimmed():
     )
     assert replies(attach(bench, EVENTS[0].link)) == [frames.Reset(5, "TRIMMED")]
     assert replies(attach(bench, EVENTS[1].link), frames.Attached)
-    assert replies(bench.hear(get(1))) == [frames.Reset(5, "TRIMMED")]
+    assert replies(bench.hear(get(1))) == [frames.Reset(5, "TRIMMED", 3)]
 
 
 def test_consumer_at_the_origin_is_given_what_there_still_is():

@@ -255,16 +255,41 @@ def test_damaged_event_of_the_feed_is_asked_for_again():
 @pytest.mark.parametrize("reason", ["TRIMMED", "FORK", "AUTH"])
 def test_delivery_is_fenced_when_the_bus_refuses_it(reason):
     bench = Bench()
-    bench.attach(3, 6)
+    bench.feed(timing.Begin(SESSION))
+    bench.feed(CursorRead(cursor(3)))
     assert bench.feed(frames.Reset(SESSION, reason)) == []
     assert bench.state.fence.startswith(reason)
     assert bench.feed(timing.Reborn()) == [timing.Reconnect(0.0)]
 
 
-def test_delivery_attaches_again_when_the_bus_has_forgotten_it():
+@pytest.mark.parametrize(
+    ("reason", "req", "what"),
+    [
+        ("PROTO", 1, "attaches again"),
+        ("TRIMMED", 1, "attaches again"),  # the question may be older than the cursor is now
+        ("FORK", 1, "is fenced"),
+        ("AUTH", 1, "is fenced"),
+        ("PROTO", 0, "goes on"),  # answers to an ATTACH that was answered before
+        ("TRIMMED", 0, "goes on"),
+        ("TRIMMED", 2, "goes on"),
+    ],
+)
+def test_delivery_that_is_reset_while_it_asks(reason, req, what):
     bench = Bench()
     bench.attach(3, 6)
-    assert isinstance(bench.feed(frames.Reset(SESSION, "PROTO"))[0], timing.Reconnect)
+    outputs = bench.feed(frames.Reset(SESSION, reason, req))
+    assert bool(bench.state.fence) is (what == "is fenced")
+    assert bool(outputs) is (what == "attaches again")
+    assert all(isinstance(each, timing.Reconnect) for each in outputs)
+
+
+def test_delivery_does_not_hear_a_reset_when_it_asks_nothing():
+    bench = Bench()
+    bench.attach(3, 3)
+    before = bench.state
+    for reason in ("PROTO", "TRIMMED", "FORK", "AUTH"):
+        assert bench.feed(frames.Reset(SESSION, reason)) == []
+        assert bench.state == before
 
 
 def test_first_epoch_is_noted_before_anything_is_applied():

@@ -42,7 +42,7 @@ replies = [
     st.builds(frames.Nak, word, st.sampled_from(["GAP", "EPOCH", "NOSPACE"]), link),
     st.builds(frames.Pong, word),
     st.builds(frames.Attached, word, epochs, link, number),
-    st.builds(frames.Reset, word, st.sampled_from(["TRIMMED", "PROTO"])),
+    st.builds(frames.Reset, word, st.sampled_from(["TRIMMED", "PROTO"]), word),
     st.builds(
         frames.Batch, word, word, link, events, st.just(()),
         st.lists(st.builds(StreamHead, text, link, number, word, followers), max_size=3).map(tuple),

@@ -34,7 +34,7 @@ class Readers:
                 self._known.pop(next(iter(self._known)))
             return Attached(frame.session, (Epoch(1, 0, NO_HASH, self._log.life),), head, 1)
         if (peer, frame.session) not in self._known:
-            return Reset(frame.session, "PROTO")
+            return Reset(frame.session, "PROTO", frame.req)
         if not frame.rows_max:
             return Batch(frame.session, frame.req, head, (), heads=self._heads())
         rows, room = min(frame.rows_max, GET_ROWS_MAX), min(frame.bytes_max, GET_BYTES_MAX)

@@ -349,9 +349,9 @@ def _attachment(state: Stream, peer: bytes, number: int) -> Attachment | None:
 
 def _get(state: Stream, peer: bytes, get: Get) -> Step:
     if _attachment(state, peer, get.session) is None:
-        return state, (Reply(peer, Reset(get.session, "PROTO")),)
+        return state, (Reply(peer, Reset(get.session, "PROTO", get.req)),)
     if _trimmed(state, get.after.seq):
-        return state, (Reply(peer, Reset(get.session, "TRIMMED")),)
+        return state, (Reply(peer, Reset(get.session, "TRIMMED", get.req)),)
     if get.after.seq >= state.head.seq:
         return state, (Reply(peer, Batch(get.session, get.req, state.head, ())),)
     bounded = replace(

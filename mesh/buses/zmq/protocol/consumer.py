@@ -93,13 +93,17 @@ def step(state: Consumer, event: Input, now: float) -> Step:  # noqa: C901, PLR0
             return _attached(state, event, now)
         case Batch() if state.attached and event.req == state.req and state.asked_at is not None:
             return _batch(state, event, now)
-        case Reset(reason="PROTO") if state.phase != "detached":
+        case Reset() if state.asked_at is None or event.req != state.req:
+            return state, ()
+        case Reset(reason="PROTO"):
+            return _detach(state, backoff_s(0))
+        case Reset(reason="TRIMMED") if state.attached:
             return _detach(state, backoff_s(0))
         case Reset(reason="TRIMMED"):
             place = state.cursor.link.seq + 1
             why = f"TRIMMED: the bus no longer holds event {place} of {state.stream}"
             return _fence(state, f"{why}; {state.name} must be restored from a newer backup")
-        case Reset(reason=reason) if reason != "PROTO":
+        case Reset(reason=reason):
             return _fence(state, f"{reason}: {state.stream} is refused to {state.name}")
         case _:
             return state, ()

@@ -158,10 +158,11 @@ class Attached(Struct, frozen=True):
 
 
 class Reset(Struct, frozen=True):
-    """Bus: this conversation is over. PROTO: attach again."""
+    """Bus: this conversation is over. PROTO: attach again. `req` 0: the answer to an ATTACH."""
 
     session: int
     reason: ResetReason
+    req: int = 0
 
 
 class Get(Struct, frozen=True):
