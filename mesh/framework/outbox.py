@@ -141,7 +141,7 @@ class ServiceOutbox:
         before = read.one(
             Link,
             "SELECT prev_epoch AS epoch, seq - 1 AS seq, prev_hash AS hash FROM outbox"
-            " ORDER BY seq LIMIT 1",
+            " ORDER BY outbox.seq LIMIT 1",
         )
         before = before or head
         return OutboxState(tuple(epochs), head, before.seq + 1, before)
