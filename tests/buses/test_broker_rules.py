@@ -372,7 +372,7 @@ def test_nobody_is_served_a_hole_once_the_tail_has_moved():
     bench.hear(frames.Attach(4, "product", "order", EVENTS[0].link, 1))
     bench.feed(Outlived(3))
     get = frames.Get(4, 1, "order", Position(1, 1), 10, 10**6)
-    assert replies(bench.hear(get)) == [frames.Reset(4, "TRIMMED")]
+    assert replies(bench.hear(get)) == [frames.Reset(4, "TRIMMED", 1)]
     get = frames.Get(4, 2, "order", Position(1, 3), 10, 10**6)
     (read,) = bench.hear(get)
     assert isinstance(read, ReadLog)
