@@ -149,7 +149,10 @@ async def verdict(directory: Path, told: dict[str, int]) -> str:
             return f"corrupt: {error}"
         if list((directory / "bus").glob("*damaged*")):
             return "corrupt: the log was set aside"
-        return await _lost(*stores, log, told)
+        try:
+            return await _lost(*stores, log, told)
+        except MeshError as error:
+            return f"lost: {error}"
 
 
 async def _lost(teller: Database, hearer: Database, log: Log, told: dict[str, int]) -> str:
