@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from mesh import clock, codec
 from mesh.bus import ORIGIN, Epoch, Link, Trace
+from mesh.buses.contract import Follower
 from mesh.buses.zmq.log import Advancing, Group, Log, Seen
 from mesh.buses.zmq.protocol import broker, consumer, frames, producer, stream, subscription, timing
 from mesh.buses.zmq.protocol.lineage import intact
@@ -210,7 +211,8 @@ class Simulation(World):
                 case stream.Quarantine(why):
                     self.write(Group(quarantines=((STREAM, why),)))
                 case stream.Record(name, cursor, known_epoch):
-                    self.write(Group(seen=(Seen(STREAM, name, cursor, known_epoch),)))
+                    who = Follower(name, cursor, known_epoch, clock.now_ms(), required=True)
+                    self.write(Group(seen=(Seen(STREAM, who),)))
                 case stream.Publish(events):
                     news = frames.Evt(self.lives["bus"], STREAM, events[-1].link, events)
                     self.over("feed", lambda news=news: self.to_consumer(news))
