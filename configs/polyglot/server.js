@@ -1,7 +1,8 @@
 // A service in Node without a single package: what any program needs to be one of a mesh.
 //
 // It finds its world in the environment: PORT or descriptor 3 to listen on, MESH_URL_<PEER> to ask
-// others, MESH_TOKEN_FILE for tokens in its own name. Whatever it prints is its log.
+// others, MESH_EVENTS_URL to tell and hear events, MESH_TOKEN_FILE for tokens in its own name.
+// Whatever it prints is its log.
 "use strict";
 
 const fs = require("node:fs");
@@ -9,7 +10,12 @@ const http = require("node:http");
 
 const SERVICE = process.env.MESH_SERVICE || "window";
 const PRODUCT = process.env.MESH_URL_PRODUCT;
+const EVENTS = process.env.MESH_EVENTS_URL;
 const DEADLINE_MS = 2000;
+const POLL_S = 20; // how long the bus may keep a question for events open
+const PAUSE_MS = 200; // before the bus is asked again after it was away
+
+const leaving = new AbortController();
 
 function log(level, message, facts = {}) {
   const line = { time: new Date().toISOString(), level, service: SERVICE, message, ...facts };
@@ -52,6 +58,52 @@ async function show(request) {
       sold_out: item.available === 0,
     })),
   };
+}
+
+/** Ask the bus until it answers: it may be away for a moment, and what is told twice is told once. */
+async function bus(method, url, body) {
+  while (!leaving.signal.aborted) {
+    try {
+      const answer = await fetch(url, {
+        method,
+        headers: { ...token("bus"), "content-type": "application/cloudevents+json" },
+        body: body && JSON.stringify(body),
+        signal: leaving.signal,
+      });
+      if (answer.ok) return await answer.json();
+      if (answer.status < 500) log("error", "the bus refused", { status: answer.status });
+    } catch (error) {
+      if (!leaving.signal.aborted) log("warning", "the bus does not answer", { why: error.message });
+    }
+    await new Promise((done) => setTimeout(done, PAUSE_MS));
+  }
+  return [];
+}
+
+/** Hear of stock, and tell when a product leaves the window or comes back. */
+async function listen() {
+  let after = ""; // at first: where the bus has it that we stopped
+  while (!leaving.signal.aborted) {
+    const asked = `consumer=${SERVICE}&type=product.stock_changed&wait=${POLL_S}&after=${after}`;
+    for (const event of await bus("GET", `${EVENTS}?${asked}`)) {
+      const { available, d_on_hand, d_reserved, sku } = event.data;
+      const before = available - (d_on_hand - d_reserved);
+      if ((available === 0) !== (before === 0)) {
+        const type = available === 0 ? "window.emptied" : "window.filled";
+        await bus("POST", `${EVENTS}/${type}`, {
+          specversion: "1.0",
+          id: `${type} by ${event.id}`, // the same whenever this is told again
+          source: `/${SERVICE}`,
+          type,
+          subject: event.subject,
+          causationid: event.id,
+          data: { sku },
+        });
+        log("info", type, { sku });
+      }
+      after = event.position;
+    }
+  }
 }
 
 const TEXT = { type: "string" };
@@ -127,9 +179,11 @@ const where = process.env.LISTEN_FDS
   ? { fd: 3 }
   : { port: Number(process.env.PORT || 0), host: process.env.HOST || "127.0.0.1" };
 server.listen(where, () => log("info", "ready"));
+if (EVENTS) listen();
 
 process.on("SIGTERM", () => {
   log("info", "stopping");
+  leaving.abort();
   server.close(() => process.exit(0));
   server.closeIdleConnections();
 });

@@ -103,7 +103,6 @@ class Programs:
             entry=broker.entry,
             args=tuple(broker.args),
             environment={
-                "MESH_IDENTITY_FILE": str(self._identity / f"{BUS}.json"),
                 "MESH_GUESTS": " ".join(each.name for each in services if not each.module),
                 "PYTHONUNBUFFERED": "1",
             },

@@ -30,7 +30,7 @@ KEEP_MS = 7 * 24 * 3600 * 1000
 """Events that the bus has are kept this long, so that a lost log of the bus can be rebuilt."""
 
 TRIM_ROWS_MAX = 2000
-"""Rows removed in one transaction: some tens of milliseconds of the writer's time."""
+"""Rows removed in one transaction, for the writer's other work."""
 
 
 class _Head(Struct):
@@ -141,7 +141,7 @@ class ServiceOutbox:
         before = read.one(
             Link,
             "SELECT prev_epoch AS epoch, seq - 1 AS seq, prev_hash AS hash FROM outbox"
-            " ORDER BY seq LIMIT 1",
+            " ORDER BY outbox.seq LIMIT 1",
         )
         before = before or head
         return OutboxState(tuple(epochs), head, before.seq + 1, before)

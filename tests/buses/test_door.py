@@ -286,3 +286,16 @@ async def test_counters_tell_when_everything_told_is_in_the_log(bus):
     else:
         raise AssertionError(await outbox())
     assert (await bus.ask("GET", "/counters")).status == 403
+
+
+async def test_log_lost_after_the_beginning_was_forgotten_is_rebuilt_from_there(tmp_path):
+    async with guest_bus(tmp_path) as bus:
+        await told(bus, 1, 4)
+        await bus.next()
+        await bus.hosted.write(lambda db: db.execute("DELETE FROM outbox WHERE seq <= 2").rowcount)
+    for file in (tmp_path / "bus").glob("bus.db*"):
+        file.unlink()
+    async with guest_bus(tmp_path) as bus:
+        await told(bus, 5, 5)
+        assert numbers(await bus.next()) == [("labels", n, n) for n in (3, 4, 5)]
+        assert not bus.host.fences

@@ -66,6 +66,11 @@ class Place:
         """What the log holds durably."""
         return self.broker._log.read("order", 0, 1000, 10**7)
 
+    @property
+    def reported(self) -> int:
+        """How far the bus knows durably that the consumer is."""
+        return max((each.who.cursor.seq for each in self.broker._log.followers()), default=0)
+
     async def start(self, *names: str) -> None:
         for name in names:
             await getattr(self, f"_start_{name}")()
@@ -119,6 +124,7 @@ async def test_events_go_when_they_are_old_and_everybody_required_has_them(place
     await shop.start("bus", "producer", "consumer")
     shop.tell(50)
     await until(lambda: shop.stream.tail_seq == 50, "the head stays, the rest goes")
+    await until(lambda: shop.reported == 50)
     await shop.stop("consumer")
     shop.tell(50)
     await until(lambda: shop.outbox.acked.seq == 100)
@@ -142,7 +148,7 @@ async def test_tail_and_followers_are_known_to_the_next_life_of_the_bus(place):
     shop = place(retention_ms=0, trim_every_s=0.05)
     await shop.start("bus", "producer", "consumer")
     shop.tell(30)
-    await until(lambda: [each.seq for each in shop.kept] == [30])
+    await until(lambda: [each.seq for each in shop.kept] == [30] and shop.reported == 30)
     await shop.stop("consumer", "producer", "bus")
     await shop.start("bus")
     assert shop.stream.tail_seq == 30
@@ -156,7 +162,7 @@ async def test_full_log_refuses_and_drops_nothing_until_the_dead_consumer_is_bac
     await shop.start("bus", "producer", "consumer")
     shop.tell(20)
     await until(lambda: len(shop.applied) == 20)
-    await until(lambda: shop.stream.tail_seq == 20)
+    await until(lambda: shop.stream.tail_seq == 20 and shop.reported == 20)
     await shop.stop("consumer")
     said: set[str] = set()
     for _ in range(200):
@@ -225,7 +231,7 @@ async def test_consumer_that_is_new_to_a_stream_hears_what_is_still_kept(place):
     shop = place(retention_ms=0, trim_every_s=0.05)
     await shop.start("bus", "producer", "consumer")
     shop.tell(30)
-    await until(lambda: [each.seq for each in shop.kept] == [30])
+    await until(lambda: [each.seq for each in shop.kept] == [30] and shop.reported == 30)
     await shop.stop("consumer")
     shop.tell(5)
     await until(lambda: [each.seq for each in shop.kept] == list(range(31, 36)))

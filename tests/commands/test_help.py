@@ -24,14 +24,20 @@ def found(*words):
     return command
 
 
-GROUPS = [name for name in VERBS if isinstance(found(name), click.Group)]
-MEMBERS = [(group, member) for group in GROUPS for member in found(group).commands]
-COMMANDS = [*[(name,) for name in VERBS if name not in GROUPS], *MEMBERS]
+def within(*words):
+    """These words, and those of every command within them."""
+    yield words
+    for member in getattr(found(*words), "commands", ()):
+        yield from within(*words, member)
+
+
+WORDS = [words for name in VERBS for words in within(name)]
+COMMANDS = [words for words in WORDS if not isinstance(found(*words), click.Group)]
 
 
 @pytest.mark.parametrize(
     "args",
-    [(), ("--help",), *[(*words, "--help") for words in (*[(g,) for g in VERBS], *MEMBERS)]],
+    [(), ("--help",), *[(*words, "--help") for words in WORDS]],
     ids=lambda args: "-".join(("mesh", *args)),
 )
 def test_help_is_as_it_was(mesh, snapshot, args):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.commands import checkup, resolved
+from mesh.commands import begin, checkup, resolved
 from mesh.commands.options import Options
 from mesh.commands.programs import Programs, chosen
 from mesh.commands.project import Project
@@ -199,3 +199,8 @@ def test_down_deletes_this_meshes_data_and_nothing_else(mesh, here):
     assert done.code == 0
     assert sorted(path.name for path in data.iterdir()) == ["kept", "product", "two"]
     assert (here / "elsewhere").is_dir()
+
+
+def test_starter_begins_with_what_the_built_in_shop_preloads(tmp_path):
+    shop = Project(Options(), env={}, cwd=tmp_path)
+    assert Programs(shop).preload == begin.USUAL

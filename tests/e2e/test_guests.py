@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import sys
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from mesh.orchestrator.remote import Remote
 from tests.support.running import SHOP, RunningMesh, eventually
 
 if TYPE_CHECKING:
@@ -39,26 +37,14 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunningMesh
         "restart": "always",
         "depends_on": {"bus": {"condition": "service_healthy"}},
         "healthcheck": {"test": "NONE"},
-        "environment": {"MESH_TOKEN_FILE": str(tmp_path / "tokens.json")},
     }
     (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
     running = RunningMesh(tmp_path)
-    (tmp_path / "tokens.json").write_text(json.dumps({"bus": "none.at.all"}))
-    running.run("up", "-d", "auth", "user", "product", "order")
-    _renew(running)
-    running.run("start", "labels")
+    running.up()
     try:
         yield running
     finally:
         running.down()
-
-
-def _renew(mesh: RunningMesh) -> None:
-    """A token in the program's own name."""
-    token = Remote.find(mesh.directory / "data").token("labels", "bus")
-    draft = mesh.directory / "tokens.new"
-    draft.write_text(json.dumps({"bus": token}))
-    draft.replace(mesh.directory / "tokens.json")
 
 
 def _events(mesh: RunningMesh) -> list[dict]:
@@ -79,7 +65,6 @@ def test_every_event_is_labelled_once_while_program_and_bus_are_killed(shop: Run
         shop.kill(chance.choice(["labels", "bus"]))
         time.sleep(chance.uniform(0, 0.3))
         shop.run("wait", "labels", "bus", "--timeout", "30")
-        _renew(shop)
     eventually(lambda: _labelled(shop), within_s=30)
     labels = [event for event in _events(shop) if event["type"] == "labels.printed"]
     assert len({event["data"]["of"] for event in labels}) == len(labels) > 10
@@ -96,7 +81,6 @@ def test_events_of_programs_survive_the_loss_of_the_log(shop: RunningMesh):
         file.unlink()
     shop.run("start", "bus")
     shop.product(on_hand=1)
-    _renew(shop)
     eventually(lambda: _labelled(shop), within_s=20)
     after = [event for event in _events(shop) if event["stream"] == "labels"]
     assert after[: len(before)] == before

@@ -49,6 +49,27 @@ def test_its_lines_stand_in_time_order_with_the_others(polyglot: RunningMesh):
     assert shown == ["product", "window", *(["window", "product"] * 3)]
 
 
+def test_it_hears_of_stock_and_tells_what_is_in_the_window_once(polyglot: RunningMesh):
+    [told] = eventually(lambda: _told(polyglot, 1), within_s=10.0)
+    assert (told["type"], told["data"]) == ("window.filled", {"sku": "LAMP-1"})
+    [cause] = [
+        event
+        for event in polyglot.lines("events", "tail", "--no-follow", "--type", "*.stock_changed")
+        if event["id"] == told["causationid"]
+    ]
+    assert cause["subject"] == told["subject"]
+    for name in ("window", "bus", "window"):
+        polyglot.kill(name)
+        polyglot.run("wait", name)
+    assert _told(polyglot, 1) == [told]
+
+
+def _told(running: RunningMesh, count: int) -> list[dict]:
+    """What the window has told, once there is so much of it."""
+    found = running.lines("events", "tail", "--no-follow", "-n", "1000", "--stream", "window")
+    return found if len(found) >= count else []
+
+
 def test_its_restart_refuses_nobody_and_its_kill_is_mended(polyglot: RunningMesh):
     pid = polyglot.kill("window")
     assert polyglot.ask("window", "GET", "/readyz").status == 200

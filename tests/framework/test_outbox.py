@@ -283,3 +283,19 @@ async def test_long_outbox_is_trimmed_in_pieces(teller: Room, log: ServiceOutbox
 async def test_key_that_the_bus_would_never_take_is_refused(teller: Room, log: ServiceOutbox):
     with pytest.raises(TooLarge):
         await teller.transact(say, "ü" * 1600)
+
+
+async def test_long_outbox_is_read_within_the_bound_of_a_read(teller: Room, log: ServiceOutbox):
+    """Neither what is announced nor what is sent may cost more the longer the outbox is."""
+
+    def say_many(tx) -> None:
+        for number in range(2500):
+            tx.tell(Said(f"id-{number}", "x"))
+
+    for _ in range(4):
+        await teller.transact(say_many)
+    state = await log.state()
+    assert (state.tail_seq, state.head.seq) == (1, 10_000)
+    assert [each.seq for each in await log.after(9_000, rows_max=2, bytes_max=999)] == [9001, 9002]
+    assert await log.trim() == 0
+    assert log.counters()["head"] == 10_000

@@ -63,6 +63,15 @@ def test_entry_finds_its_own_world_and_nothing_of_the_supervisors(mesh, monkeypa
     assert found["argv"] == ["a"]
 
 
+def test_forks_of_one_starter_draw_different_numbers(mesh):
+    running = mesh(
+        program("a", "chance"), program("b", "chance"), preload=["random", "tempfile"]
+    ).up()
+    drawn = [running.noted(name) for name in ("a", "b")]
+    assert drawn[0]["number"] != drawn[1]["number"]
+    assert drawn[0]["name"] != drawn[1]["name"]
+
+
 def test_command_that_listens_itself_is_ready_once_it_accepts(mesh):
     running = mesh(server("web")).up()
     assert running.states() == {"web": "ready"}

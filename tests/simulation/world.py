@@ -212,7 +212,7 @@ class Simulation(World):
                 case stream.Quarantine(why):
                     self.write(Group(quarantines=((STREAM, why),)))
                 case stream.Record(name, cursor, known_epoch):
-                    who = Follower(name, cursor, known_epoch, 0, required=True)
+                    who = Follower(name, cursor, known_epoch, clock.now_ms(), required=True)
                     self.write(Group(seen=(Seen(STREAM, who),)))
                 case stream.Trim(seq):
                     self.write(Group(trims=((STREAM, seq),)))

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 import zmq
 
 from mesh import clock, telemetry
-from mesh.buses.contract import NO_HASH, Epoch, Event, Link, Position, StreamHead
-from mesh.buses.zmq.committer import EVENT_OVERHEAD_BYTES, Committer, weight
+from mesh.buses.contract import NO_HASH, Event, Link, Position, StreamHead
+from mesh.buses.zmq.committer import Committer
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
+from mesh.buses.zmq.feed import portions
 from mesh.buses.zmq.log import Advancing, Group, Log
 from mesh.buses.zmq.protocol import broker as rules
 from mesh.buses.zmq.protocol.frames import (
     EVERYTHING,
     Attach,
-    Attached,
-    Batch,
     Committed,
     Evt,
     Fenced,
@@ -59,24 +58,19 @@ from mesh.buses.zmq.protocol.stream import (
 )
 from mesh.buses.zmq.protocol.timing import BEAT_S, REPORT_S
 from mesh.buses.zmq.pump import Pump
+from mesh.buses.zmq.readers import Readers
 from mesh.buses.zmq.upkeep import Limits, Upkeep
 from mesh.buses.zmq.wire import BEAT_TOPIC, new_session, pack, refusal, unpack
 from mesh.errors import LogBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from mesh.buses.zmq.keys import Keys
 
-FEED_BYTES_MAX = 64 * 1024
-"""Events in one message of the feed; a larger event is only announced there, and fetched."""
-
 STREAMS_MAX = 1024
 """Streams known; a system has tens. One more is not answered."""
-
-TAILS_MAX = 256
-"""Readers of the whole log that are remembered; the oldest must attach again."""
 
 BEAT_SOON_S = 0.01
 """A new subscriber gets its heartbeat after this; several share one."""
@@ -100,7 +94,7 @@ class Broker:
         self._upkeep = Upkeep(log, keys, limits or Limits())
         self._sockets = sockets
         self._streams = {stream.name: stream for stream in log.streams}
-        self._tails: dict[tuple[bytes, int], None] = {}
+        self._readers = Readers(log, self._heads)
         self._instance = new_session()
         self._beats = 0
         self._refused_at = 0.0
@@ -246,7 +240,7 @@ class Broker:
             return
         match frame:
             case Attach(stream=name) | Get(stream=name) if name == EVERYTHING:
-                self._on_tail(peer, frame)
+                self._fetch.send([peer, *pack(self._readers.answer(peer, frame))])
             case Attach(stream=name) | Get(stream=name) | Committed(stream=name) if self._known(
                 name
             ):
@@ -269,28 +263,6 @@ class Broker:
             return False
         self._streams[name] = Stream(name)
         return True
-
-    def _on_tail(self, peer: bytes, frame: Attach | Get) -> None:
-        """The whole log by arrival: no cursor and no epochs, so no rules but the bounds."""
-        head = Link(0, self._log.arrival, NO_HASH)
-        reply: Attached | Reset | Batch
-        if isinstance(frame, Attach):
-            self._tails[peer, frame.session] = None
-            while len(self._tails) > TAILS_MAX:
-                self._tails.pop(next(iter(self._tails)))
-            reply = Attached(frame.session, (Epoch(1, 0, NO_HASH, self._log.life),), head, 1)
-        elif (peer, frame.session) not in self._tails:
-            reply = Reset(frame.session, "PROTO", frame.req)
-        elif not frame.rows_max:
-            reply = Batch(frame.session, frame.req, head, (), heads=self._heads())
-        else:
-            rows = min(frame.rows_max, rules.GET_ROWS_MAX)
-            room = min(frame.bytes_max, rules.GET_BYTES_MAX)
-            found = self._log.arrivals(frame.after.seq, rows, room)
-            numbers = tuple(each.arrival for each in found)
-            events = tuple(each.event for each in found)
-            reply = Batch(frame.session, frame.req, head, events, numbers)
-        self._fetch.send([peer, *pack(reply)])
 
     def _heads(self) -> tuple[StreamHead, ...]:
         known = (stream for stream in self._streams.values() if stream.epochs)
@@ -320,9 +292,8 @@ class Broker:
                 if self._committer.full:
                     self._ingest.pause()
             case Publish(events):
-                for part in _portions(events):
-                    shown = part if len(part) > 1 or weight(part) <= FEED_BYTES_MAX else ()
-                    self._tell(Evt(self._instance, name, part[-1].link, shown))
+                for end, shown in portions(events):
+                    self._tell(Evt(self._instance, name, end, shown))
             case ReadLog(peer, get):
                 found = self._log.read(name, get.after.seq, get.rows_max, get.bytes_max)
                 self._step(name, LogRead(peer, get, found))
@@ -424,15 +395,3 @@ class Broker:
     def _tell(self, frame: Evt | Heartbeat) -> None:
         if not self.misses():
             self._feed.send(pack(frame))
-
-
-def _portions(events: tuple[Event, ...]) -> Iterator[tuple[Event, ...]]:
-    """Runs of at most FEED_BYTES_MAX, or of one event."""
-    start, held = 0, 0
-    for index, event in enumerate(events):
-        own = len(event.body) + len(event.trace) + EVENT_OVERHEAD_BYTES
-        if index > start and held + own > FEED_BYTES_MAX:
-            yield events[start:index]
-            start, held = index, 0
-        held += own
-    yield events[start:]

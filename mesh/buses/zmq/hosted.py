@@ -191,9 +191,14 @@ class Hosted:
             (stream,),
         ).fetchall()
         head = ask("SELECT epoch, seq, hash FROM head WHERE stream = ?", (stream,)).fetchone()
-        tail = ask("SELECT min(seq) FROM outbox WHERE stream = ?", (stream,)).fetchone()[0]
+        first = ask(
+            "SELECT seq, prev_epoch, prev_hash FROM outbox WHERE stream = ? ORDER BY seq LIMIT 1",
+            (stream,),
+        ).fetchone()
         link = Link(*head)
-        return OutboxState(tuple(Epoch(*row) for row in epochs), link, tail or link.seq + 1)
+        tail = first[0] if first else link.seq + 1
+        before = Link(first[1], first[0] - 1, first[2]) if first else link
+        return OutboxState(tuple(Epoch(*row) for row in epochs), link, tail, before)
 
     def after(self, stream: str, seq: int, rows_max: int, bytes_max: int) -> list[Event]:
         """Events beyond `seq`, in order; at least one if there is one."""

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from mesh import clock, telemetry
 from mesh.buses.contract import Arrived, Epoch, Event, Follower, Link, Position
+from mesh.buses.zmq import statements
 from mesh.buses.zmq.logfile import (
     DAMAGE,
     FILE,
@@ -40,59 +41,13 @@ WAL_BYTES_MAX = 64 * 1024 * 1024
 """Beyond this a checkpoint does not wait for an idle moment, and shrinks the file."""
 
 LOG_BYTES_MAX = 4 * 1024**3
-"""Beyond this no event is taken: the outboxes hold them (R11). Some eight million of 400 bytes."""
+"""Beyond this no event is taken: the outboxes hold them (R11). Eight million of 400 bytes."""
 
 TRIM_ROWS_MAX = 2000
-"""Events removed in one commit: some tens of milliseconds of it."""
+"""Events removed in one commit: one to two milliseconds of the loop, less than ten of the disk."""
 
 COMMIT_BYTES = 24 * 1024
 """What one commit writes beside its events: pages of index, tree and stream row."""
-
-_INSERT = """
-INSERT INTO log (arrival, stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms,
-                 trace, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-
-_READ = """
-SELECT arrival, stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body
-FROM log WHERE stream = ? AND seq > ? ORDER BY seq LIMIT ?"""
-
-_READ_ARRIVALS = """
-SELECT arrival, stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body
-FROM log WHERE arrival > ? ORDER BY arrival LIMIT ?"""
-
-_LAST_ARRIVAL = """
-SELECT max(coalesce((SELECT max(arrival) FROM log), 0),
-           coalesce((SELECT max(arrival) FROM ghost), 0))"""
-"""A number is never given twice, or who reads by arrival would miss what has it."""
-
-_ARRIVAL_AFTER = "SELECT arrival FROM log WHERE stream = ? AND seq > ? ORDER BY seq LIMIT 1"
-
-_MAKE_GHOSTS = """
-INSERT OR REPLACE INTO ghost (arrival, new_epoch, noted_ms, stream, epoch, seq, prev_epoch,
-                              prev_hash, hash, id, type, key, ts_ms, trace, body)
-SELECT arrival, ?, ?, stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms,
-       trace, body
-FROM log WHERE stream = ? AND seq > ?"""
-
-_ADVANCE = """
-INSERT INTO stream (stream, epoch, base, head_epoch, head_seq, head_hash, tail_seq, state)
-VALUES (?, ?, ?, ?, ?, ?, ?, '')
-ON CONFLICT (stream) DO UPDATE SET
-    epoch = excluded.epoch, base = excluded.base, head_epoch = excluded.head_epoch,
-    head_seq = excluded.head_seq, head_hash = excluded.head_hash, state = '',
-    tail_seq = min(tail_seq, excluded.head_seq + 1)"""
-
-_SEE = """
-INSERT INTO consumer (stream, name, epoch, seq, known_epoch, seen_ms, required)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (stream, name) DO UPDATE SET
-    epoch = excluded.epoch, seq = excluded.seq, known_epoch = excluded.known_epoch,
-    seen_ms = excluded.seen_ms, required = excluded.required"""
-
-_FIRST_YOUNG = """
-SELECT min(seq) FROM (
-    SELECT seq, ts_ms FROM log WHERE stream = ? AND seq BETWEEN ? AND ?) WHERE ts_ms >= ?"""
 
 _log = telemetry.logger("bus")
 
@@ -155,7 +110,7 @@ class Log:
             _log.warning("%s: %s; made anew, kept as %s", self.path, error, kept.name)
             self.streams = self._open()
         self.life: bytes = self._reader.execute("SELECT id FROM life").fetchone()[0]
-        self.arrival = self._staged = self._reader.execute(_LAST_ARRIVAL).fetchone()[0]
+        self.arrival = self._staged = self._reader.execute(statements.LAST_ARRIVAL).fetchone()[0]
         self._unsettled = WAL_IDLE_BYTES
         self.used_bytes = 0
         self.measure()
@@ -272,7 +227,7 @@ class Log:
         if found != head:
             return found
         beyond = (name, head.seq)
-        self._writer.execute(_MAKE_GHOSTS, (epoch, clock.now_ms(), *beyond))
+        self._writer.execute(statements.MAKE_GHOSTS, (epoch, clock.now_ms(), *beyond))
         self._writer.execute("DELETE FROM log WHERE stream = ? AND seq > ?", beyond)
         self._writer.executemany(
             "INSERT INTO epoch (stream, epoch, base, base_hash, nonce) VALUES (?, ?, ?, ?, ?)",
@@ -280,14 +235,14 @@ class Log:
         )
         base = next(each.base for each in step.epochs if each.epoch == epoch)
         place = (head.epoch, head.seq, head.hash, head.seq + 1)
-        self._writer.execute(_ADVANCE, (name, epoch, base, *place))
+        self._writer.execute(statements.ADVANCE, (name, epoch, base, *place))
         return found
 
     def _append(self, events: tuple[Event, ...]) -> None:
         heads: dict[str, Event] = {event.stream: event for event in events}
         first = self._staged + 1
         self._writer.executemany(
-            _INSERT,
+            statements.INSERT,
             [
                 (arrival, e.stream, e.epoch, e.seq, e.prev_epoch, e.prev_hash, e.hash, e.id,
                  e.type, e.key, e.ts_ms, e.trace, e.body)
@@ -302,7 +257,7 @@ class Log:
 
     def _see(self, seen: tuple[Seen, ...]) -> None:
         self._writer.executemany(
-            _SEE,
+            statements.SEE,
             [
                 (each.stream, who.name, who.cursor.epoch, who.cursor.seq, who.known_epoch,
                  who.seen_ms, who.required)
@@ -341,7 +296,7 @@ class Log:
 
         Raises: LogBroken.
         """
-        rows = self._rows(_READ, (stream, after, rows_max), bytes_max)
+        rows = self._rows(statements.READ, (stream, after, rows_max), bytes_max)
         return tuple(event for _, event in rows)
 
     def outlived(self, stream: str, tail: int, last: int, before_ms: int) -> int:
@@ -352,20 +307,22 @@ class Log:
         """
         last = min(last, tail + TRIM_ROWS_MAX - 1)
         try:
-            young = self._reader.execute(_FIRST_YOUNG, (stream, tail, last, before_ms)).fetchone()
+            young = self._reader.execute(
+                statements.FIRST_YOUNG, (stream, tail, last, before_ms)
+            ).fetchone()
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
         return last if young[0] is None else int(young[0]) - 1
 
     def arrivals(self, after: int, rows_max: int, bytes_max: int) -> tuple[Arrived, ...]:
         """Committed events of all streams beyond arrival number `after`. Raises: LogBroken."""
-        rows = self._rows(_READ_ARRIVALS, (after, rows_max), bytes_max)
+        rows = self._rows(statements.READ_ARRIVALS, (after, rows_max), bytes_max)
         return tuple(Arrived(arrival, event) for arrival, event in rows)
 
     def arrival_after(self, stream: str, seq: int) -> int | None:
         """The arrival number of a stream's first committed event beyond `seq`. Raises: LogBroken."""
         try:
-            row = self._reader.execute(_ARRIVAL_AFTER, (stream, seq)).fetchone()
+            row = self._reader.execute(statements.ARRIVAL_AFTER, (stream, seq)).fetchone()
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
         return None if row is None else int(row[0])

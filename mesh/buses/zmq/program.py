@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh import codec, notify, telemetry, tokens
+from mesh import notify, telemetry
 from mesh.buses.zmq import keys as trust
 from mesh.buses.zmq.broker import Broker
 from mesh.buses.zmq.door import Door
@@ -26,10 +26,8 @@ EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: starting again will not help."""
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from mesh.buses.zmq.keys import Keys
 
-IDENTITY = "MESH_IDENTITY_FILE"
-AUDIENCE = "bus"
 GUESTS = "MESH_GUESTS"
 """Names of the programs that tell and hear events over HTTP, with spaces between them."""
 
@@ -64,7 +62,7 @@ def main(directory: str, sockets: str, keys: str | None) -> None:
             _log.warning("no keys were given: whoever can reach the sockets is believed")
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             log = Log(Path(directory))
-            runner.run(_serve(Broker(log, Path(sockets), keys=known), log))
+            runner.run(_serve(Broker(log, Path(sockets), keys=known), log, known))
     except (InvalidInput, SchemaMismatch) as error:
         _log.critical("cannot start: %s", error, extra=telemetry.facts(hint=error.hint))
         sys.exit(EXIT_CONFIG)
@@ -81,11 +79,11 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-async def _serve(broker: Broker, log: Log) -> None:
+async def _serve(broker: Broker, log: Log, keys: Keys | None) -> None:
     broker.start()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(broker.close)
-        host = await _open_door(broker, log, stack)
+        host = await _open_door(broker, log, keys, stack)
         await _until_stopped(broker, host)
     if broker.broken.done():
         error = broker.broken.exception()
@@ -95,33 +93,24 @@ async def _serve(broker: Broker, log: Log) -> None:
         broker.broken.result()
 
 
-async def _open_door(broker: Broker, log: Log, stack: contextlib.AsyncExitStack) -> Host | None:
+async def _open_door(
+    broker: Broker, log: Log, keys: Keys | None, stack: contextlib.AsyncExitStack
+) -> Host | None:
     """Serve programs that have no outbox, if we were given a port and everybody's keys."""
-    identity = os.environ.get(IDENTITY)
     handed = os.environ.get("LISTEN_FDS") == "1" and os.environ.get("LISTEN_PID") == str(
         os.getpid()
     )
-    if identity is None or not handed:
+    if keys is None or not handed:
         return None
     hosted = Hosted(log.path.parent)
     stack.callback(hosted.close)
     host = Host(broker, log, hosted)
-    stack.push_async_callback(host.close)
     guests = frozenset(os.environ.get(GUESTS, "").split())
-    door = Door(broker, host, hosted, _signer(Path(identity)), guests)
+    door = Door(broker, host, hosted, keys.signer, guests)
     runner = await door.serve(socket.socket(fileno=LISTEN_FD))
     stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(host.close)  # first: cleanup waits for those who wait for news
     return host
-
-
-def _signer(identity: Path) -> Callable[[str], str]:
-    """Tells who has signed a token for the bus. Raises: InvalidInput (no such file)."""
-    try:
-        found = codec.decode(identity.read_bytes(), tokens.IdentityFile)
-    except OSError as error:
-        raise InvalidInput(f"{IDENTITY}: {error}") from None
-    keys = {name: tokens.public_key(x) for name, x in found.keys.items()}
-    return lambda token: tokens.verify_peer(token, keys, aud=AUDIENCE).iss
 
 
 async def _until_stopped(broker: Broker, host: Host | None) -> None:

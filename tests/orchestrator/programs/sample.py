@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -197,3 +198,13 @@ def moody(path):
             status = "200 OK" if mood == "yes" else "503 Not now"
             connection.sendall(f"HTTP/1.0 {status}\r\n\r\nas told".encode())
         connection.close()
+
+
+def chance():
+    """Draw a number, and make a name, as any program may."""
+    import random
+
+    _on_term(_leave)
+    _note(number=random.random(), name=next(tempfile._get_candidate_names()))
+    notify.ready()
+    signal.pause()
