@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.commands import detach, output
-from mesh.errors import AlreadyRunning, DeadlineExceeded, ProgramFailed
+from mesh.errors import AlreadyRunning, DeadlineExceeded, MeshError, ProgramFailed
 from mesh.orchestrator import state
 from mesh.orchestrator.ignition import ignite
 
@@ -111,8 +111,18 @@ def in_background(project: Project, asked: Asked, begun_s: float, *, wait_s: flo
     if progress.pending:
         raise ProgramFailed("the mesh ended while it began", hint="mesh logs mesh -n 20")
     if progress.failed:
+        _ask_for_evidence(project, progress)
         raise _failure(progress)
     progress.summary("mesh down")
+
+
+def _ask_for_evidence(project: Project, progress: Progress) -> None:
+    """Whatever failed before anybody watched: its last lines are asked for."""
+    name = next(iter(progress.failed))
+    if not progress.evidence[name]:
+        with contextlib.suppress(MeshError):
+            lines = project.remote().explain(name)["lines"]
+            progress.evidence[name] = tuple(map(str, lines)) if isinstance(lines, list) else ()
 
 
 def in_foreground(project: Project, asked: Asked, begun_s: float) -> int:
