@@ -119,8 +119,10 @@ class Attacker:
         asks = frames.Ping(4_000_000_000)
         if self.path.name == FETCH:
             asks = frames.Get(4_000_000_000, 1, "*", bus.Position(0, 0), 1, 1)
-        assert self._send(pack(asks))
         answers: list = []
+        while not self._send(pack(asks)):
+            self.drain()
+            await asyncio.sleep(0.001)
 
         def answered() -> bool:
             answers.extend(unpack(message) for message in self.drain())
