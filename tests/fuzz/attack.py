@@ -145,6 +145,11 @@ class FeedAttacker:
         made.connect(f"ipc://{self.path}")
         return made
 
+    def drain(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self.socket.recv_multipart(zmq.NOBLOCK)
+
     async def shoot(self, count: int) -> None:
         for _ in range(count):
             word = self.chance.choice((b"\x01", b"\x00", b"", b"\x01\x01HB\0"))
@@ -157,9 +162,7 @@ class FeedAttacker:
                     break
                 except zmq.Again:
                     await asyncio.sleep(0.001)
-        with contextlib.suppress(zmq.Again):
-            while True:
-                self.socket.recv_multipart(zmq.NOBLOCK)
+        self.drain()
         self.topics += count
         if self.topics >= TOPICS_MAX:
             self.socket.close(linger=100)
@@ -231,6 +234,9 @@ async def attack(
                 await each.heard_out()
             await inbox.has("order", outbox.head().seq)
             grown = watched.memory_info().rss - before
+            for each in (*routers, feed):
+                each.drain()
+                each.socket.close(linger=0)
         code = process.stop()
     finally:
         for each in (*routers, feed):
