@@ -242,6 +242,8 @@ def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
             _tidy(places)
     output.note(f"restored {', '.join(chosen)} as of {found.taken_at}")
     output.note(f"what was there is kept beside each, in {kept[0].name}/")
+    if not whole:
+        output.note("who has heard what is replaced: mesh events diverged")
 
 
 def adopt(project: Project, wanted: Sequence[str]) -> None:

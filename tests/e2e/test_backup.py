@@ -173,7 +173,8 @@ def test_one_service_goes_back_and_those_who_heard_more_are_told(mesh: RunningMe
     mesh.restock(product, 5)
     mesh.idle()
     heard = _cursor(mesh, "order", "product")
-    mesh.run("restore", "before", "product")
+    done = mesh.run("restore", "before", "product")
+    assert "mesh events diverged" in done.stderr
     mesh.run("wait")
     mesh.restock(product, 7)
     mesh.idle()
