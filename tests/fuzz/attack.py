@@ -191,6 +191,8 @@ async def attack(
     process = CountingBroker(wanted, directory)
     process.start()
     context = zmq.Context()
+    routers = [Attacker(context, directory / "run" / each, seed) for each in (INGEST, FETCH)]
+    feed = FeedAttacker(context, directory / "run" / FEED, seed)
     outbox, inbox = FileOutbox(directory / "out.db", "order"), FileInbox(directory / "in.db")
     chance, count = random.Random(seed), 0
     try:
@@ -203,8 +205,6 @@ async def attack(
             outbox.tell(b"0")
             teller.wake()
             await inbox.has("order", 1)
-            routers = [Attacker(context, directory / "run" / n, seed) for n in (INGEST, FETCH)]
-            feed = FeedAttacker(context, directory / "run" / FEED, seed)
             for each in (*routers, feed):
                 await each.shoot(min(BURST, messages))
             for each in routers:

@@ -1,6 +1,6 @@
 """Explore the shipped protocol and its mutants, and print what was found.
 
-    python -m tests.model [--events 4] [--states 20000000] [--no-mutants]
+    python -m tests.model [--events 4] [--states 5000000] [--no-mutants]
 
 Exit code 1: a violation, or a mutant that went unnoticed.
 """
@@ -22,7 +22,7 @@ def _told(depth: int, states: int, width: int, seconds: float) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=4)
-    parser.add_argument("--states", type=int, default=20_000_000, help="stop a scope there")
+    parser.add_argument("--states", type=int, default=5_000_000, help="stop a scope there")
     parser.add_argument("--no-mutants", action="store_true")
     options = parser.parse_args()
     failed, total = 0, 0

@@ -223,7 +223,9 @@ class Machine:
             else:
                 after, outputs = producer.step(state, frame, NOW)
                 if outputs or replace(after, heard_at=state.heard_at) != state:
-                    raise Violation(f"an answer to an earlier question is heard: {frame}")
+                    raise Violation(
+                        f"an answer to an earlier question is heard: {type(frame).__name__}"
+                    )
         return kept
 
     # The bus
@@ -388,7 +390,9 @@ class Machine:
                 continue
             after, outputs = consumer.step(state, frame, NOW)
             if outputs or after != state:
-                raise Violation(f"an answer to an earlier question is heard: {frame}")
+                raise Violation(
+                    f"an answer to an earlier question is heard: {type(frame).__name__}"
+                )
         return kept
 
     def answer(self, bus: int, disk: int, question: int, forgotten: bool) -> int:

@@ -4,7 +4,7 @@ The bus answers its producer without looking at consumers, and its consumers wit
 the producer; both halves meet in the log alone. So they are explored apart: `upstream` is the
 shipped producer and bus, `downstream` the shipped bus and consumer, fed by a producer that may say
 whatever any producer could. What holds there holds of the whole; their states are added, not
-multiplied.
+multiplied. The whole is explored too, where it is small enough.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Scope(NamedTuple):
 
     `talks` are conversations the producer may begin beside the one of its restore; `crashes` are
     those of the bus upstream. A consumer may crash and a bus forget its consumers any number of
-    times. `prompt`: the inbox answers before anything else arrives.
+    times. `prompt`: the inbox answers before anything else arrives. `rows`:
+    so many events in one PUT.
     """
 
     title: str
@@ -43,21 +44,24 @@ class Scope(NamedTuple):
     talks: int = 1
     crashes: int = 1
     prompt: bool = True
+    rows: int = 1
 
 
 SCOPES = (
     Scope("producer and bus", "upstream"),
     Scope("producer and bus, conversations lost", "upstream", less=1, talks=2),
+    Scope("producer and bus, several in a PUT", "upstream", less=1, rows=2),
     Scope("bus and consumer", "downstream"),
     Scope("bus and consumer, a slow inbox", "downstream", less=1, prompt=False),
+    Scope("all three", "whole", less=2, crashes=0),
 )
 
 
 @contextlib.contextmanager
-def small_bounds() -> Iterator[None]:
+def small_bounds(rows: int = 1) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for module, name, value in (
-            (producer, "READ_ROWS_MAX", 1),
+            (producer, "READ_ROWS_MAX", rows),
             (consumer, "APPLY_EVENTS_MAX", ROWS_MAX),
             (consumer, "BUFFER_EVENTS_MAX", ROWS_MAX),
         ):
@@ -76,7 +80,7 @@ def explore(scope: Scope, events: int, *, states_max: int, told: Progress | None
         scope=scope.side,
         prompt=scope.prompt,
     )
-    with small_bounds():
+    with small_bounds(scope.rows):
         return Explorer(machine).explore(states_max, SECONDS_MAX, told)
 
 

@@ -12,8 +12,10 @@ STATES_MAX = 2_000_000
 STATES_MIN = {
     "producer and bus": 100_000,
     "producer and bus, conversations lost": 200_000,
+    "producer and bus, several in a PUT": 50_000,
     "bus and consumer": 500_000,
     "bus and consumer, a slow inbox": 100_000,
+    "all three": 50_000,
 }
 """Fewer, and something is no longer explored."""
 
