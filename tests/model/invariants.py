@@ -12,17 +12,6 @@ if TYPE_CHECKING:
     from tests.model.parts import BusDisk, InboxDisk, OutboxDisk
 
 
-def bus_may_trim(log: BusDisk, rule: str) -> bool:
-    """May the oldest event in the log go, as far as its consumer is concerned (R11)?"""
-    if log.tail > len(log.log):
-        return False
-    if rule == "anything":
-        return True
-    base = next((e.base for e in log.epochs if e.epoch == newest(log.epochs)), 0)
-    known = log.recorded_epoch == newest(log.epochs) or log.tail <= base
-    return log.tail <= log.recorded.seq and (known or rule == "positions")
-
-
 def now(machine: Machine, at: Where) -> str:
     once, parts = machine.once, machine.parts
     wrong = once(_outbox, parts, at.outbox) or once(_log, parts, at.log, at.outbox)

@@ -23,10 +23,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mesh.buses.contract import ORIGIN, Applied, Position
-from mesh.buses.zmq.protocol import broker, consumer, frames, producer, stream, subscription, timing
+from mesh.buses.contract import ORIGIN, Applied, Follower, Position
+from mesh.buses.zmq.protocol import (
+    broker,
+    consumer,
+    frames,
+    producer,
+    retention,
+    stream,
+    subscription,
+    timing,
+)
 from mesh.codec import replace
-from tests.model.invariants import bus_may_trim
 from tests.model.parts import STREAM, BusDisk, InboxDisk, OutboxDisk
 
 if TYPE_CHECKING:
@@ -91,14 +99,13 @@ class Knobs(NamedTuple):
 
     apply: str = "one transaction"
     restore_epoch: bool = True
-    trim_bus: str = "positions and epochs"
     delete_on_send: bool = False
     beats: bool = True
 
 
 def _without_tail(frame):
-    """The oldest event kept is told for display; the consumer's rules do not read it."""
-    return replace(frame, tail_seq=1) if hasattr(frame, "tail_seq") else frame
+    """In a heartbeat the oldest event kept is told for display; no rule reads it."""
+    return replace(frame, tail_seq=1) if isinstance(frame, frames.Beat) else frame
 
 
 def bits(mask: int) -> Iterator[int]:
@@ -242,7 +249,7 @@ class Machine:
             for output in outputs:
                 match output:
                     case stream.Reply(peer, frame):
-                        (back if peer == P else answers).append(_without_tail(frame))
+                        (back if peer == P else answers).append(frame)
                     case stream.Append() | stream.Advance():
                         writes.append(output)
                     case stream.Quarantine(why):
@@ -252,12 +259,14 @@ class Machine:
                     case stream.ReadLog(peer, get):
                         found = log.after(get.after.seq, get.rows_max)
                         queue.append(stream.LogRead(peer, get, found))
-                    case stream.Record(_, cursor, known_epoch):
-                        log = replace(log, recorded=cursor, recorded_epoch=known_epoch)
+                    case stream.Record():
+                        pass  # the shell keeps it; here `trim` hears the report itself
         if self.knobs.beats and state.epochs:
             news.append(_without_tail(broker.beat(state)))
         sessions = tuple(sorted(state.sessions, key=lambda each: each.number))
         state = replace(state, nak_at=None, sessions=sessions, consumers=())
+        if not state.advancing:
+            state = replace(state, goal=ORIGIN)
         return (
             self.parts.number(state), self.parts.number(log), tuple(writes),
             self.mask(back), self.mask(answers), self.mask(news),
@@ -329,6 +338,8 @@ class Machine:
                         queue.append(subscription.CursorRead(inbox.cursor))
                     case subscription.Apply(events) if events[0].previous != inbox.cursor.link:
                         raise Violation("an event is offered that does not extend the cursor")
+                    case subscription.Start():
+                        raise Violation("the consumer begins late, with nothing lost")
                     case subscription.Apply() | subscription.Notice():
                         if task is not None:
                             raise Violation("the inbox is asked two things at once")
@@ -356,6 +367,8 @@ class Machine:
             heard_at=FRESH, polled_at=FRESH, reported_at=FRESH, not_before=0.0, attempt=0,
             failures=0,
         )  # fmt: skip
+        if state.cursor.link != ORIGIN:
+            state = replace(state, tail_seq=1)  # read only by who is at the origin
         return self.parts.number(state), self.parts.number(task), self.mask(sent), over
 
     @staticmethod
@@ -409,18 +422,14 @@ class Machine:
         return self.once(self._trimmed, bus, disk, report)
 
     def _trimmed(self, bus: int, disk: int, report: int):
-        known = self.parts.number(
-            replace(self.parts[bus], consumers=(stream.Attachment(C, 1, "c"),))
-        )
-        told = stream.Received(C, self.messages[report])
-        log = self.parts[self._serve(known, disk, told)[1]]
-        if not bus_may_trim(log, self.knobs.trim_bus):
-            return bus, disk
-        log = replace(log, tail=log.tail + 1, recorded=Position(0, 0), recorded_epoch=0)
-        state = replace(self.parts[bus], tail_seq=log.tail)
+        state, log, told = self.parts[bus], self.parts[disk], self.messages[report]
+        who = Follower("c", told.cursor, told.known_epoch, 0, required=True)
+        last = min(retention.passed(state, (who,)), log.tail)
+        state, outputs = broker.step(state, stream.Outlived(last), NOW)
+        for output in outputs:
+            assert isinstance(output, stream.Trim)
+            log = replace(log, tail=output.seq + 1)
         return self.parts.number(state), self.parts.number(log)
-
-    # The inbox
 
     def applied(self, disk: int, job: int, count: int):
         """The inbox after `count` events of its job; what it answers once it is done."""

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.buses.contract import Position
-from mesh.buses.zmq.protocol import broker, consumer, frames, producer, stream, timing
+from mesh.buses.zmq.protocol import broker, consumer, frames, producer, retention, stream, timing
 from mesh.codec import replace
 from tests.model.machine import Knobs
 
@@ -143,6 +143,10 @@ def _never_waits(hello):
     return wrong
 
 
+def _blind_to_epochs(_):
+    return lambda state, followers: min(state.head.seq, *(each.cursor.seq for each in followers))
+
+
 def _notices_late(learn):
     def wrong(state, now):
         return consumer._place(state, now)
@@ -171,8 +175,16 @@ MUTANTS = (
         "downstream",
         ((consumer, "_take", _forgets_one),),
     ),
-    Mutant("the bus trims without positions", "downstream", knobs=Knobs(trim_bus="anything")),
-    Mutant("the bus trims whatever the epoch", "downstream", knobs=Knobs(trim_bus="positions")),
+    Mutant(
+        "the bus trims without positions",
+        "downstream",
+        patches=((retention, "passed", lambda _: lambda state, _: state.head.seq),),
+    ),
+    Mutant(
+        "the bus trims whatever the epoch",
+        "downstream",
+        patches=((retention, "passed", _blind_to_epochs),),
+    ),
     Mutant(
         "no heartbeat and no poll",
         "downstream",

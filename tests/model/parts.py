@@ -15,7 +15,6 @@ from mesh.buses.contract import (
     Event,
     Link,
     OutboxState,
-    Position,
     chain_hash,
 )
 from mesh.codec import replace
@@ -40,7 +39,8 @@ class OutboxDisk(Struct, frozen=True):
         return self.events[-1].link if self.events else ORIGIN
 
     def state(self) -> OutboxState:
-        return OutboxState(self.epochs, self.head, self.tail)
+        before = self.events[self.tail - 2].link if self.tail > 1 else ORIGIN
+        return OutboxState(self.epochs, self.head, self.tail, before)
 
     def after(self, seq: int, rows_max: int) -> tuple[Event, ...]:
         start = max(seq, self.tail - 1)
@@ -73,8 +73,6 @@ class BusDisk(Struct, frozen=True):
     log: tuple[Event, ...] = ()
     tail: int = 1
     quarantined: str = ""
-    recorded: Position = Position(0, 0)
-    recorded_epoch: int = 0
 
     @property
     def head(self) -> Link:

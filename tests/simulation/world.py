@@ -24,6 +24,7 @@ from mesh.buses.contract import Follower
 from mesh.buses.zmq.log import Advancing, Group, Log, Seen
 from mesh.buses.zmq.protocol import broker, consumer, frames, producer, stream, subscription, timing
 from mesh.buses.zmq.protocol.lineage import intact
+from mesh.buses.zmq.protocol.retention import passed
 from mesh.framework import Listener
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.transaction import Vocabulary
@@ -213,6 +214,8 @@ class Simulation(World):
                 case stream.Record(name, cursor, known_epoch):
                     who = Follower(name, cursor, known_epoch, clock.now_ms(), required=True)
                     self.write(Group(seen=(Seen(STREAM, who),)))
+                case stream.Trim(seq):
+                    self.write(Group(trims=((STREAM, seq),)))
                 case stream.Publish(events):
                     news = frames.Evt(self.lives["bus"], STREAM, events[-1].link, events)
                     self.over("feed", lambda news=news: self.to_consumer(news))
@@ -240,6 +243,12 @@ class Simulation(World):
             (found,) = self.write(Group(advances=(Advancing(STREAM, job.epochs, job.head),)))
             self.to_bus(stream.Advanced(found))
         self.commit()
+
+    def trim(self) -> None:
+        """What its consumer has behind it goes, however young it is."""
+        followers = [each.who for each in self.disk.followers()]
+        if followers:
+            self.to_bus(stream.Outlived(passed(self.bus, followers)))
 
     # The consumer
 
@@ -290,8 +299,8 @@ class Simulation(World):
                 case subscription.Notice(epoch, base):
                     cursor = self.waits(self.inbox.notice(STREAM, epoch, base))
                     answer = subscription.Noticed(cursor)
-                case other:
-                    raise NotImplementedError(type(other).__name__)
+                case subscription.Start():
+                    raise AssertionError("a consumer begins late, with nothing lost")
         except Dead:
             self.start_consumer()
             return
@@ -320,7 +329,9 @@ class Simulation(World):
         cursor = self.waits(self.inbox.cursor(STREAM))
         effects, kept = self.took_effect(), set(self.history)
         assert [codec.decode(each.body, Told).number for each in told] == self.history
-        assert self.disk.read(STREAM, 0, 10**6, 10**9) == tuple(told), "the log is not the outbox"
+        kept_from = self.bus.tail_seq - 1
+        logged = self.disk.read(STREAM, 0, 10**6, 10**9)
+        assert logged == tuple(told[kept_from:]), "the log is not the outbox"
         assert [each for each in effects if each in kept] == self.history, "lost"
         assert cursor.link == state.head, "behind"
         assert cursor.known_epoch == state.epochs[-1].epoch, "does not know the epoch"
@@ -375,7 +386,8 @@ ACTIONS: tuple[tuple[str, float, Callable[[Simulation], None]], ...] = (
     ("the consumer dies", 6, Simulation.start_consumer),
     ("the power goes", 3, _power_goes),
     ("a link fails", 8, _link_fails),
-    ("wait", 18, lambda _: None),
+    ("the log is trimmed", 4, Simulation.trim),
+    ("wait", 14, lambda _: None),
     ("restore", 2, Simulation.restore),
 )
 """What may happen, and how often in a hundred."""
