@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mesh.commands import detach, output
 from mesh.errors import AlreadyRunning, DeadlineExceeded, MeshError, ProgramFailed
@@ -16,8 +16,9 @@ from mesh.orchestrator import state
 from mesh.orchestrator.ignition import ignite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
+    from mesh.commands.options import Asked
     from mesh.commands.progress import Progress
     from mesh.commands.project import Project
     from mesh.orchestrator.ignition import Ignited
@@ -33,15 +34,6 @@ USUAL = (
     *("mesh.framework.process", "mesh.databases.sqlite"),
 )
 """What nearly every mesh preloads; another one has its starter replaced when that is known."""
-
-
-class Asked(NamedTuple):
-    """What `mesh up` was asked for."""
-
-    services: Sequence[str]
-    no_deps: bool
-    free_ports: bool
-    watch: bool
 
 
 def refuse_second(project: Project) -> None:

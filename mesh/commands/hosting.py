@@ -13,7 +13,7 @@ from mesh.orchestrator.host import supervise
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mesh.commands.begin import Asked
+    from mesh.commands.options import Asked
     from mesh.orchestrator.contract import Outcome, Status, Transition
     from mesh.orchestrator.ignition import Ignited
 

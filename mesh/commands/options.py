@@ -1,8 +1,12 @@
-"""What stands before the command: the globals, as they were given."""
+"""What was typed: the globals before the command, and what `mesh up` is asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass
@@ -13,3 +17,12 @@ class Options:
     name: str | None = None
     data: str | None = None
     debug: bool = False
+
+
+class Asked(NamedTuple):
+    """What `mesh up` is asked for: these services or all, with what they need or not, and how."""
+
+    services: Sequence[str]
+    no_deps: bool
+    free_ports: bool
+    watch: bool

@@ -86,6 +86,7 @@ def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | Non
         return
     rows = {str(row["name"]): str(row["state"]) for row in remote.status()["services"]}
     ran = [name for name in programs if rows.get(name) in UP]
+    resting = [name for name in programs if name not in ran]
     remote.stop(programs)
     output.note(f"stopped {', '.join(programs)}")
     try:
@@ -94,6 +95,8 @@ def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | Non
         if ran:
             remote.start(ran)
             output.note(f"started {', '.join(ran)}")
+        if resting:
+            output.note(f"did not run before   start: mesh start {' '.join(resting)}")
 
 
 def _adopt(place: Place, folder: Path, others: dict[str, Others]) -> None:
@@ -159,10 +162,10 @@ def _swap(places: Sequence[Place], stamp: str) -> list[Path]:
                 old = place.file.with_name(place.file.name + suffix)
                 if old.exists():
                     move(old, aside / old.name)
-            for suffix in SUFFIXES[:-1]:
-                new = place.draft.with_name(place.draft.name + suffix)
-                if new.exists():
-                    move(new, place.file.with_name(place.file.name + suffix))
+            wal = place.draft.with_name(f"{place.draft.name}-wal")
+            if wal.exists():
+                move(wal, place.file.with_name(f"{place.file.name}-wal"))
+            move(place.draft, place.file)
             snapshot.sync_directory(place.folder)
     except OSError as error:
         _back(undo)
@@ -242,6 +245,8 @@ def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
             _tidy(places)
     output.note(f"restored {', '.join(chosen)} as of {found.taken_at}")
     output.note(f"what was there is kept beside each, in {kept[0].name}/")
+    if not whole:
+        output.note("who has heard what is replaced: mesh events diverged")
 
 
 def adopt(project: Project, wanted: Sequence[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from mesh import clock
-from mesh.commands.begin import WAIT_S, Asked, in_background, in_foreground, refuse_second
+from mesh.commands.begin import WAIT_S, in_background, in_foreground, refuse_second
+from mesh.commands.options import Asked
 from mesh.commands.project import Project
 from mesh.commands.verb import services_argument, verb
 

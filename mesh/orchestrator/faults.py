@@ -145,6 +145,8 @@ class Faults:
             self._later(kept, (0.5 + kept.draw()) / kept.fault.rate, self._kill)
 
     def _kill(self, kept: _Kept) -> None:
+        if kept not in self._kept:
+            return
         self._send(kept.fault.target, signal.SIGKILL)
         self._kill_later(kept)
 

@@ -50,38 +50,30 @@ async def spawn(
 
     Raises: ProgramFailed when it never can be made; Unavailable or OSError when it cannot now.
     """
-    for _ in range(STARTERS_MAX - 1):
-        with contextlib.suppress(StarterLost):
-            return await _spawn(launcher, order, output, listen, on_running, on_word, on_exit)
-    return await _spawn(launcher, order, output, listen, on_running, on_word, on_exit)
-
-
-async def _spawn(
-    launcher: Launcher,
-    order: Order,
-    output: int,
-    listen: int | None,
-    on_running: Callable[[str], None],
-    on_word: Callable[[str], None],
-    on_exit: Callable[[int], None],
-) -> Child:
-    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-        door, inner_door = socket.socketpair()
-        ours.enter_context(door)
-        theirs.enter_context(inner_door)
-        door.settimeout(0)
-        words, notify = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        ours.callback(os.close, words)
-        theirs.callback(os.close, notify)
-        descriptors = {"door": inner_door.fileno(), "notify": notify, "log": output}
-        if listen is not None:
-            descriptors["listen"] = listen
-        order = {**order, "descriptors": [*descriptors]}
-        pid, pidfd = await launcher.launch(order, [*descriptors.values()])
-        ours.pop_all()
-        return Child(
-            pid, pidfd, door, words, on_running=on_running, on_word=on_word, on_exit=on_exit
-        )
+    for left in reversed(range(STARTERS_MAX)):
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            door, inner_door = socket.socketpair()
+            ours.enter_context(door)
+            theirs.enter_context(inner_door)
+            door.settimeout(0)
+            words, notify = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ours.callback(os.close, words)
+            theirs.callback(os.close, notify)
+            descriptors = {"door": inner_door.fileno(), "notify": notify, "log": output}
+            if listen is not None:
+                descriptors["listen"] = listen
+            order = {**order, "descriptors": [*descriptors]}
+            try:
+                pid, pidfd = await launcher.launch(order, [*descriptors.values()])
+            except StarterLost:
+                if left:
+                    continue
+                raise
+            ours.pop_all()
+            return Child(
+                pid, pidfd, door, words, on_running=on_running, on_word=on_word, on_exit=on_exit
+            )
+    raise AssertionError  # the last try returns or raises
 
 
 class Errand:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -173,7 +174,8 @@ def test_one_service_goes_back_and_those_who_heard_more_are_told(mesh: RunningMe
     mesh.restock(product, 5)
     mesh.idle()
     heard = _cursor(mesh, "order", "product")
-    mesh.run("restore", "before", "product")
+    done = mesh.run("restore", "before", "product")
+    assert "mesh events diverged" in done.stderr
     mesh.run("wait")
     mesh.restock(product, 7)
     mesh.idle()
@@ -283,3 +285,25 @@ def test_damaged_backup_is_refused_and_nothing_has_happened(mesh: RunningMesh):
         assert "Traceback" not in done.stderr
     assert mesh.services()["order"]["pid"] == before
     assert json.loads((backups / "good" / "manifest.json").read_text())["project"] == "shop"
+
+
+def test_restore_that_is_killed_can_be_done_again(mesh: RunningMesh):
+    order = mesh.order([(LAMP, 1)], key="kept").body
+    mesh.idle()
+    mesh.run("backup", "good")
+    mesh.order([(LAMP, 1)], key="gone")
+    mesh.down()
+    chance = random.Random(1)
+    for _ in range(6):
+        process = mesh.start("restore", "good")
+        time.sleep(chance.uniform(0.1, 0.8))
+        process.kill()
+        process.communicate()
+    mesh.run("restore", "good")
+    mesh.up()
+    token = mesh.login("alice")
+    listed = mesh.ask("order", "GET", "/orders", token=token).body["items"]
+    assert [each["id"] for each in listed] == [order["id"]]
+    mesh.order([(LAMP, 1)], key="after")
+    mesh.idle()
+    assert {row["state"] for row in mesh.services().values()} == {"ready"}
