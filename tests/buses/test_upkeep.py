@@ -244,7 +244,7 @@ async def test_consumer_that_is_new_to_a_stream_hears_what_is_still_kept(place):
     shop.tell(3)
     await until(lambda: len(late.effects("order")) == 8)
     assert [seq for seq, _ in late.effects("order")] == list(range(31, 39))
-    assert newcomer.state == "live"
+    await until(lambda: newcomer.state == "live")
 
 
 def upkeep(tmp_path, monkeypatch, keys=None):
