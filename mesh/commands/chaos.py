@@ -260,7 +260,8 @@ def _clear(ctx: click.Context, *, targets: tuple[str, ...]) -> None:
             _ask(project, name, "DELETE")
         except (MeshError, NotRunning) as error:
             output.note(("warning:", "warn"), f" {name} mends itself at its deadline: {error}")
-    output.note(f"ended {len(ended)} faults" if ended else "nothing was broken on purpose")
+    count = f"{len(ended)} fault{'' if len(ended) == 1 else 's'}"
+    output.note(f"ended {count}" if ended else "nothing was broken on purpose")
 
 
 for _member in (_kill, _pause, _latency, _error, _drop, _ls, _clear):
