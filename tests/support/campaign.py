@@ -250,9 +250,14 @@ class Campaign:
             now = family.living(self._mark) - ours
             return now & theirs if at_once else now
 
-        while left() and time.monotonic() - killed_s < ORPHANS_S:
+        def open_still() -> set[str]:
+            """A process is a zombie before its last thread has let go of its sockets."""
+            paths = set() if at_once else {*map(str, family.answering(runtime_dir(self._data)))}
+            return family.listening(sockets) | paths
+
+        while (left() or open_still()) and time.monotonic() - killed_s < ORPHANS_S:
             time.sleep(0.005)
-        self._look_for_leftovers(left(), sockets, at_once=at_once)
+        self._look_for_leftovers(left(), open_still())
         self.tally.gone_ms.append((time.monotonic() - killed_s) * 1e3)
         if beside is not None:
             self._ended(beside)
@@ -261,14 +266,13 @@ class Campaign:
             up = self.mesh.start("up", "-d")
         self._is_up(up, begun_s)
 
-    def _look_for_leftovers(self, left: set[int], sockets: set[str], *, at_once: bool) -> None:
+    def _look_for_leftovers(self, left: set[int], sockets: set[str]) -> None:
         for pid in left:
             self.tally.orphans += 1
             self.tally.wrongs.append(f"an orphan a second later: {pid} {family.command_line(pid)}")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        answering = set() if at_once else {*map(str, family.answering(runtime_dir(self._data)))}
-        for address in sorted(family.listening(sockets) | answering):
+        for address in sorted(sockets):
             self.tally.stale += 1
             self.tally.wrongs.append(f"a socket that still listens: {address}")
 
