@@ -173,6 +173,8 @@ class Runner:
         for timer in (self._timer, self._renewal):
             if timer is not None:
                 timer.cancel()
+        for errand in self._errands:
+            errand.close()
         if self.child is not None:
             self.child.close()
 

@@ -77,19 +77,20 @@ async def spawn(
 
 
 class Errand:
-    """A command that is run once, beside a program and for it.
-
-    Attributes:
-        pid: while it runs.
-    """
+    """A command that is run once, beside a program and for it."""
 
     def __init__(self, launcher: Launcher, order: Order) -> None:
         """Nothing is started yet."""
-        self.pid: int | None = None
         self._launcher = launcher
         self._order = order
         self._said = b""
+        self._child: Child | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def pid(self) -> int | None:
+        """While it runs."""
+        return self._child.pid if self._child is not None else None
 
     async def run(self) -> tuple[int, str]:
         """Its exit status (negative is a signal) and the end of what it printed.
@@ -100,10 +101,9 @@ class Errand:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
         loop.add_reader(reading, self._hear, reading)
-        child = None
         try:
             try:
-                child = await spawn(
+                self._child = await spawn(
                     self._launcher,
                     self._order,
                     writing,
@@ -114,18 +114,22 @@ class Errand:
                 )
             finally:
                 os.close(writing)
-            self.pid = child.pid
-            child.go()
+            self._child.go()
             status = await asyncio.shield(self._ended)
             self._hear(reading)
         except asyncio.CancelledError:
-            if child is not None:
-                child.signal(signal.SIGKILL, patient=False)
+            if self._child is not None:
+                self._child.signal(signal.SIGKILL, patient=False)
             raise
         finally:
             loop.remove_reader(reading)
             os.close(reading)
         return status, self._said.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Let go of the process; it is not signalled."""
+        if self._child is not None:
+            self._child.close()
 
     def _hear(self, reading: int) -> None:
         try:
@@ -137,9 +141,9 @@ class Errand:
         self._said = (self._said + said)[-OUTPUT_BYTES_KEPT:]
 
     def _exited(self, status: int) -> None:
-        assert self.pid is not None
-        self._launcher.forget(self.pid)
-        self.pid = None
+        assert self._child is not None
+        self._launcher.forget(self._child.pid)
+        self._child = None
         if not self._ended.done():
             self._ended.set_result(status)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.e2e.test_terminal import Terminal
 from tests.support.running import RunningMesh, eventually, gone
+from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +96,7 @@ class Flooded(RunningMesh):
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  as a shell's foreground has it
             )
         return process, out, err
 
@@ -185,7 +186,7 @@ def test_follower_reads_each_line_once_across_restarts_and_cuts(flooded: Flooded
 
 def held_terminal(mesh: Flooded) -> Terminal:
     """The mesh in the foreground of a terminal that has stopped in the midst of a flood."""
-    terminal = Terminal(mesh.directory)
+    terminal = Terminal(mesh.directory, "up")
     terminal.read_until(rb"3 services ready")
     mesh.flood(MIB)
     terminal.read_until(rb"line 0")

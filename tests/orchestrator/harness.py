@@ -187,7 +187,8 @@ class Mesh:
             self.process.kill()
         self.process.wait()
         eventually(lambda: not self.family(), 2.0)
-        assert self.complained.read_text() == ""
+        complaints = self.complained.read_text()
+        assert not complaints, complaints
 
     def tidy(self):
         """Remove what a killed supervisor leaves to the next one."""

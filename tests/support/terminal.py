@@ -57,9 +57,9 @@ class Terminal:
         while select.select([self._fd], [], [], for_s)[0]:
             self.screen += os.read(self._fd, 65536)
 
-    def type(self, keys: str) -> None:
+    def type(self, keys: bytes) -> None:
         """Press these keys; `\\x03` is Ctrl-C."""
-        os.write(self._fd, keys.encode())
+        os.write(self._fd, keys)
 
     def hang_up(self) -> None:
         """Close the terminal's window."""
