@@ -12,6 +12,7 @@ from mesh.config import (
     Dependency,
     Healthcheck,
     RestartPolicy,
+    Sandbox,
     Service,
     WatchRule,
 )
@@ -195,6 +196,23 @@ def _seed(item: Item) -> dict[str, object] | None:
     return {name: member.node.plain() for name, _, member in item.members()}
 
 
+_MODES = ("auto", "required", "off")
+_SANDBOX: Readers = {
+    "mode": values.one_of(*_MODES),
+    "network": values.one_of("open", "peers"),
+    "read": values.text_or_texts,
+    "write": values.text_or_texts,
+}
+
+
+def _sandbox(item: Item) -> Sandbox | None:
+    """One of the modes, or `{mode: …, network: …, read: […], write: […]}`."""
+    if isinstance(item.node.value, dict):
+        return codec.replace(Sandbox(), **values.known(item, _SANDBOX, {}))
+    mode = values.one_of(*_MODES)(item)
+    return None if mode is None else codec.replace(Sandbox(), mode=mode)
+
+
 def _service_readers(env: Mapping[str, str]) -> Readers:
     return {
         "module": values.matching(_MODULE, "a module such as myshop.greeter"),
@@ -212,7 +230,7 @@ def _service_readers(env: Mapping[str, str]) -> Readers:
         "stop_signal": values.signal_name,
         "stop_grace_period": values.seconds,
         "healthcheck": _healthcheck,
-        "sandbox": values.one_of("auto", "required", "off"),
+        "sandbox": _sandbox,
         "develop": _develop,
     }
 
