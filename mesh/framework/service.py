@@ -1,4 +1,4 @@
-"""A service as a table: what it is asked, hears, tells, defers and promises.
+"""A service as a table: what it is asked, asks, hears, tells, defers and promises.
 
 A table, not decorators: it reads top to bottom, can be printed and checked, and has no import
 order. `check` is run before the service starts, so a slip in a table never reaches a caller.
@@ -17,6 +17,7 @@ from mesh.errors import Broken
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from mesh.client import Call
     from mesh.framework.context import Context
     from mesh.framework.transaction import Tx
 
@@ -218,6 +219,8 @@ class Service:
     name: str
     summary: str
     operations: tuple[Operation, ...]  # type: ignore[type-arg]  # each row has types of its own
+    asks: tuple[Call, ...] = ()  # type: ignore[type-arg]
+    """What it asks of others; `ctx.ask` takes no other call."""
     listeners: tuple[Listener, ...] = ()  # type: ignore[type-arg]
     tells: tuple[Tells, ...] = ()
     deferred: tuple[Deferred, ...] = ()  # type: ignore[type-arg]
@@ -234,6 +237,7 @@ def check(service: Service) -> None:
     """
     rows = [
         *_bad_operations(service),
+        *_bad_calls(service),
         *(
             f"listener {row.event!r}: not `<service>.<noun>_<participle>`"
             for row in service.listeners
@@ -284,4 +288,20 @@ def _bad_moves(table: Moves) -> list[str]:
         place = f"moves of {table.entity}, {row.source!r} to {row.target!r}"
         if row.source and row.source not in table.states:
             bad.append(f"{place}: nothing leads to {row.source!r}")
+    return bad
+
+
+def _bad_calls(service: Service) -> list[str]:
+    bad = []
+    for call, count in Counter(service.asks).items():
+        place = f"call {call.service} {call.route!r}"
+        if not NAME.fullmatch(call.service) or call.service == service.name:
+            bad.append(f"{place}: asks no other service")
+        if not _ROUTE.fullmatch(call.route):
+            bad.append(f"{place}: the route is malformed")
+        if count > 1:
+            bad.append(f"{place}: stands there twice")
+        missing = set(_PATH_FIELD.findall(call.route)) - set(codec.fields(call.takes))
+        if missing:
+            bad.append(f"{place}: {call.takes.__name__} lacks {', '.join(sorted(missing))}")
     return bad

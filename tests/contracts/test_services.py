@@ -47,9 +47,8 @@ def _shop() -> Shop:
     tables, listeners, calls = {}, {}, {}
     for name in NAMES:
         tables[name] = importlib.import_module(f"mesh.services.{name}.service").service
-        words = vars(importlib.import_module(f"mesh.services.{name}.messages")).values()
         listeners[name] = tables[name].listeners
-        calls[name] = tuple(word for word in words if isinstance(word, Call))
+        calls[name] = tables[name].asks
         if name != identity.ISSUER:  # what the framework hears and asks in each service's name
             keys = Listener("auth.keys_changed", lambda tx, data: None, identity.KeySet)
             listeners[name] = (*listeners[name], keys)
@@ -268,6 +267,12 @@ def test_what_is_asked_is_what_is_answered():
     assert wrong_calls(SHOP) == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_call_of_the_messages_is_in_the_table(name: str):
+    words = vars(importlib.import_module(f"mesh.services.{name}.messages")).values()
+    assert [word for word in words if isinstance(word, Call)] == [*SHOP.tables[name].asks]
+
+
 def test_who_is_let_in_is_configured_to_ask():
     assert wrong_permissions(SHOP) == []
 
@@ -410,6 +415,10 @@ def test_wrong_permissions_sees_a_caller_that_is_not_configured():
         {"tells": (Tells("product.thing_told", Narrow, "key"),)},
         {"listeners": (Listener("stock", lambda tx, data: None, Narrow),)},
         {"listeners": (Listener("order.told", lambda tx, data: None, Narrow),) * 2},
+        {"asks": (Call("product", "GET /x", ReadsText, ReadsText),)},
+        {"asks": (Call("order", "FETCH /x", ReadsText, ReadsText),)},
+        {"asks": (Call("order", "GET /x/{id}", ReadsText, ReadsText),)},
+        {"asks": (Call("order", "GET /x", ReadsText, ReadsText),) * 2},
         {"operations": (replace(SHOP.tables["product"].operations[0], allow=Allow()),)},
         {"operations": SHOP.tables["product"].operations * 2},
         {"operations": (replace(SHOP.tables["product"].operations[0], name="List_All"),)},

@@ -91,6 +91,7 @@ service = Service(
             key="optional",
         ),
     ),
+    asks=(messages.HOLD, messages.COMMIT_HOLD, messages.RELEASE_HOLD),
     listeners=(
         Listener("product.stock_changed", listeners.on_stock_changed, messages.StockChanged),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
