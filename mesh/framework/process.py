@@ -204,7 +204,10 @@ class _Process:
             lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
             lambda: outbox.acked_seq,
         )
-        wires = Wires(chosen.service, chosen.project, store, client, words, pool, COMPUTE_THREADS)
+        asks = frozenset(self._service.asks)
+        wires = Wires(
+            chosen.service, chosen.project, store, client, asks, words, pool, COMPUTE_THREADS
+        )
         work = DeferredWork(
             store,
             self._service.deferred,

@@ -21,7 +21,7 @@ import mesh.services
 from mesh import codec
 from mesh.client import Call
 from mesh.errors import Broken
-from mesh.framework import Allow, Listener, Service, Tells, identity, roles, services
+from mesh.framework import Allow, Listener, Move, Moves, Service, Tells, identity, roles, services
 from mesh.framework.service import check
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def _shop() -> Shop:
     tables, listeners, calls = {}, {}, {}
     for name in NAMES:
         tables[name] = importlib.import_module(f"mesh.services.{name}.service").service
-        words = vars(importlib.import_module(f"mesh.services.{name}.messages")).values()
         listeners[name] = tables[name].listeners
-        calls[name] = tuple(word for word in words if isinstance(word, Call))
+        calls[name] = tables[name].asks
         if name != identity.ISSUER:  # what the framework hears and asks in each service's name
             keys = Listener("auth.keys_changed", lambda tx, data: None, identity.KeySet)
             listeners[name] = (*listeners[name], keys)
@@ -252,12 +251,26 @@ def test_table_of_each_service_is_right(name: str):
         assert codec.convert(codec.plain(row.example), row.takes) == row.example, row.name
 
 
+def test_moves_say_where_an_entity_begins_and_ends():
+    (moves,) = SHOP.tables["order"].moves
+    assert moves.initial == ("pending",)
+    assert set(moves.terminal) == {"rejected", "expired", "cancelled", "returned"}
+    assert [row.cause for row in moves.out_of("paid")] == ["cancel", "ship"]
+    assert moves.find("paid", "pay") is None
+
+
 def test_what_is_heard_is_what_is_told():
     assert wrong_listeners(SHOP) == []
 
 
 def test_what_is_asked_is_what_is_answered():
     assert wrong_calls(SHOP) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_call_of_the_messages_is_in_the_table(name: str):
+    words = vars(importlib.import_module(f"mesh.services.{name}.messages")).values()
+    assert [word for word in words if isinstance(word, Call)] == [*SHOP.tables[name].asks]
 
 
 def test_who_is_let_in_is_configured_to_ask():
@@ -402,11 +415,17 @@ def test_wrong_permissions_sees_a_caller_that_is_not_configured():
         {"tells": (Tells("product.thing_told", Narrow, "key"),)},
         {"listeners": (Listener("stock", lambda tx, data: None, Narrow),)},
         {"listeners": (Listener("order.told", lambda tx, data: None, Narrow),) * 2},
+        {"asks": (Call("product", "GET /x", ReadsText, ReadsText),)},
+        {"asks": (Call("order", "FETCH /x", ReadsText, ReadsText),)},
+        {"asks": (Call("order", "GET /x/{id}", ReadsText, ReadsText),)},
+        {"asks": (Call("order", "GET /x", ReadsText, ReadsText),) * 2},
         {"operations": (replace(SHOP.tables["product"].operations[0], allow=Allow()),)},
         {"operations": SHOP.tables["product"].operations * 2},
         {"operations": (replace(SHOP.tables["product"].operations[0], name="List_All"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="GET /x/{other}"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="FETCH /x"),)},
+        {"moves": (Moves("thing", (Move("", "made", "new"), Move("", "made", "old"))),)},
+        {"moves": (Moves("thing", (Move("", "made", "new"), Move("old", "sold", "gone"))),)},
     ],
 )
 def test_check_sees_a_doctored_table(changes: dict[str, object]):

@@ -63,7 +63,8 @@ class Room:
             told=lambda: None,
             left=lambda: None,
         )
-        self.wires = Wires(service.name, PROJECT, store, _Client(self), words, pool, THREADS)
+        asks = frozenset(service.asks)
+        self.wires = Wires(service.name, PROJECT, store, _Client(self), asks, words, pool, THREADS)
 
     async def ask(
         self,

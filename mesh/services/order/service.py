@@ -12,7 +12,7 @@ from mesh.framework import (
     Tells,
     roles,
 )
-from mesh.services.order import actions, listeners, messages, store
+from mesh.services.order import actions, listeners, messages, model, store
 
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
 ORDER = messages.OrderRef("ord_00000000-0000-7000-8000-000000000001")
@@ -91,6 +91,7 @@ service = Service(
             key="optional",
         ),
     ),
+    asks=(messages.HOLD, messages.COMMIT_HOLD, messages.RELEASE_HOLD),
     listeners=(
         Listener("product.stock_changed", listeners.on_stock_changed, messages.StockChanged),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
@@ -111,5 +112,6 @@ service = Service(
         Invariant("V6", "one event was told for each step", store.TOLD),
         Invariant("V9", "who is backordered waits for each of its products", store.QUEUE_HOLDS),
     ),
+    moves=(model.MOVES,),
     unsettled=store.UNSETTLED,
 )

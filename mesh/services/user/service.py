@@ -70,6 +70,7 @@ service = Service(
             example=messages.ListUsers(),
         ),
     ),
+    asks=(messages.SET_CREDENTIALS, messages.VERIFY_CREDENTIALS, messages.ISSUE_TOKEN),
     tells=(Tells("user.registered", messages.Registered, key="user_id"),),
     invariants=(
         Invariant("registered-once", "A user is told of as registered once.", store.TOLD_ONCE),
