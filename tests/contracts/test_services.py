@@ -20,7 +20,7 @@ import mesh.services
 from mesh import codec
 from mesh.client import Call
 from mesh.errors import Broken
-from mesh.framework import Allow, Listener, Tells, roles, services
+from mesh.framework import Allow, Listener, Move, Moves, Tells, roles, services
 from mesh.framework.agreement import Shop, disagreements
 from mesh.framework.compatibility import READ, SENT, misread_type
 from mesh.framework.service import check
@@ -92,6 +92,14 @@ def test_table_of_each_service_is_right(name: str):
 
 def test_services_agree_about_what_they_ask_and_hear():
     assert disagreements(SHOP) == []
+
+
+def test_moves_say_where_an_entity_begins_and_ends():
+    (moves,) = SHOP.tables["order"].moves
+    assert moves.initial == ("pending",)
+    assert set(moves.terminal) == {"rejected", "expired", "cancelled", "returned"}
+    assert [row.cause for row in moves.out_of("paid")] == ["cancel", "ship"]
+    assert moves.find("paid", "pay") is None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -243,6 +251,8 @@ def test_a_program_without_a_table_is_left_out():
         {"operations": (replace(SHOP.tables["product"].operations[0], name="List_All"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="GET /x/{other}"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="FETCH /x"),)},
+        {"moves": (Moves("thing", (Move("", "made", "new"), Move("", "made", "old"))),)},
+        {"moves": (Moves("thing", (Move("", "made", "new"), Move("old", "sold", "gone"))),)},
     ],
 )
 def test_check_sees_a_doctored_table(changes: dict[str, object]):

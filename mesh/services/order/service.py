@@ -12,7 +12,7 @@ from mesh.framework import (
     Tells,
     roles,
 )
-from mesh.services.order import actions, listeners, messages, store
+from mesh.services.order import actions, listeners, messages, model, store
 
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
 ORDER = messages.OrderRef("ord_00000000-0000-7000-8000-000000000001")
@@ -112,5 +112,6 @@ service = Service(
         Invariant("V6", "one event was told for each step", store.TOLD),
         Invariant("V9", "who is backordered waits for each of its products", store.QUEUE_HOLDS),
     ),
+    moves=(model.MOVES,),
     unsettled=store.UNSETTLED,
 )
