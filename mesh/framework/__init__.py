@@ -10,6 +10,7 @@ from mesh.client import Call, facts_as
 from mesh.clock import iso
 from mesh.codec import SECRET
 from mesh.database import Reader
+from mesh.framework.conditional import check_match
 from mesh.framework.context import Context
 from mesh.framework.identity import Caller
 from mesh.framework.service import (
@@ -21,6 +22,8 @@ from mesh.framework.service import (
     Deferred,
     Invariant,
     Listener,
+    Move,
+    Moves,
     Operation,
     Seed,
     Service,
@@ -45,6 +48,8 @@ __all__ = [
     "Deferred",
     "Invariant",
     "Listener",
+    "Move",
+    "Moves",
     "Operation",
     "Reader",
     "Seed",
@@ -52,6 +57,7 @@ __all__ = [
     "SigningKey",
     "Tells",
     "Tx",
+    "check_match",
     "facts",
     "facts_as",
     "iso",

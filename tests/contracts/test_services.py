@@ -21,7 +21,7 @@ import mesh.services
 from mesh import codec
 from mesh.client import Call
 from mesh.errors import Broken
-from mesh.framework import Allow, Listener, Service, Tells, identity, roles, services
+from mesh.framework import Allow, Listener, Move, Moves, Service, Tells, identity, roles, services
 from mesh.framework.service import check
 
 if TYPE_CHECKING:
@@ -251,6 +251,14 @@ def test_table_of_each_service_is_right(name: str):
         assert codec.convert(codec.plain(row.example), row.takes) == row.example, row.name
 
 
+def test_moves_say_where_an_entity_begins_and_ends():
+    (moves,) = SHOP.tables["order"].moves
+    assert moves.initial == ("pending",)
+    assert set(moves.terminal) == {"rejected", "expired", "cancelled", "returned"}
+    assert [row.cause for row in moves.out_of("paid")] == ["cancel", "ship"]
+    assert moves.find("paid", "pay") is None
+
+
 def test_what_is_heard_is_what_is_told():
     assert wrong_listeners(SHOP) == []
 
@@ -416,6 +424,8 @@ def test_wrong_permissions_sees_a_caller_that_is_not_configured():
         {"operations": (replace(SHOP.tables["product"].operations[0], name="List_All"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="GET /x/{other}"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="FETCH /x"),)},
+        {"moves": (Moves("thing", (Move("", "made", "new"), Move("", "made", "old"))),)},
+        {"moves": (Moves("thing", (Move("", "made", "new"), Move("old", "sold", "gone"))),)},
     ],
 )
 def test_check_sees_a_doctored_table(changes: dict[str, object]):

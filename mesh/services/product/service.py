@@ -109,9 +109,13 @@ service = Service(
     ),
     deferred=(Deferred("expire-hold", actions.expire_hold, messages.ExpireHold),),
     invariants=(
-        Invariant("V1", "nothing is oversold: 0 ≤ reserved ≤ on_hand", store.NO_OVERSELL),
-        Invariant("V2", "stock is the sum of its ledger and of open holds", store.CONSERVED),
-        Invariant("V5", "one event was told for each ledger row", store.TOLD),
+        Invariant(
+            "V1", "nothing is oversold: 0 ≤ reserved ≤ on_hand", store.NO_OVERSELL, "products"
+        ),
+        Invariant(
+            "V2", "stock is the sum of its ledger and of open holds", store.CONSERVED, "products"
+        ),
+        Invariant("V5", "one event was told for each ledger row", store.TOLD, of="ledger"),
     ),
     seed=Seed(messages.Seed, actions.plant),
 )

@@ -148,3 +148,7 @@ PENDING_HAVE_NOTHING = (
     " (id IN (SELECT user_id FROM grants)"
     " OR id IN (SELECT key FROM outbox WHERE type = 'user.registered'))"
 )
+ACTIVE_WITHOUT_CREDENTIALS = (
+    "SELECT id FROM users WHERE status = 'active'"
+    " AND id NOT IN (SELECT subject FROM auth.credentials)"
+)
