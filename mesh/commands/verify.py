@@ -83,18 +83,28 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
 
 
 def show(found: Sequence[Check]) -> None:
-    """A line for each check, its offenders below it."""
-    width = max(len(check.service) for check in found)
-    for check in found:
-        mark: output.Part = ("✓ ok   ", "good") if check.ok else ("✗ wrong", "bad")
-        count = "" if check.checked is None else f"{check.checked:,}"
-        output.out(mark, f" {check.name:<3} {check.service:<{width}} {count:>9}  ", check.sentence)
-        for each in check.violations:
-            output.out("          ", (each.id, "strong"), f"  {each.detail}" if each.detail else "")
-            if each.hint:
-                output.out("          ", ("hint:", "cyan"), f" {each.hint}")
-        if check.more:
-            output.out("          ", (f"and {check.more:,} more", "faint"))
+    """A line for each check by service, its offenders below it."""
+    width = max(len(check.name) for check in found)
+    for service in dict.fromkeys(check.service for check in found):
+        output.out((service, "strong"))
+        for check in found:
+            if check.service == service:
+                _show(check, width)
+
+
+def _show(check: Check, width: int) -> None:
+    mark: output.Part = ("✓ ok   ", "good") if check.ok else ("✗ wrong", "bad")
+    counted = check.detail or ("" if check.checked is None else f"{check.checked:,} checked")
+    sentence = check.sentence.removesuffix(".")
+    output.out("  ", mark, f"  {check.name:<{width}}  {sentence}", (f"  {counted}", "faint"))
+    indent = " " * (width + 13)
+    for each in check.violations:
+        output.out(indent, (each.id, "strong"), f"  {each.detail}" if each.detail else "")
+    if check.more:
+        output.out(indent, (f"and {check.more:,} more", "faint"))
+    hint = next((each.hint for each in check.violations if each.hint), None)
+    if hint:
+        output.out(indent, ("hint:", "cyan"), f" {hint}")
 
 
 def failure(found: Sequence[Check]) -> AssertionFailed | None:

@@ -50,6 +50,8 @@ class Check(Struct, frozen=True, kw_only=True):
     sentence: str
     ok: bool
     checked: int | None
+    detail: str = ""
+    """What was counted, in words, where a number does not say it."""
     violations: tuple[Violation, ...] = ()
     more: int = 0
     """Offenders beyond those named."""
@@ -116,6 +118,7 @@ def _check(
     wrong: Sequence[ledger.Offence],
     count: int,
     hint: Callable[[str], str | None] = lambda _: None,
+    detail: str = "",
 ) -> Check:
     return Check(
         name=rule,
@@ -123,6 +126,7 @@ def _check(
         sentence=sentence,
         ok=not count,
         checked=checked,
+        detail=detail,
         violations=tuple(Violation(who, why, hint(who)) for who, why in wrong[:SHOWN_MAX]),
         more=count - min(count, SHOWN_MAX),
     )
@@ -223,13 +227,13 @@ def _subscriptions(name: str, copies: Mapping[str, Path]) -> list[Question]:
     with database.opened(copies[name], {}) as copy:
         standings = ledger.standings(copy)
     return [
-        Question("V5", name, f"every event of {at.stream} is accounted for", ask)
+        Question("V5", name, sentence, partial(_conserved, name, at, copies, sentence))
         for at in standings
-        for ask in [partial(_conserved, name, at, copies)]
+        for sentence in [f"every event of {at.stream} is accounted for"]
     ]
 
 
-def _conserved(name: str, at: ledger.Standing, copies: Mapping[str, Path]) -> Check:
+def _conserved(name: str, at: ledger.Standing, copies: Mapping[str, Path], sentence: str) -> Check:
     beside = {BUS: copies[BUS]} if BUS in copies else {}
     found = None
     for owner, source in ((at.stream, ledger.OUTBOX), (HOSTED, ledger.HOSTED), (BUS, ledger.LOG)):
@@ -239,7 +243,6 @@ def _conserved(name: str, at: ledger.Standing, copies: Mapping[str, Path]) -> Ch
                 stream = ledger.Stream(copy, source, at.stream, logged=bool(others))
                 found = ledger.conserved(stream, at)
     if found is None:
-        return _check("V5", name, f"{at.stream} has told nothing yet", 0, (), 0)
+        return _check("V5", name, sentence, 0, (), 0, detail="nothing was published yet")
     sums, wrong = found
-    sentence = f"events of {at.stream}: {sums}"
-    return _check("V5", name, sentence, sums.published, wrong, len(wrong))
+    return _check("V5", name, sentence, sums.published, wrong, len(wrong), detail=str(sums))
