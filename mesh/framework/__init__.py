@@ -30,6 +30,7 @@ from mesh.framework.service import (
     services,
 )
 from mesh.framework.transaction import Tx
+from mesh.resilience.policy import Policy
 from mesh.telemetry import facts
 from mesh.tokens import SigningKey
 
@@ -48,6 +49,7 @@ __all__ = [
     "Move",
     "Moves",
     "Operation",
+    "Policy",
     "Reader",
     "Seed",
     "Service",
