@@ -10,6 +10,7 @@ from mesh.client import Call, facts_as
 from mesh.clock import iso
 from mesh.codec import SECRET
 from mesh.database import Reader
+from mesh.framework.conditional import check_match
 from mesh.framework.context import Context
 from mesh.framework.identity import Caller
 from mesh.framework.service import (
@@ -56,6 +57,7 @@ __all__ = [
     "SigningKey",
     "Tells",
     "Tx",
+    "check_match",
     "facts",
     "facts_as",
     "iso",

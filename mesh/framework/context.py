@@ -57,6 +57,7 @@ class Context:
 
     `deadline_s` is on the monotonic clock. `status` is what a request will be answered with,
     where the operation allows another than its own (202 for work accepted but not finished).
+    `match` holds the versions that the caller has read, where the operation asks for them.
     """
 
     wires: Wires
@@ -67,6 +68,7 @@ class Context:
     outermost: bool = True
     """Whether nobody above this work tries it again, so that its asks may be repeated here."""
     keyed: Keyed | None = None
+    match: frozenset[str] = frozenset()
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 

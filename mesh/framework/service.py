@@ -79,6 +79,8 @@ class Operation(Generic[In, Out]):
     example: In = field(kw_only=True)
     status: int = field(default=200, kw_only=True)
     key: Literal["required", "optional", "none"] = field(default="none", kw_only=True)
+    match: bool = field(default=False, kw_only=True)
+    """Whether the caller must say which version it has read (If-Match)."""
     may_be_accepted: bool = field(default=False, kw_only=True)
     """Whether the answer may be 202: taken, but not decided yet."""
 
