@@ -32,6 +32,7 @@ from mesh.framework.service import (
     services,
 )
 from mesh.framework.transaction import Tx
+from mesh.resilience.policy import Policy
 from mesh.telemetry import facts
 from mesh.tokens import SigningKey
 
@@ -51,6 +52,7 @@ __all__ = [
     "Move",
     "Moves",
     "Operation",
+    "Policy",
     "Reader",
     "Seed",
     "Service",
