@@ -14,7 +14,7 @@ from mesh.framework import (
     Tells,
     roles,
 )
-from mesh.services.user import actions, messages, store
+from mesh.services.user import actions, messages, promises
 
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 
@@ -87,13 +87,13 @@ service = Service(
         Invariant(
             "registered-once",
             "A user is told of as registered once.",
-            store.TOLD_ONCE,
+            promises.TOLD_ONCE,
             of="users",
         ),
         Invariant(
             "pending-have-nothing",
             "A pending user has no role and has not been told of.",
-            store.PENDING_HAVE_NOTHING,
+            promises.PENDING_HAVE_NOTHING,
             of="users",
         ),
     ),
@@ -101,7 +101,7 @@ service = Service(
         Agreement(
             "active-can-log-in",
             "An active user has credentials at auth.",
-            store.ACTIVE_WITHOUT_CREDENTIALS,
+            promises.ACTIVE_WITHOUT_CREDENTIALS,
             of="users",
             beside=("auth",),
         ),
