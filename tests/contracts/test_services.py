@@ -28,7 +28,7 @@ from mesh.framework.service import check
 FOLDER = Path(mesh.services.__file__).parent
 ROOT = FOLDER.parent.parent
 NAMES = sorted(module.name for module in pkgutil.iter_modules(mesh.services.__path__))
-FILES = {"__init__", "service", "messages", "model", "store", "actions", "listeners"}
+FILES = {"__init__", "service", "messages", "model", "store", "promises", "actions", "listeners"}
 
 
 def _shop() -> Shop:
