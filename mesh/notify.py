@@ -1,8 +1,8 @@
 """What a program tells its supervisor: ready, alive, stopping.
 
-The words are sd_notify's (`READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`) and two of our own
-(`EXCUSE=1` or `0`, `LAG=…`), one a line, written to the pipe whose descriptor is in `MESH_NOTIFY_FD`. Without a supervisor every word is a no-op, so
-a service runs the same by hand.
+The words are sd_notify's (`READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`) and three of our own
+(`EXCUSE=1` or `0`, `LAG=…`, `FIGURES=…`), one a line, written to the pipe whose descriptor is in
+`MESH_NOTIFY_FD`. Without a supervisor every word is a no-op, so a service runs the same by hand.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ def excuse(*, wanted: bool) -> None:
 def lag(events: int) -> None:
     """How many events it has still to apply."""
     tell(f"LAG={events}")
+
+
+def figures(text: str) -> None:
+    """What was counted lately, as one line of JSON (`mesh.figures.Figures`)."""
+    tell("FIGURES=" + text)
 
 
 def status(text: str) -> None:

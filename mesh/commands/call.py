@@ -178,6 +178,8 @@ def command(
             headers["Authorization"] = f"Bearer {speaker.bearer}"
     if operation.takes_key:
         headers.setdefault("Idempotency-Key", idempotency_key or clock.random_hex(16))
+    if operation.needs_match:
+        headers.setdefault("If-Match", "*")
     trace_id = clock.random_hex(16)
     headers.setdefault("traceparent", f"00-{trace_id}-{clock.random_hex(8)}-01")
     headers.setdefault("Mesh-Timeout", str(round(timeout_s * clock.MS_PER_S)))

@@ -37,7 +37,8 @@ _UNTOLD: tuple[object, ...] = (None, [])
 
 KEYS = (
     *("name", "state", "pid", "port", "url", "uptime_s", "restarts", "cpu_percent", "rss_bytes"),
-    *("requests_per_s", "p50_ms", "p99_ms", "error_percent", "lag", "sandbox", "cause", "faults"),
+    *("requests_per_s", "p50_ms", "p99_ms", "error_percent", "lag", "sandbox"),
+    *("history", "asks", "hears", "tells", "dropped", "cause", "faults"),
 )
 """The members of a row of `mesh ps --json`, as the supervisor gives them."""
 

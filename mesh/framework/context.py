@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from mesh import clock
 from mesh.bus import Trace
 from mesh.client import Call, Client, Envelope
-from mesh.errors import Overloaded
+from mesh.errors import Broken, Overloaded
 from mesh.framework import idempotency
 from mesh.framework.transaction import Tx, Vocabulary
 
@@ -44,6 +44,7 @@ class Wires:
     project: str
     database: Database
     client: Client
+    asks: frozenset[Call]  # type: ignore[type-arg]  # each has types of its own
     vocabulary: Vocabulary
     pool: Executor
     pool_size: int
@@ -56,6 +57,7 @@ class Context:
 
     `deadline_s` is on the monotonic clock. `status` is what a request will be answered with,
     where the operation allows another than its own (202 for work accepted but not finished).
+    `match` holds the versions that the caller has read, where the operation asks for them.
     """
 
     wires: Wires
@@ -63,7 +65,10 @@ class Context:
     trace: TraceContext
     cause: str
     deadline_s: float
+    outermost: bool = True
+    """Whether nobody above this work tries it again, so that its asks may be repeated here."""
     keyed: Keyed | None = None
+    match: frozenset[str] = frozenset()
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -105,9 +110,20 @@ class Context:
         Args:
             key: Idempotency-Key; makes a POST safe to send again.
 
-        Raises: what `Client.ask` raises.
+        Raises: what `Client.ask` raises; Broken for a call that is not in the service's table.
         """
-        envelope = Envelope(trace=self.trace, deadline_s=self.deadline_s, cause=self.cause, key=key)
+        if call not in self.wires.asks:
+            raise Broken(
+                f"{self.wires.service} asks {call.service} {call.route!r}, not in its table",
+                hint="name the call in `asks=(…)` of the Service",
+            )
+        envelope = Envelope(
+            trace=self.trace,
+            deadline_s=self.deadline_s,
+            cause=self.cause,
+            key=key,
+            outermost=self.outermost,
+        )
         return await self.wires.client.ask(call, request, envelope)
 
     @property

@@ -28,8 +28,8 @@ GROUP_POLL_S = 0.05
 KILLED_GROUP_S = 5.0
 """A killed group that still has a member after this long is stuck in the kernel: stop waiting."""
 
-WORD_BYTES_MAX = 1024
-"""Longest line a program may say; a longer one is dropped."""
+WORD_BYTES_MAX = 4096
+"""Longest line a program may say, as much as a pipe takes in one piece; a longer one is dropped."""
 
 STRANGERS_MAX = 4096
 """Adopted processes reaped in one go: bounds the time away from the event loop to some ms."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from msgspec import Struct
 
 from mesh.config import Dependency, Healthcheck, RestartPolicy, Sandbox
+from mesh.figures import Asks, Hears, Tells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,6 +111,13 @@ class ProgramStatus(Struct, frozen=True, kw_only=True):
     error_percent: float | None = None
     lag: int | None = None
     sandbox: str | None = None
+    history: tuple[int, ...] | None = None
+    """Requests answered in each of the last seconds, oldest first; at most HISTORY_S of them."""
+    asks: tuple[Asks, ...] | None = None
+    hears: tuple[Hears, ...] | None = None
+    tells: Tells | None = None
+    dropped: int | None = None
+    """Spans and log lines that it could not write, since it started."""
     cause: str | None = None
     """Why it is in this state, for a person: `exit 1`, `signal 9`, `start timeout`, …"""
     faults: tuple[Fault, ...] = ()

@@ -15,6 +15,7 @@ from mesh import clock
 from mesh.errors import MeshError, PortTaken, Unavailable
 from mesh.orchestrator import logs, probe, token_file, walls
 from mesh.orchestrator.contract import UP, LastExit, LastProbe, Lease, ProgramStatus, Transition
+from mesh.orchestrator.figures import Told
 from mesh.orchestrator.life import (
     Beat,
     Excuse,
@@ -92,6 +93,7 @@ class Runner:
         self._log_offset = 0
         self._refusal = ""
         self._lag: int | None = None
+        self._told = Told()
         self._cpu = (0.0, 0.0)
         self._cpu_percent: float | None = None
 
@@ -119,7 +121,7 @@ class Runner:
         now_s = clock.monotonic_s()
         child, listener = self.child, self.listener
         usage = child.usage() if child is not None else None
-        return ProgramStatus(
+        row = ProgramStatus(
             name=self.program.name,
             state=self.life.state,
             pid=child.pid if child is not None else None,
@@ -133,6 +135,7 @@ class Runner:
             sandbox=walls.shown(self.program) if child is not None else None,
             cause=self.life.cause,
         )
+        return self._told.shown(row, now_s)
 
     def pids(self) -> set[int]:
         """Of its process and of the commands that run beside it."""
@@ -332,6 +335,8 @@ class Runner:
                 self.feed(Excuse(wanted=value == "1"))
             case "LAG" if value.isdecimal():
                 self._lag = int(value)
+            case "FIGURES":
+                self._told.take(value, clock.monotonic_s())
             case "STATUS":
                 self.feed(Said(value))
             case "STOPPING" if self.life.desired == "down" and self.listener is not None:
@@ -346,6 +351,7 @@ class Runner:
             lasted_s=round(clock.monotonic_s() - self.child.started_s, 3),
         )
         self.child = None
+        self._told.forget()
         for task in self._work:
             task.cancel()
         self.feed(Unstartable(self._refusal) if self._refusal else Exited(status))

@@ -99,6 +99,7 @@ service = Service(
         ),
         Operation("seen", "GET /seen", seen, Nothing, Seen, allow=ANYONE, example=Nothing()),
     ),
+    asks=(PRODUCT,),
     listeners=(Listener("product.stock_changed", on_stock_changed, StockChanged),),
     tells=(Tells("greeter.stock_noticed", StockNoticed, key="product_id"),),
 )
