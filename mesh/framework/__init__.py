@@ -17,6 +17,7 @@ from mesh.framework.service import (
     ANYONE,
     OPERATOR,
     USER,
+    Agreement,
     Allow,
     Deferred,
     Invariant,
@@ -31,6 +32,7 @@ from mesh.framework.service import (
     services,
 )
 from mesh.framework.transaction import Tx
+from mesh.resilience.policy import Policy
 from mesh.telemetry import facts
 from mesh.tokens import SigningKey
 
@@ -39,6 +41,7 @@ __all__ = [
     "OPERATOR",
     "SECRET",
     "USER",
+    "Agreement",
     "Allow",
     "Call",
     "Caller",
@@ -49,6 +52,7 @@ __all__ = [
     "Move",
     "Moves",
     "Operation",
+    "Policy",
     "Reader",
     "Seed",
     "Service",

@@ -216,6 +216,7 @@ class App:
                 trace=trace,
                 cause=_cause(request, caller, trace),
                 deadline_s=deadline_s,
+                outermost=caller.kind != "service",
                 status=operation.status,
             )
             return await self._act(request, operation, takes, context)

@@ -65,6 +65,8 @@ class Context:
     trace: TraceContext
     cause: str
     deadline_s: float
+    outermost: bool = True
+    """Whether nobody above this work tries it again, so that its asks may be repeated here."""
     keyed: Keyed | None = None
     match: frozenset[str] = frozenset()
     status: int = 200
@@ -115,7 +117,13 @@ class Context:
                 f"{self.wires.service} asks {call.service} {call.route!r}, not in its table",
                 hint="name the call in `asks=(…)` of the Service",
             )
-        envelope = Envelope(trace=self.trace, deadline_s=self.deadline_s, cause=self.cause, key=key)
+        envelope = Envelope(
+            trace=self.trace,
+            deadline_s=self.deadline_s,
+            cause=self.cause,
+            key=key,
+            outermost=self.outermost,
+        )
         return await self.wires.client.ask(call, request, envelope)
 
     @property
