@@ -193,6 +193,33 @@ class StatusChanged(Struct, frozen=True):
     lines: list[ToldLine]
 
 
+class SeedLine(Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a seeded order, with what product would have said of it."""
+
+    product_id: ProductId
+    sku: Text
+    name: Text
+    quantity: Annotated[int, Meta(ge=1, le=1000)]
+    unit_price_minor: Annotated[int, Meta(ge=0, le=10**8)]
+
+
+class SeedOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """One order of the configuration; product's seed holds its stock."""
+
+    id: OrderId
+    user_id: Text
+    status: Literal["reserved", "paid", "shipped", "delivered"]
+    lines: Annotated[list[SeedLine], Meta(min_length=1, max_length=LINES_MAX)]
+    ship_to: Address
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] = "EUR"
+
+
+class Seed(Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration's `seed:` of order."""
+
+    orders: list[SeedOrder] = []
+
+
 class Owed(Struct, frozen=True):
     """Deferred: something is still to be done for an order."""
 

@@ -24,6 +24,9 @@ DRIVE_AFTER_S = 5.0
 ATTEMPTS_MAX = 3
 """Payments that may be declined before the order is cancelled."""
 
+SEED_HELD_MS = 365 * 24 * 3600 * 1000
+"""How long a seeded order waits for its payment: long enough to be tried at leisure."""
+
 OWNER_OR_STAFF = ("owner", "staff")
 
 MOVES = Moves(

@@ -9,6 +9,7 @@ from mesh.framework import (
     Invariant,
     Listener,
     Operation,
+    Seed,
     Service,
     Tells,
     roles,
@@ -21,6 +22,7 @@ from mesh.services.order import (
     model,
     paying,
     placing,
+    planting,
     promises,
     store,
 )
@@ -206,5 +208,6 @@ service = Service(
         ),
     ),
     moves=(model.MOVES,),
+    seed=Seed(messages.Seed, planting.plant),
     unsettled=store.UNSETTLED,
 )

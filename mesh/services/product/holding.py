@@ -167,12 +167,9 @@ def _give_back(tx: Tx, order_id: str, reason: str) -> None:
 
 
 def plant(tx: Tx, seed: messages.SeedHold) -> None:
-    """One hold of the configuration, in the state in which the order's seed expects it."""
+    """One hold of the configuration: committed, so that its order can be tried at leisure."""
     _hold(tx, seed.order_id, model.merged(seed.lines))
-    if seed.state in {"committed", "shipped"}:
-        _commit(tx, seed.order_id)
-    if seed.state == "shipped":
-        _ship(tx, seed.order_id)
+    _commit(tx, seed.order_id)
 
 
 def _not_gone(tx: Tx, order_id: str) -> model.HoldRow:

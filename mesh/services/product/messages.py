@@ -314,11 +314,10 @@ class SeedProduct(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SeedHold(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is held for one order of order's seed."""
+    """What is kept for good for one order of order's seed."""
 
     order_id: OrderId
     lines: Lines
-    state: Literal["held", "committed", "shipped"] = "held"
 
 
 class Seed(Struct, frozen=True, forbid_unknown_fields=True):
