@@ -41,6 +41,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def offset_s() -> float:
+    """From the monotonic clock to wall time, now: what to add to the one to get the other."""
+    return time.time() - time.monotonic()
+
+
 def iso(at_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds, for example `2026-08-24T10:00:00.000Z`."""
     moment = datetime.fromtimestamp(at_ms / MS_PER_S, UTC)

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -37,6 +38,7 @@ from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
 from mesh.framework.transaction import Tx, Vocabulary
+from mesh.tracing import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -103,6 +105,7 @@ def run(module: str) -> NoReturn:
     telemetry.setup_logging(os.environ.get("MESH_SERVICE", module))
     try:
         chosen = settings(os.environ)
+        _record(chosen)
         service, schema = find_service(module, chosen.service)
         check(service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -115,6 +118,8 @@ def run(module: str) -> NoReturn:
     except MeshError as error:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
         sys.exit(1)
+    finally:
+        telemetry.recorder.close()
     if fatal is not None:
         why = fatal.evidence if isinstance(fatal, MeshError) else ()
         log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
@@ -178,19 +183,16 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(
-            _plant, self._vocabulary(lambda: None, lambda: None, lambda: 0), seed.plant, wanted
-        )
+        await store.write(_plant, self._vocabulary(), seed.plant, wanted)
 
     def _vocabulary(
-        self, told: Callable[[], None], left: Callable[[], None], acked: Callable[[], int]
+        self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None
     ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
-            acked=acked,
         )
 
     async def _run(
@@ -199,10 +201,10 @@ class _Process:
         chosen = self._settings
         work: DeferredWork
         outbox = ServiceOutbox(store, chosen.service)
-        words = self._vocabulary(
-            wire.wake,
-            lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
-            lambda: outbox.acked_seq,
+        words = replace(
+            self._vocabulary(wire.wake, lambda: work.wake()),  # noqa: PLW0108  bound below
+            acked=lambda: outbox.acked_seq,
+            follows=outbox.told,
         )
         asks = frozenset(self._service.asks)
         wires = Wires(
@@ -296,6 +298,19 @@ class _Process:
         """The database cannot be trusted any more: stop, so that it is opened afresh."""
         self._fatal = self._fatal or error
         self._stop.set()
+
+
+def _record(chosen: Settings) -> None:
+    """Begin to record spans as the OTEL_… variables say. What they have wrong is said, and passes."""
+    wanted = variables.sampling(os.environ)
+    for complaint in wanted.complaints:
+        log.warning(complaint)
+    wanted.choose()
+    if wanted.recording:
+        try:
+            telemetry.recorder.start(chosen.data_dir)
+        except OSError as error:
+            log.warning("no spans are recorded", extra=telemetry.facts(why=str(error)))
 
 
 def _identity(chosen: Settings) -> Identity:
