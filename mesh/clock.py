@@ -25,6 +25,9 @@ monotonic_s = time.monotonic
 uniform = random.uniform
 """A random float between two bounds, for jitter; never for secrets (those use `secrets`)."""
 
+chance = random.random
+"""A random float from 0 to 1, likewise; `seeded` gives one that can be repeated."""
+
 
 def seeded(seed: int) -> Callable[[], float]:
     """Chance that can be repeated: each call gives the next number from 0 to 1 of this seed."""

@@ -179,6 +179,8 @@ def command(
             headers["Authorization"] = f"Bearer {speaker.bearer}"
     if operation.takes_key:
         headers.setdefault("Idempotency-Key", idempotency_key or clock.random_hex(16))
+    if operation.needs_match:
+        headers.setdefault("If-Match", "*")
     headers.setdefault("Mesh-Timeout", str(round(timeout_s * clock.MS_PER_S)))
     _tell_sent(request, said)
     answer, trace_id = first_step(peers, service, operation.name, request, headers)

@@ -21,7 +21,7 @@ from mesh.errors import (
     Overloaded,
     TooLarge,
 )
-from mesh.framework import idempotency, identity
+from mesh.framework import conditional, idempotency, identity
 from mesh.framework.context import Context, Wires
 from mesh.framework.faults import Faults
 from mesh.framework.problems import problem
@@ -216,6 +216,7 @@ class App:
                 trace=trace,
                 cause=_cause(request, caller, trace),
                 deadline_s=deadline_s,
+                outermost=caller.kind != "service",
                 status=operation.status,
             )
             return await self._act(request, operation, takes, context)
@@ -282,21 +283,33 @@ class App:
         takes: object,
         context: Context,
     ) -> web.Response:
+        if operation.match:
+            context.match = conditional.required_match(request.headers.get("If-Match"))
         key = request.headers.get("Idempotency-Key")
         if key is None and operation.key == "required":
             raise InvalidInput("Idempotency-Key is required here", code="idempotency-key-missing")
         if key is None or operation.key == "none":
-            return _respond(request, context, await operation.action(context, takes))
+            return await self._perform(request, operation, takes, context)
         keyed = idempotency.keyed(context.caller, operation.name, key, takes)
         mark = self._running.enter(keyed)
         try:
             found = idempotency.find(context.read, keyed)
             if found is not None:
-                return _replay(found)
+                return conditional.replay(found)
             context.keyed = keyed
-            return _respond(request, context, await operation.action(context, takes))
+            return await self._perform(request, operation, takes, context)
         finally:
             self._running.leave(mark)
+
+    async def _perform(
+        self,
+        request: web.BaseRequest,
+        operation: Operation,  # type: ignore[type-arg]
+        takes: object,
+        context: Context,
+    ) -> web.Response:
+        answer = await operation.action(context, takes)
+        return conditional.respond(request, context.status, answer, context.headers)
 
 
 def _check_origin(request: web.BaseRequest) -> None:
@@ -371,27 +384,3 @@ def _check_path_says(twice: set[str]) -> None:
     if twice:
         name = min(twice)
         raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
-
-
-def _respond(request: web.BaseRequest, context: Context, answer: object) -> web.Response:
-    """The action's answer, with the entity's version as its ETag."""
-    headers = dict(context.headers)
-    version = getattr(answer, "version", None)
-    if version is not None:
-        headers["ETag"] = f'"{version}"'
-        if request.method == "GET" and headers["ETag"] in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-    if answer is None:
-        return web.Response(status=204, headers=headers)
-    return _json(context.status, codec.encode(answer), headers)
-
-
-def _replay(found: idempotency.Answer) -> web.Response:
-    headers = {"Idempotent-Replayed": "true"}
-    if found.body == b"null":
-        return web.Response(status=204, headers=headers)
-    return _json(found.status, found.body, headers)
-
-
-def _json(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)

@@ -219,6 +219,7 @@ class _Process:
                 trace,
                 cause,
                 deadline_s,
+                outermost=False,  # deferred work comes again by itself, with a backoff of its own
             ),
         )
         listeners = [*self._service.listeners]

@@ -79,6 +79,8 @@ class Operation(Generic[In, Out]):
     example: In = field(kw_only=True)
     status: int = field(default=200, kw_only=True)
     key: Literal["required", "optional", "none"] = field(default="none", kw_only=True)
+    match: bool = field(default=False, kw_only=True)
+    """Whether the caller must say which version it has read (If-Match)."""
     may_be_accepted: bool = field(default=False, kw_only=True)
     """Whether the answer may be 202: taken, but not decided yet."""
 
@@ -150,11 +152,74 @@ class Deferred(Generic[In]):
 
 @dataclass(frozen=True)
 class Invariant:
-    """A promise about this service's own data: a query whose rows are the offenders."""
+    """A promise about this service's own data: a query whose rows are the offenders.
+
+    The first column names an offender, further ones say more of it. The query may use `:now_ms`,
+    the moment it speaks of. `of` is the table of which every row was looked at, to be counted.
+    """
 
     name: str
     sentence: str
     offenders: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement(Invariant):
+    """A promise about this service's data and others' together, judged on copies of one cut.
+
+    The others' tables bear their service's name: `product.holds`. What is under way at the cut
+    is excused by the query itself, by what is stored of it. It is judged where all of them are.
+    """
+
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Move:
+    """One way from one state to another; `source` "" is the way in.
+
+    `by` names who may ask for it, with an operation called as the cause; nobody: it happens by
+    itself. `defers` is the work left for later in the commit of the move.
+    """
+
+    source: str
+    cause: str
+    target: str
+    defers: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Moves:
+    """The table of moves of one entity, as data: guards, explanations and diagrams read it."""
+
+    entity: str
+    rows: tuple[Move, ...]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Every state, in the order in which the rows reach it."""
+        return tuple(dict.fromkeys(row.target for row in self.rows))
+
+    @property
+    def initial(self) -> tuple[str, ...]:
+        """The states in which an entity begins."""
+        return tuple(dict.fromkeys(row.target for row in self.rows if not row.source))
+
+    @property
+    def terminal(self) -> tuple[str, ...]:
+        """The states that nothing leads out of."""
+        left = {row.source for row in self.rows}
+        return tuple(state for state in self.states if state not in left)
+
+    def out_of(self, state: str) -> tuple[Move, ...]:
+        """The moves possible in this state."""
+        return tuple(row for row in self.rows if row.source == state)
+
+    def find(self, state: str, cause: str) -> Move | None:
+        """What this cause does in this state; None where it may do nothing."""
+        return next((row for row in self.out_of(state) if row.cause == cause), None)
 
 
 @dataclass(frozen=True)
@@ -178,6 +243,8 @@ class Service:
     tells: tuple[Tells, ...] = ()
     deferred: tuple[Deferred, ...] = ()  # type: ignore[type-arg]
     invariants: tuple[Invariant, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
+    moves: tuple[Moves, ...] = ()
     seed: Seed | None = None  # type: ignore[type-arg]
     unsettled: str | None = None
 
@@ -205,6 +272,12 @@ def check(service: Service) -> None:
             for row in service.tells
             if not row.event.startswith(f"{service.name}.") or row.key not in codec.fields(row.data)
         ),
+        *(
+            f"agreement {row.name!r}: `beside` names the other services, at least one"
+            for row in service.agreements
+            if not row.beside or service.name in row.beside
+        ),
+        *(bad for table in service.moves for bad in _bad_moves(table)),
     ]
     if not NAME.fullmatch(service.name):
         rows.append(f"name {service.name!r}: not [a-z][a-z0-9-]{{0,30}}")
@@ -227,6 +300,18 @@ def _bad_operations(service: Service) -> list[str]:
         missing = set(row.path_fields) - set(codec.fields(row.takes))
         if missing:
             bad.append(f"{place}: {row.takes.__name__} lacks {', '.join(sorted(missing))}")
+    return bad
+
+
+def _bad_moves(table: Moves) -> list[str]:
+    bad = []
+    for (source, cause), count in Counter((row.source, row.cause) for row in table.rows).items():
+        if count > 1:
+            bad.append(f"moves of {table.entity}: {source!r} and {cause!r} lead to two states")
+    for row in table.rows:
+        place = f"moves of {table.entity}, {row.source!r} to {row.target!r}"
+        if row.source and row.source not in table.states:
+            bad.append(f"{place}: nothing leads to {row.source!r}")
     return bad
 
 

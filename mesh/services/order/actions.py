@@ -77,7 +77,7 @@ def _place(
     order = store.OrderRow(
         id=order_id,
         user_id=user_id,
-        status=model.MOVES["", "placed"],
+        status=model.after("", "create"),
         reason="placed",
         on_shortage=request.on_shortage,
         expected_total_minor=request.expected_total_minor,
@@ -165,7 +165,7 @@ async def cancel(ctx: Context, request: messages.Cancel) -> OrderView:
 def _cancel(tx: Tx, order_id: str, reason: str, actor: str) -> OrderView:
     order = _present(tx, order_id)
     model.require(order.status, "cancel")
-    _end(tx, order, model.MOVES[order.status, "cancel"], reason, actor)
+    _end(tx, order, model.after(order.status, "cancel"), reason, actor)
     return _view(tx, order_id)
 
 
@@ -276,7 +276,7 @@ def _apply(tx: Tx, order_id: str, verdict: Verdict) -> OrderView:
         if isinstance(verdict, messages.Short):
             _apply_short(tx, order, verdict)
         else:
-            status = model.MOVES[order.status, "refused"]
+            status = model.after(order.status, "refused")
             _end(tx, order, status, verdict.reason, "order")
     tx.undefer("decide", key=order_id)
     return _view(tx, order_id)
@@ -292,10 +292,10 @@ def _apply_held(tx: Tx, order: OrderRow, held: messages.Held) -> None:
         return
     order, problem = _price(tx, order, held.lines)
     if problem is not None:
-        _end(tx, order, model.MOVES[order.status, "refused"], problem, "order")
+        _end(tx, order, model.after(order.status, "refused"), problem, "order")
         return
     order = replace(order, hold_version=held.version, held_until_ms=held.expires_at_ms)
-    _step(tx, order, model.MOVES[order.status, "held"], "stock held", actor="order")
+    _step(tx, order, model.after(order.status, "held"), "stock held", actor="order")
     tx.defer("expire", messages.Expire(order.id), key=order.id, on_ms=held.expires_at_ms)
 
 
@@ -310,9 +310,9 @@ def _apply_short(tx: Tx, order: OrderRow, short: messages.Short) -> None:
     if problem is None and order.on_shortage == "reject":
         problem = "insufficient-stock"
     if problem is not None:
-        _end(tx, order, model.MOVES[order.status, "refused"], problem, "order")
+        _end(tx, order, model.after(order.status, "refused"), problem, "order")
     else:
-        _step(tx, order, model.MOVES[order.status, "short"], "insufficient-stock", actor="order")
+        _step(tx, order, model.after(order.status, "short"), "insufficient-stock", actor="order")
 
 
 def _price(tx: Tx, order: OrderRow, quoted: list[messages.HeldLine]) -> tuple[OrderRow, str | None]:
@@ -362,14 +362,14 @@ def _charged(tx: Tx, order_id: str, payment_id: str, charge: model.Charge) -> Or
     tx.undefer("capture", key=order_id)
     store.end_capture(tx, payment_id, "succeeded" if charge.captured else "declined", charge)
     if charge.captured:
-        _step(tx, order, model.MOVES["paying", "captured"], "payment captured", actor="order")
+        _step(tx, order, model.after("paying", "captured"), "payment captured", actor="order")
         tx.undefer("expire", key=order_id)
     elif store.captures(tx, order_id) < model.ATTEMPTS_MAX:
-        _step(tx, order, model.MOVES["paying", "declined"], "payment-declined", actor="order")
+        _step(tx, order, model.after("paying", "declined"), "payment-declined", actor="order")
         # Its date may have come, and found it paying.
         tx.defer("expire", messages.Expire(order_id), key=order_id, on_ms=order.held_until_ms)
     else:
-        _end(tx, order, model.MOVES["paying", "declined for good"], "payment-declined", "order")
+        _end(tx, order, model.after("paying", "declined for good"), "payment-declined", "order")
     return _view(tx, order_id)
 
 
@@ -377,7 +377,7 @@ def _hold_gone(tx: Tx, order_id: str, payment_id: str) -> OrderView:
     order = _present(tx, order_id)
     if _is_open(tx, order, payment_id):
         store.end_capture(tx, payment_id, "abandoned", None)
-        _end(tx, order, model.MOVES["paying", "expired"], "hold-gone", "order")
+        _end(tx, order, model.after("paying", "expired"), "hold-gone", "order")
     return _view(tx, order_id)
 
 

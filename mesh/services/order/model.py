@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from mesh.errors import Conflict
+from mesh.errors import Broken, Conflict
+from mesh.framework import Move, Moves
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,35 +23,37 @@ DRIVE_AFTER_S = 5.0
 ATTEMPTS_MAX = 3
 """Payments that may be declined before the order is cancelled."""
 
-MOVES: Mapping[tuple[str, str], Status] = {
-    ("", "placed"): "pending",
-    ("pending", "held"): "reserved",
-    ("pending", "short"): "backordered",
-    ("pending", "refused"): "rejected",
-    ("pending", "cancel"): "cancelled",
-    ("backordered", "held"): "reserved",
-    ("backordered", "refused"): "cancelled",
-    ("backordered", "cancel"): "cancelled",
-    ("reserved", "pay"): "paying",
-    ("reserved", "expired"): "expired",
-    ("reserved", "cancel"): "cancelled",
-    ("paying", "captured"): "paid",
-    ("paying", "declined"): "reserved",
-    ("paying", "declined for good"): "cancelled",
-    ("paying", "expired"): "expired",
-    ("paid", "cancel"): "cancelled",
-    ("paid", "ship"): "shipped",
-    ("shipped", "deliver"): "delivered",
-    ("shipped", "return"): "returned",
-    ("delivered", "return"): "returned",
-}
-"""(status, cause) → next status. Guards, the 409's `allowed` list and the diagram all read it."""
+OWNER_OR_STAFF = ("owner", "staff")
 
-TERMINAL = frozenset({"rejected", "expired", "cancelled", "returned"})
+MOVES = Moves(
+    "order",
+    (
+        Move("", "create", "pending", ("decide",), by=("customer",)),
+        Move("pending", "held", "reserved", ("expire",)),
+        Move("pending", "short", "backordered"),
+        Move("pending", "refused", "rejected", ("release",)),
+        Move("pending", "cancel", "cancelled", ("release",), by=OWNER_OR_STAFF),
+        Move("backordered", "held", "reserved", ("expire",)),
+        Move("backordered", "refused", "cancelled", ("release",)),
+        Move("backordered", "cancel", "cancelled", ("release",), by=OWNER_OR_STAFF),
+        Move("reserved", "pay", "paying", ("capture",), by=("owner",)),
+        Move("reserved", "expired", "expired", ("release",)),
+        Move("reserved", "cancel", "cancelled", ("release",), by=OWNER_OR_STAFF),
+        Move("paying", "captured", "paid"),
+        Move("paying", "declined", "reserved", ("expire",)),
+        Move("paying", "declined for good", "cancelled", ("release",)),
+        Move("paying", "expired", "expired", ("release",)),
+        Move("paid", "cancel", "cancelled", ("release", "refund"), by=OWNER_OR_STAFF),
+        Move("paid", "ship", "shipped", ("ship-hold",), by=("staff",)),
+        Move("shipped", "deliver", "delivered", by=("staff",)),
+        Move("shipped", "return", "returned", ("release", "refund"), by=("staff",)),
+        Move("delivered", "return", "returned", ("release", "refund"), by=("staff",)),
+    ),
+)
+"""Guards, the 409's `allowed` list, explanations and the diagram all read it."""
+
+TERMINAL = frozenset(MOVES.terminal)
 UNDECIDED = frozenset({"pending", "backordered"})
-
-VERBS = ("pay", "cancel", "ship", "deliver", "return")
-"""The causes that a caller may bring about."""
 
 
 class Sums(Struct, frozen=True):
@@ -68,7 +71,7 @@ class Sums(Struct, frozen=True):
 
 def allowed(status: str) -> list[str]:
     """What a caller may do with an order in this status."""
-    return [verb for verb in VERBS if (status, verb) in MOVES]
+    return [row.cause for row in MOVES.out_of(status) if row.by]
 
 
 def require(status: str, verb: str) -> None:
@@ -76,13 +79,24 @@ def require(status: str, verb: str) -> None:
 
     Raises: Conflict (`illegal-transition` with `order_status` and `allowed`).
     """
-    if (status, verb) not in MOVES:
+    if MOVES.find(status, verb) is None:
         raise Conflict(
             f"an order that is {status} cannot be asked to {verb}",
             code="illegal-transition",
             order_status=status,
             allowed=allowed(status),
         )
+
+
+def after(status: str, cause: str) -> Status:
+    """The status that this cause leads to.
+
+    Raises: Broken when the table has no such move.
+    """
+    move = MOVES.find(status, cause)
+    if move is None:
+        raise Broken(f"an order that is {status} has no move for {cause!r}")
+    return cast("Status", move.target)
 
 
 def merged(lines: Sequence[OrderLine]) -> dict[str, int]:
