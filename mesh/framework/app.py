@@ -17,14 +17,15 @@ from mesh.errors import (
     Forbidden,
     InvalidInput,
     MeshError,
-    NotFound,
     Overloaded,
     TooLarge,
 )
 from mesh.framework import conditional, idempotency, identity
 from mesh.framework.context import Context, Wires
 from mesh.framework.faults import Faults
+from mesh.framework.metrics import FAILED_FROM
 from mesh.framework.problems import problem
+from mesh.framework.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -60,49 +61,6 @@ HEADER_BYTES_MAX = 8190
 _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 log = telemetry.logger("framework.app")
-
-
-class Router:
-    """Finds an operation by method and path."""
-
-    def __init__(self, service: Service) -> None:
-        """The templates are compiled once."""
-        self._rows = [
-            (re.compile(re.sub(r"\{([a-z_0-9]+)\}", r"(?P<\1>[^/]+)", row.path)), row)
-            for row in service.operations
-        ]
-        self._fixed = {
-            (row.method, row.path): row for row in service.operations if not row.path_fields
-        }
-
-    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:  # type: ignore[type-arg]
-        """The operation and its path fields, as text.
-
-        Args:
-            path: percent-decoded but for %2F and %25, so that a field may hold a slash.
-
-        Raises: NotFound; Refused (code `method-not-allowed`, fact `allowed`).
-        """
-        row = self._fixed.get((method, path))
-        if row is not None:
-            return row, {}
-        allowed = set()
-        for pattern, row in self._rows:
-            match = pattern.fullmatch(path)
-            if match and row.method == method:
-                return row, {
-                    name: text.replace("%2F", "/").replace("%25", "%")
-                    for name, text in match.groupdict().items()
-                }
-            if match:
-                allowed.add(row.method)
-        if allowed:
-            raise errors.Refused(
-                f"{method} is not possible here",
-                code="method-not-allowed",
-                allowed=sorted(allowed),
-            )
-        raise NotFound(f"nothing is at {path}", code="no-such-route")
 
 
 class App:
@@ -153,6 +111,7 @@ class App:
             if page is None and request.method == "GET":
                 page = self._pages.get(request.path)
             if page is not None:
+                telemetry.current_trace.set(codec.replace(trace, sampled=False))
                 return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
@@ -161,13 +120,32 @@ class App:
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
+            self._served(request, name, None, trace, came, begun_s)
             raise
         except Exception as error:
             log.exception("an action failed", extra=telemetry.facts(operation=name))
             response = self._refuse(errors.Broken(str(error)), trace, request.path)
         response.headers["traceparent"] = trace.traceparent
-        self._metrics.request(name, response.status, clock.monotonic_s() - begun_s)
+        self._served(request, name, response.status, trace, came, begun_s)
         return self._last_if_draining(response)
+
+    def _served(
+        self,
+        request: web.BaseRequest,
+        name: str,
+        status: int | None,
+        trace: telemetry.TraceContext,
+        came: telemetry.TraceContext | None,
+        begun_s: float,
+    ) -> None:
+        """Count the request, and tell of it; `status` None: whoever asked has gone."""
+        ended_s, failure = clock.monotonic_s(), "cancelled"
+        if status is not None:
+            self._metrics.request(name, status, ended_s - begun_s)
+            failure = str(status) if status >= FAILED_FROM else ""
+        about = (request.method, self._router.routes.get(name), request.path, status)
+        parent_id = came.span_id if came is not None else ""
+        telemetry.record("server", trace, parent_id, name, begun_s, ended_s, failure, about)
 
     def _last_if_draining(self, response: web.StreamResponse) -> web.StreamResponse:
         if self.draining:

@@ -208,8 +208,8 @@ class ServiceInbox:
     ) -> None:
         if self._mark is not None:
             self._mark.set(event.stream, event.epoch, event.seq)
-        reaction.begin()
         try:
+            reaction.begin()
             data = codec.decode(event.body, listener.reads)
             listener.react(Tx(inner, self._vocabulary, reaction.trace), data)
         except (SystemExit, KeyboardInterrupt) as error:

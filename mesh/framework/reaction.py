@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mesh import clock, codec, telemetry
 from mesh.bus import Trace
-from mesh.errors import MeshError
+from mesh.errors import InvalidInput, MeshError
 
 if TYPE_CHECKING:
     from mesh.bus import Event
@@ -24,12 +24,16 @@ class Reaction:
         begun_s: when the listener was called, on the monotonic clock; 0 before.
     """
 
-    __slots__ = ("_came", "_delivery", "_event", "_step", "begun_s", "trace")
+    __slots__ = ("_came", "_damage", "_delivery", "_event", "_step", "begun_s", "trace")
 
     def __init__(self, event: Event) -> None:
         """Nothing has happened yet."""
-        told = codec.decode(event.trace, Trace)
         self._event = event
+        self._damage: InvalidInput | None = None
+        try:
+            told = codec.decode(event.trace, Trace)
+        except InvalidInput as error:
+            told, self._damage = Trace(), error
         self._came = telemetry.parse_traceparent(told.traceparent) or telemetry.new_trace()
         self._delivery = self._came.child()
         self._step = self._delivery.child()
@@ -41,8 +45,10 @@ class Reaction:
         telemetry.current_trace.set(self._step)
 
     def begin(self) -> None:
-        """The listener is called now."""
+        """The listener is called now. Raises: InvalidInput (the event cannot be read)."""
         self.begun_s = clock.monotonic_s()
+        if self._damage is not None:
+            raise self._damage
 
     def end(self, name: str, attempt: int, error: BaseException | None = None) -> None:
         """Its transaction is durable, or was undone by `error`. Does nothing if it never began."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from time import sleep
 from typing import TYPE_CHECKING
 
 from mesh import clock, codec
@@ -30,7 +29,7 @@ PENDING_MAX = 20_000
 """Spans that wait for the thread, about 10 MB: seconds of a busy service."""
 
 BATCH_MAX = 256
-"""Encoded and written in one go: well under a millisecond in which the others cannot run."""
+"""Encoded and written in one go: well under a millisecond in which nobody else can run."""
 
 TEXT_CHARS_MAX = 200
 """Of a name or a value; a path can be as long as a request's head."""
@@ -134,7 +133,6 @@ class Recorder:
             self._closing.wait(FLUSH_S)
             while self._pending:
                 self._write()
-                sleep(0)  # let the others run between two batches
 
     def _write(self) -> None:
         assert self._store is not None
