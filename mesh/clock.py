@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MS_PER_S = 1000
+NS_PER_S = 1_000_000_000
 
 monotonic_s = time.monotonic
 """Seconds on a clock that only goes forward; comparable between processes of one boot."""
@@ -46,7 +47,7 @@ def now_ms() -> int:
 
 def offset_s() -> float:
     """From the monotonic clock to wall time, now: what to add to the one to get the other."""
-    return time.time() - time.monotonic()
+    return time.time_ns() / NS_PER_S - time.monotonic()
 
 
 def iso(at_ms: int) -> str:

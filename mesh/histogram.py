@@ -7,7 +7,7 @@ As in HdrHistogram: each power of two is cut into SUB equal parts, so a value is
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -96,6 +96,15 @@ def merged(parts: Iterable[Histogram]) -> Histogram:
     return whole
 
 
+class Lately(NamedTuple):
+    """Rate, median, 99th percentile and share of failures; all but the rate None of nothing."""
+
+    per_s: float
+    p50_ms: float | None
+    p99_ms: float | None
+    error_percent: float | None
+
+
 class Window:
     """What happened in the last seconds: how often, how long it took, how often it failed.
 
@@ -123,19 +132,19 @@ class Window:
         self.now, self.failures = Histogram(), 0
         return past.count
 
-    def figures(self) -> dict[str, float | None]:
-        """Rate, median, 99th percentile (ms) and share of failures (%) over the seconds passed."""
+    def figures(self) -> Lately:
+        """What happened in the seconds that have passed."""
         whole = merged(part for part, _ in self._past)
         count = whole.count
         if not count:
-            return {"per_s": 0.0, "p50_ms": None, "p99_ms": None, "error_percent": None}
+            return Lately(0.0, None, None, None)
         failures = sum(failed for _, failed in self._past)
-        return {
-            "per_s": round(count / len(self._past), 3),
-            "p50_ms": _ms(whole.quantile(0.5)),
-            "p99_ms": _ms(whole.quantile(0.99)),
-            "error_percent": round(100 * failures / count, 3),
-        }
+        return Lately(
+            round(count / len(self._past), 3),
+            _ms(whole.quantile(0.5)),
+            _ms(whole.quantile(0.99)),
+            round(100 * failures / count, 3),
+        )
 
 
 def _ms(value_us: float | None) -> float | None:

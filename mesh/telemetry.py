@@ -37,8 +37,8 @@ _lines_dropped = 0
 
 
 def dropped() -> int:
-    """Log lines and spans that could not be written since the start."""
-    return _lines_dropped + recorder.dropped
+    """Log lines that could not be written since the start."""
+    return _lines_dropped
 
 
 class _JsonFormatter(logging.Formatter):

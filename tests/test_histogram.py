@@ -77,8 +77,8 @@ def test_a_window_forgets_and_has_no_quantile_of_nothing():
             window.add(0.001 * second, failed=second == 3)
         assert window.turn() == second
     found = window.figures()
-    assert (found["per_s"], found["error_percent"]) == (2.0, 50.0)
-    assert found["p99_ms"] == pytest.approx(3.0, rel=ERROR)
+    assert (found.per_s, found.error_percent) == (2.0, 50.0)
+    assert found.p99_ms == pytest.approx(3.0, rel=ERROR)
     for _ in range(3):
         window.turn()
-    assert window.figures() == dict.fromkeys(window.figures()) | {"per_s": 0.0}
+    assert window.figures() == (0.0, None, None, None)

@@ -274,6 +274,10 @@ class Bus(Protocol):
     def lag(self) -> int | None:
         """Events that the bus has and the subscribed inboxes have not; None if nothing is known."""
 
+    @property
+    def lags(self) -> dict[str, int]:
+        """The same of each stream of which something is known."""
+
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from mesh import clock, codec, notify, telemetry
 from mesh.bus import Applied, Cursor, Epoch, Event, Link
 from mesh.errors import Conflict, DatabaseBroken, Unavailable
+from mesh.figures import WINDOW_S
 from mesh.framework import cursors, divergence, handling, parked
 from mesh.framework.handling import Failure, Troubles
 from mesh.framework.reaction import Reaction
 from mesh.framework.transaction import Tx, Vocabulary
+from mesh.histogram import Window
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -77,6 +79,8 @@ class ServiceInbox:
         self._suspects: dict[str, cursors.Suspect] = {}
         self.streams = tuple(sorted({row.stream for row in listeners}))
         self.events_applied = 0
+        self.windows = {stream: Window(WINDOW_S) for stream in self.streams}
+        """From the telling commit to the one that applied it; who reads them turns them."""
 
     async def prepare(self, died: str = "") -> None:
         """Make a cursor for each stream, so that moving it is always a compare-and-set.
@@ -146,6 +150,7 @@ class ServiceInbox:
 
     def _applied(self, event: Event) -> None:
         self.events_applied += 1
+        self.windows[event.stream].add((clock.now_ms() - event.ts_ms) / clock.MS_PER_S)
         if self._troubles is not WELL and event.type in self._listeners:
             left = handling.succeeded(self._troubles, event.stream)
             self._troubles = WELL if left == WELL else left

@@ -219,6 +219,14 @@ class ServiceOutbox:
         """Up to which event the bus has them, as far as this process knows."""
         return self._acked.seq
 
+    @property
+    def waiting(self) -> int | None:
+        """Events that the bus has not acknowledged yet; None while it has said nothing."""
+        if not self._acked.seq:
+            return None
+        head = self._database.read.one(int, "SELECT seq FROM mlp_head") or 0
+        return max(0, head - self._acked.seq)
+
     async def trim(self, *, keep_ms: int = KEEP_MS) -> int:
         """Remove what the bus has and what is old enough; returns how many, TRIM_ROWS_MAX at most.
 

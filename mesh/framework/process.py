@@ -31,6 +31,7 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
+from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
@@ -252,7 +253,8 @@ class _Process:
             ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, inbox)
-            await self._until_stopped(who, store, pages, beside)
+            counted = Counted(store, client, wire, inbox, outbox, metrics)
+            await self._until_stopped(who, store, pages, counted, beside)
         finally:
             notify.stopping()
             await site.stop()
@@ -266,6 +268,7 @@ class _Process:
         who: Identity,
         store: Database,
         pages: Pages,
+        counted: Counted,
         beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
@@ -276,7 +279,7 @@ class _Process:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 *(group.create_task(each) for each in beside),
-                group.create_task(_beat()),
+                group.create_task(_beat(counted)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -348,7 +351,8 @@ def _plant(
         now=clock.now_ms(),
     )
     if first:
-        plant(Tx(inner, words, bus.Trace(telemetry.new_trace().traceparent, "", "seed")), seed)
+        untold = codec.replace(telemetry.new_trace(), sampled=False)  # nobody asked for it
+        plant(Tx(inner, words, bus.Trace(untold.traceparent, "", "seed")), seed)
 
 
 def _listener(chosen: Settings) -> socket.socket:
@@ -359,9 +363,10 @@ def _listener(chosen: Settings) -> socket.socket:
     return listener
 
 
-async def _beat() -> None:
+async def _beat(counted: Counted) -> None:
     while True:
         notify.beat()
+        counted.second()
         await asyncio.sleep(notify.BEAT_S)
 
 
@@ -386,4 +391,7 @@ def _gauges(
     metrics.gauge("commits", "Durable transactions since the start", lambda: store.commits)
     metrics.gauge("events_applied", "Events applied since the start", lambda: inbox.events_applied)
     metrics.gauge("deferred_running", "Deferred work under way", lambda: work.running)
+    metrics.gauge(
+        "spans_dropped", "Spans that could not be kept", lambda: telemetry.recorder.dropped
+    )
     metrics.gauge("log_lines_dropped", "Lines that could not be written", telemetry.dropped)
