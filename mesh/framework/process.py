@@ -7,7 +7,6 @@ schema is right, and to go on once its database is not to be trusted.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import socket
@@ -38,12 +37,12 @@ from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
 from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
+from mesh.framework.tables import find_service
 from mesh.framework.transaction import Tx, Vocabulary
 from mesh.tracing import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import ModuleType
 
     from mesh.bus import Bus
     from mesh.database import Database, Transaction
@@ -68,37 +67,6 @@ TRIM_PAUSE_S = 0.2
 
 BACKLOG = 256
 log = telemetry.logger("framework.process")
-
-
-def find_service(name: str, configured: str) -> tuple[Service, Path]:
-    """The table that a configured `module:` means, and the folder of its schema files.
-
-    That is the attribute `service` of the module `NAME.service` if there is one, else of `NAME`.
-
-    Raises: InvalidInput.
-    """
-    try:
-        module = importlib.import_module(name)
-        if hasattr(module, "__path__") and importlib.util.find_spec(f"{name}.service"):
-            module = importlib.import_module(f"{name}.service")
-    except ImportError as error:
-        raise InvalidInput(f"module {name!r} cannot be imported: {error}") from error
-    found = getattr(module, "service", None)
-    if not isinstance(found, Service):
-        raise InvalidInput(
-            f"module {name!r} has no `service = Service(…)`",
-            hint="`from mesh.framework import Service` and put the table in a variable `service`",
-        )
-    if found.name != configured:
-        raise InvalidInput(
-            f"module {name!r} is the service {found.name!r}, configured as {configured!r}",
-            hint=f"call it `{found.name}:` in the configuration",
-        )
-    return found, _folder(module) / "schema"
-
-
-def _folder(module: ModuleType) -> Path:
-    return Path(module.__file__ or ".").resolve().parent
 
 
 def run(module: str) -> NoReturn:
