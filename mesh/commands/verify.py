@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,16 +45,12 @@ def copies(project: Project) -> Iterator[Path]:
 
 def tables(project: Project, names: Sequence[str]) -> dict[str, Service]:
     """The services' tables, imported from where the services are. Raises: InvalidInput."""
-    from mesh.framework.process import find_service  # noqa: PLC0415  (heavy)
+    from mesh.commands.tables import table  # noqa: PLC0415  (imports what services stand on)
 
-    root = str(Path(project.config.root).absolute())
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    found: dict[str, Service] = {}
-    for name, service in project.config.services.items():
-        if name in names and service.module:
-            found[name] = find_service(service.module, name)[0]
-    return found
+    services = project.config.services
+    return {
+        name: table(project, name) for name in services if name in names and services[name].module
+    }
 
 
 def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]:

@@ -86,5 +86,5 @@ def _misasked(shop: Shop, name: str) -> Iterator[str]:
 def _strangers(shop: Shop, name: str) -> Iterator[str]:
     for row in shop.tables[name].operations:
         for caller in row.allow.services:
-            if name not in shop.may_ask.get(caller, frozenset()):
+            if name not in shop.may_ask.get(caller, {name}):  # who is not here asks nobody
                 yield f"{caller} may ask {name} {row.name}: not in its `calls:`"

@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from mesh import clock, errors, telemetry
+from mesh import clock, codec, errors, telemetry
 from mesh.errors import InvalidInput, MeshError, Overloaded
 from mesh.framework import conditional, idempotency, identity, reading, shedding
 from mesh.framework.context import Context, Wires
 from mesh.framework.faults import Faults
 from mesh.framework.gate import Gate
+from mesh.framework.metrics import FAILED_FROM
 from mesh.framework.problems import problem
 from mesh.framework.reading import Bodies
-from mesh.framework.routing import Router
+from mesh.framework.router import Router
 from mesh.resilience.admission import Admission
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class App:
             if page is None and request.method == "GET":
                 page = self._pages.get(request.path)
             if page is not None:
+                telemetry.current_trace.set(codec.replace(trace, sampled=False))
                 return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
@@ -93,12 +95,13 @@ class App:
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
+            self._served(request, name, None, trace, came, begun_s)
             raise
         except Exception as error:
             log.exception("an action failed", extra=telemetry.facts(operation=name))
             response = self._refuse(errors.Broken(str(error)), trace, request.path)
         response.headers["traceparent"] = trace.traceparent
-        self._metrics.request(name, response.status, clock.monotonic_s() - begun_s)
+        self._served(request, name, response.status, trace, came, begun_s)
         return self._last_if_draining(response)
 
     def refusal(self, data: bytes) -> bytes | None:
@@ -113,6 +116,24 @@ class App:
 
     def _always_answered(self, path: str) -> bool:
         return path in self._pages or any(path == theirs for _, theirs in self.controls)
+
+    def _served(
+        self,
+        request: web.BaseRequest,
+        name: str,
+        status: int | None,
+        trace: telemetry.TraceContext,
+        came: telemetry.TraceContext | None,
+        begun_s: float,
+    ) -> None:
+        """Count the request, and tell of it; `status` None: whoever asked has gone."""
+        ended_s, failure = clock.monotonic_s(), "cancelled"
+        if status is not None:
+            self._metrics.request(name, status, ended_s - begun_s)
+            failure = str(status) if status >= FAILED_FROM else ""
+        about = (request.method, self._router.routes.get(name), request.path, status)
+        parent_id = came.span_id if came is not None else ""
+        telemetry.record("server", trace, parent_id, name, begun_s, ended_s, failure, about)
 
     def _last_if_draining(self, response: web.StreamResponse) -> web.StreamResponse:
         if self.draining:

@@ -94,6 +94,16 @@ def test_services_agree_about_what_they_ask_and_hear():
     assert disagreements(SHOP) == []
 
 
+def test_who_is_let_in_exists():
+    allowed = {
+        caller
+        for table in SHOP.tables.values()
+        for row in table.operations
+        for caller in row.allow.services
+    }
+    assert allowed <= set(NAMES)
+
+
 def test_moves_say_where_an_entity_begins_and_ends():
     (moves,) = SHOP.tables["order"].moves
     assert moves.initial == ("pending",)

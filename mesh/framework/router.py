@@ -1,11 +1,12 @@
-"""Which operation a request is for."""
+"""Finds the operation that a method and a path name, and the fields in the path."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from mesh.errors import NotFound, Refused
+from mesh import errors
+from mesh.errors import NotFound
 
 if TYPE_CHECKING:
     from mesh.framework.service import Operation, Service
@@ -20,6 +21,7 @@ class Router:
             (re.compile(re.sub(r"\{([a-z_0-9]+)\}", r"(?P<\1>[^/]+)", row.path)), row)
             for row in service.operations
         ]
+        self.routes = {row.name: row.path for row in service.operations}
         self._fixed = {
             (row.method, row.path): row for row in service.operations if not row.path_fields
         }
@@ -46,7 +48,7 @@ class Router:
             if match:
                 allowed.add(row.method)
         if allowed:
-            raise Refused(
+            raise errors.Refused(
                 f"{method} is not possible here",
                 code="method-not-allowed",
                 allowed=sorted(allowed),
