@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,6 +30,7 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
+from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
@@ -37,6 +39,7 @@ from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
 from mesh.framework.tables import find_service
 from mesh.framework.transaction import Tx, Vocabulary
+from mesh.tracing import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -71,6 +74,7 @@ def run(module: str) -> NoReturn:
     telemetry.setup_logging(os.environ.get("MESH_SERVICE", module))
     try:
         chosen = settings(os.environ)
+        _record(chosen)
         service, schema = find_service(module, chosen.service)
         check(service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -83,6 +87,8 @@ def run(module: str) -> NoReturn:
     except MeshError as error:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
         sys.exit(1)
+    finally:
+        telemetry.recorder.close()
     if fatal is not None:
         why = fatal.evidence if isinstance(fatal, MeshError) else ()
         log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
@@ -146,19 +152,16 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(
-            _plant, self._vocabulary(lambda: None, lambda: None, lambda: 0), seed.plant, wanted
-        )
+        await store.write(_plant, self._vocabulary(), seed.plant, wanted)
 
     def _vocabulary(
-        self, told: Callable[[], None], left: Callable[[], None], acked: Callable[[], int]
+        self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None
     ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
-            acked=acked,
         )
 
     async def _run(
@@ -167,10 +170,10 @@ class _Process:
         chosen = self._settings
         work: DeferredWork
         outbox = ServiceOutbox(store, chosen.service)
-        words = self._vocabulary(
-            wire.wake,
-            lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
-            lambda: outbox.acked_seq,
+        words = replace(
+            self._vocabulary(wire.wake, lambda: work.wake()),  # noqa: PLW0108  bound below
+            acked=lambda: outbox.acked_seq,
+            follows=outbox.told,
         )
         asks = frozenset(self._service.asks)
         wires = Wires(
@@ -218,7 +221,8 @@ class _Process:
             ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, inbox)
-            await self._until_stopped(who, store, pages, beside)
+            counted = Counted(store, client, wire, inbox, outbox, metrics)
+            await self._until_stopped(who, store, pages, counted, beside)
         finally:
             notify.stopping()
             await site.stop()
@@ -232,6 +236,7 @@ class _Process:
         who: Identity,
         store: Database,
         pages: Pages,
+        counted: Counted,
         beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
@@ -242,7 +247,7 @@ class _Process:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 *(group.create_task(each) for each in beside),
-                group.create_task(_beat()),
+                group.create_task(_beat(counted)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -265,6 +270,19 @@ class _Process:
         """The database cannot be trusted any more: stop, so that it is opened afresh."""
         self._fatal = self._fatal or error
         self._stop.set()
+
+
+def _record(chosen: Settings) -> None:
+    """Begin to record spans as the OTEL_… variables say. What they have wrong is said, and passes."""
+    wanted = variables.sampling(os.environ)
+    for complaint in wanted.complaints:
+        log.warning(complaint)
+    wanted.choose()
+    if wanted.recording:
+        try:
+            telemetry.recorder.start(chosen.data_dir)
+        except OSError as error:
+            log.warning("no spans are recorded", extra=telemetry.facts(why=str(error)))
 
 
 def _identity(chosen: Settings) -> Identity:
@@ -301,7 +319,8 @@ def _plant(
         now=clock.now_ms(),
     )
     if first:
-        plant(Tx(inner, words, bus.Trace(telemetry.new_trace().traceparent, "", "seed")), seed)
+        untold = codec.replace(telemetry.new_trace(), sampled=False)  # nobody asked for it
+        plant(Tx(inner, words, bus.Trace(untold.traceparent, "", "seed")), seed)
 
 
 def _listener(chosen: Settings) -> socket.socket:
@@ -312,9 +331,10 @@ def _listener(chosen: Settings) -> socket.socket:
     return listener
 
 
-async def _beat() -> None:
+async def _beat(counted: Counted) -> None:
     while True:
         notify.beat()
+        counted.second()
         await asyncio.sleep(notify.BEAT_S)
 
 
@@ -339,4 +359,7 @@ def _gauges(
     metrics.gauge("commits", "Durable transactions since the start", lambda: store.commits)
     metrics.gauge("events_applied", "Events applied since the start", lambda: inbox.events_applied)
     metrics.gauge("deferred_running", "Deferred work under way", lambda: work.running)
+    metrics.gauge(
+        "spans_dropped", "Spans that could not be kept", lambda: telemetry.recorder.dropped
+    )
     metrics.gauge("log_lines_dropped", "Lines that could not be written", telemetry.dropped)
