@@ -57,8 +57,10 @@ def _call(call: Mapping[str, object]) -> list[Part]:
 
 def _peer(name: str, seen: Mapping[str, object]) -> list[Part]:
     return [
-        f"{name}: {seen['calls']} calls, {seen['attempts']} attempts, {seen['retries']} retries,"
-        f" {seen['errors']} failed, {seen['held_back']} held back"
+        (
+            f"{name}: {seen['calls']} calls, {seen['attempts']} attempts, {seen['retries']} retries,"
+            f" {seen['errors']} failed, {seen['held_back']} held back"
+        )
     ]
 
 

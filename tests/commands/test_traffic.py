@@ -38,10 +38,14 @@ def test_nothing_is_said_of_a_service_that_tells_nothing():
 def test_each_call_is_told_with_its_policy_and_each_peer_with_what_became_of_it():
     asks = [CALL, CALL | {"breaker": "half-open", "idempotent": False}]
     assert worded({"asks": asks, "peers": {"product": SEEN}}) == [
-        "asks: product PUT /holds/{order_id}: within 1500 ms, 2 retries, 32 connections;"
-        " breaker closed",
-        "asks: product PUT /holds/{order_id}: within 1500 ms, 2 retries with a key,"
-        " 32 connections; breaker half-open",
+        (
+            "asks: product PUT /holds/{order_id}: within 1500 ms, 2 retries, 32 connections;"
+            " breaker closed"
+        ),
+        (
+            "asks: product PUT /holds/{order_id}: within 1500 ms, 2 retries with a key,"
+            " 32 connections; breaker half-open"
+        ),
         "asked: product: 5 calls, 6 attempts, 2 retries, 4 failed, 1 held back",
     ]
 
