@@ -47,6 +47,7 @@ VERBS: dict[str, Verb] = {
     "run": Verb("Run", "Run one service in this terminal, in place of the supervised one."),
     "ps": Verb("Look", "Show the state of every program."),
     "ls": Verb("Look", "Show the meshes of this user that run on this machine."),
+    "dash": Verb("Look", "Watch everything on one screen."),
     "explain": Verb("Look", "Say why a service is in its state."),
     "logs": Verb("Look", "Read the programs' logs."),
     "events": Verb("Look", "Read the events the services tell."),

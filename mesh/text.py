@@ -54,13 +54,26 @@ def cells(text: str) -> int:
     )
 
 
-def cut(text: str, width: int) -> str:
-    """At most `width` cells, the end replaced by `…` where it does not fit."""
+def cut(text: str, width: int, end: str = "…") -> str:
+    """At most `width` cells, the rest replaced by `end` where it does not fit."""
     if cells(text) <= width:
         return text
-    taken = ""
-    for char in text:
-        if cells(taken + char) > width - 1:
-            break
-        taken += char
-    return taken + "…"
+    room = width - len(end)
+    for place, char in enumerate(text):
+        room -= cells(char)
+        if room < 0:
+            return text[:place] + end[: max(0, width)]
+    return text
+
+
+def age(seconds: object) -> str:
+    """`4s`, `12m04s`, `3h05m`, `2d`; `-` for what is no number."""
+    if not isinstance(seconds, int | float):
+        return "-"
+    whole = int(seconds)
+    minutes, hours = whole // 60, whole // 3600
+    if hours >= 48:  # noqa: PLR2004  (two days: from here on hours say nothing)
+        return f"{hours // 24}d"
+    if hours:
+        return f"{hours}h{minutes % 60:02d}m"
+    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"

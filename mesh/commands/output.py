@@ -67,7 +67,8 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty()
 
 
-def _coloured(stream: TextIO) -> bool:
+def coloured(stream: TextIO) -> bool:
+    """Whether what is printed there has colours."""
     if _look.color != "auto":
         return _look.color == "always"
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -96,7 +97,7 @@ def _styled(part: Part) -> tuple[str, Style | None]:
 
 
 def _line(stream: TextIO, parts: Sequence[Part]) -> None:
-    colours = _coloured(stream)
+    colours = coloured(stream)
     text = "".join(
         _painted(clean_line(text), style, colours=colours) for text, style in map(_styled, parts)
     )
@@ -150,7 +151,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Part]]) -> None:
         widest = max(range(len(head)), key=widths.__getitem__)
         if spare < 0:
             widths[widest] = max(_CELL_MIN, widths[widest] + spare)
-    colours = _coloured(sys.stdout)
+    colours = coloured(sys.stdout)
     for line in lines:
         text = ""
         for (value, style), width in zip(line, widths, strict=True):
