@@ -54,9 +54,13 @@ VERBS: dict[str, Verb] = {
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),
     "chaos": Verb("Try", "Break something on purpose, for a while."),
+    "verify": Verb("Try", "Check every promise over all databases and the event log."),
     "backup": Verb("Keep", "Copy every database at one cut, while the mesh serves."),
     "restore": Verb("Keep", "Bring databases back from a backup."),
     "config": Verb("Project", "Check the configuration and print it resolved."),
+    "schema": Verb(
+        "Project", "Print the documents of services, and find what in them breaks others."
+    ),
     "doctor": Verb("Project", "Check whether this machine can run the mesh."),
     "completion": Verb("Project", "Print what makes a shell complete mesh's words."),
     "version": Verb("Project", "Print the versions of mesh and what it stands on."),

@@ -1,13 +1,15 @@
 """ASK: HTTP to another service. Deadline, retries of what may be repeated, trace and identity.
 
-A call is a value (`Call`) in the caller's own vocabulary: it declares what it sends and which
-fields of the answer it reads, so services agree without importing one another.
+A call is a value (`Call`) in the caller's own vocabulary: it declares what it sends, which
+fields of the answer it reads and how it is made (`Policy`), so services agree without importing
+one another. The rules are those of `resilience`; here they meet the wire.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -15,7 +17,12 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from mesh import clock, codec, errors
-from mesh.errors import DeadlineExceeded, MeshError, ServiceUnavailable
+from mesh.errors import DeadlineExceeded, MeshError, Refused, ServiceUnavailable
+from mesh.figures import WINDOW_S
+from mesh.histogram import Window
+from mesh.resilience.callee import Callee, Figures
+from mesh.resilience.policy import AS_USUAL, BreakerPolicy, Policy
+from mesh.tracing.asked import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,21 +35,21 @@ Out = TypeVar("Out")
 CONNECT_S = 0.25
 """Time to connect on one machine: far over any healthy figure."""
 
-CALL_S = 0.8
-"""Default time for a whole internal call, retries included."""
-
 HOP_S = 0.01
 """Kept back at each hop, so that the caller's own answer still gets out in time."""
 
 DEADLINE_MIN_S = 0.005
 """With less than this left, no work is begun."""
 
-RETRIES_MAX = 2
 RETRY_WAIT_S = (0.025, 0.2)
 """Bounds of the full jitter between tries."""
 
-CONNECTIONS_MAX = 32
-"""To one peer: a slow one must not use up this process (aiohttp's default has no bound)."""
+HELD_BACK = "held-back"
+"""The code of a call that was not made since its callee is to be left alone."""
+
+UNAVAILABLE = 503
+FULL = 507
+"""An answer like any other: no rest lets a full disk recover."""
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 
@@ -69,7 +76,7 @@ _BY_STATUS: dict[int, type[MeshError]] = {
 class Call(Generic[In, Out]):
     """One operation of a peer, as its caller sees it.
 
-    `route` is `METHOD /path/{field}`; `timeout_s` bounds the whole call with its retries.
+    `route` is `METHOD /path/{field}`; `policy` how it is made.
     `repeatable`: sending it twice does no more than once (GET, PUT and DELETE always are).
     """
 
@@ -77,8 +84,13 @@ class Call(Generic[In, Out]):
     route: str
     takes: type[In]
     gives: type[Out]
-    timeout_s: float = CALL_S
+    policy: Policy = AS_USUAL
     repeatable: bool = False
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether it may be sent again without a key."""
+        return self.repeatable or self.route.split(" ", 1)[0] in _REPEATABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +104,8 @@ class Envelope:
     key: str | None = None
     bearer: str | None = None
     """A token to show instead of this program's own."""
+    outermost: bool = True
+    """Whether nobody above will try again: one floor retries, else each multiplies the others."""
 
 
 def _request_parts(call: Call[In, Out], request: In) -> tuple[str, str, bytes | None]:
@@ -116,8 +130,11 @@ def _request_parts(call: Call[In, Out], request: In) -> tuple[str, str, bytes | 
     return method, path, codec.encode(left)
 
 
-def problem_error(status: int, raw: bytes, service: str) -> MeshError:
-    """The error that a problem document (RFC 9457) tells of, with its members as facts."""
+def problem_error(status: int, raw: bytes, service: str, *, full: bool = False) -> MeshError:
+    """The error that a problem document (RFC 9457) tells of, with its members as facts.
+
+    `full`: a header says that more than the bound was asked, as programs in other languages do.
+    """
     try:
         document = codec.decode(raw, dict[str, object])
     except MeshError:
@@ -131,7 +148,8 @@ def problem_error(status: int, raw: bytes, service: str) -> MeshError:
         return errors.Throttled(
             detail, retry_after_s=float(wait) if isinstance(wait, int | float) else 1.0
         )
-    kind = _BY_STATUS.get(status, ServiceUnavailable)
+    full = status == UNAVAILABLE and (full or document.get("overloaded") is True)
+    kind = errors.Overloaded if full else _BY_STATUS.get(status, ServiceUnavailable)
     error = kind(detail, code=code)
     error.facts.update(document)
     return error
@@ -148,13 +166,13 @@ def facts_as(error: MeshError, shape: type[Out]) -> Out:
         raise ServiceUnavailable(f"an answer without what it should carry: {found}") from None
 
 
-def _meant(call: Call[In, Out], status: int, raw: bytes) -> Out:
+def _meant(call: Call[In, Out], status: int, raw: bytes, *, full: bool) -> Out:
     """What an answer says.
 
     Raises: the error that a problem tells of; ServiceUnavailable when it cannot be read.
     """
     if status >= 400:  # noqa: PLR2004  the error classes of RFC 9110
-        raise problem_error(status, raw, call.service)
+        raise problem_error(status, raw, call.service, full=full)
     if call.gives is type(None):
         return None
     try:
@@ -176,29 +194,47 @@ async def _whole(content: aiohttp.StreamReader, service: str) -> bytes:
     return bytes(found)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What calls to one peer share: its connections (the bulkhead) and what is known of it."""
+
+    url: str
+    session: aiohttp.ClientSession
+    callee: Callee
+
+
+def _session(connections_max: int) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max, use_dns_cache=False),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept-Encoding"),
+    )
+    # aiohttp would send GET, PUT and DELETE once more by itself, at each of our tries.
+    session._retry_connection = False  # noqa: SLF001  it has no public name
+    return session
+
+
+def _may_repeat(call: Call[In, Out], envelope: Envelope) -> bool:
+    return envelope.outermost and (call.idempotent or envelope.key is not None)
+
+
 class Client:
     """Asks peers by name. One per process; `token` mints this program's token for a callee."""
 
-    def __init__(self, urls: dict[str, str], token: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        urls: dict[str, str],
+        token: Callable[[str], str],
+        draw: Callable[[], float] = clock.chance,
+    ) -> None:
         """`urls`: name of each peer that may be asked → its base URL without trailing slash."""
         self._urls = urls
         self._token = token
-        self._session: aiohttp.ClientSession | None = None
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, limit_per_host=CONNECTIONS_MAX, use_dns_cache=False
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept-Encoding"),
-            )
-            # aiohttp would send GET, PUT and DELETE once more by itself, at each of our tries.
-            session._retry_connection = False  # noqa: SLF001  it has no public name
-            self._session = session
-        return self._session
+        self._draw = draw
+        self._lines: dict[tuple[str, BreakerPolicy, int], _Line] = {}
+        self.windows: defaultdict[str, Window] = defaultdict(lambda: Window(WINDOW_S))
+        """Attempts of the last seconds by peer; who reads them turns them."""
 
     async def ask(self, call: Call[In, Out], request: In, envelope: Envelope) -> Out:
         """Ask and wait for the answer.
@@ -206,47 +242,103 @@ class Client:
         Raises:
             Forbidden: the configuration does not let this program ask that peer.
             ServiceUnavailable, DeadlineExceeded: no answer; a call that changes something may
-                or may not have happened.
+                or may not have happened (it did not with the code HELD_BACK).
+            Overloaded: the peer did not begin it, and is not to be asked again at once.
             Any Refused: the peer's own refusal, its code and members as facts.
         """
-        url = self._urls.get(call.service)
-        if url is None:
-            raise errors.Forbidden(
-                f"{call.service} may not be asked from here",
-                hint=f"add `{call.service}` to this service's `calls:`",
-            )
+        line = self._line(call)
         method, path, body = _request_parts(call, request)
-        deadline_s = min(envelope.deadline_s, clock.monotonic_s() + call.timeout_s) - HOP_S
-        tries = RETRIES_MAX + 1 if call.repeatable or method in _REPEATABLE or envelope.key else 1
-        for left in range(tries - 1, -1, -1):
-            try:
-                return await self._once(call, method, url + path, body, envelope, deadline_s)
-            except ServiceUnavailable as error:
-                wait_s = clock.uniform(*RETRY_WAIT_S)
-                if (
-                    not left
-                    or error.facts.get("overloaded")
-                    or clock.monotonic_s() + wait_s > deadline_s
-                ):
-                    raise
-                await asyncio.sleep(wait_s)
-        raise AssertionError  # the last try returns or raises
+        now_s = clock.monotonic_s()
+        deadline_s = min(envelope.deadline_s, now_s + call.policy.timeout_s) - HOP_S
+        if deadline_s - now_s < DEADLINE_MIN_S:
+            raise DeadlineExceeded(f"no time left to ask {call.service}")
+        callee = line.callee
+        if not callee.begin(now_s):
+            raise ServiceUnavailable(
+                f"{call.service} has not been answering, and is asked less until it does",
+                code=HELD_BACK,
+            )
+        failed = True
+        retries, attempt = call.policy.retries_max if _may_repeat(call, envelope) else 0, 0
+        window = self.windows[call.service]
+        try:
+            while True:
+                attempt += 1
+                asked = Asked(envelope.trace, call.service, call.route, attempt, window)
+                try:
+                    with asked:
+                        answer = await self._once(
+                            line, call, (method, path, body), envelope, deadline_s, asked
+                        )
+                except ServiceUnavailable:  # not Overloaded: more of the same is no help
+                    if not retries:
+                        raise
+                    retries -= 1
+                    wait_s = clock.uniform(*RETRY_WAIT_S)
+                    now_s = clock.monotonic_s()
+                    if now_s + wait_s + DEADLINE_MIN_S > deadline_s or not callee.retry(now_s):
+                        raise
+                    await asyncio.sleep(wait_s)
+                else:
+                    failed = False
+                    return answer
+        except Refused:
+            failed = False
+            raise
+        finally:
+            callee.end(failed=failed)
 
     async def _once(
         self,
+        line: _Line,
         call: Call[In, Out],
-        method: str,
-        url: str,
-        body: bytes | None,
+        parts: tuple[str, str, bytes | None],
         envelope: Envelope,
         deadline_s: float,
+        asked: Asked,
     ) -> Out:
+        """One attempt; what became of it is told to the breaker."""
+        method, path, body = parts
+        callee, breaker = line.callee, line.callee.breaker
         left_s = deadline_s - clock.monotonic_s()
         if left_s < DEADLINE_MIN_S:
             raise DeadlineExceeded(f"no time left to ask {call.service}")
+        callee.attempts += 1
+        headers = self._headers(call, envelope, left_s, body) | {
+            "traceparent": asked.trace.traceparent
+        }
+        try:
+            async with line.session.request(
+                method,
+                line.url + path,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_S),
+            ) as response:
+                raw = await _whole(response.content, call.service)
+                asked.status = status = response.status
+                full = response.headers.get("Mesh-Overloaded") == "1"
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            breaker.unreachable(clock.monotonic_s())
+            raise ServiceUnavailable(f"{call.service} takes no connection: {error}") from None
+        except TimeoutError:
+            breaker.failed()
+            raise DeadlineExceeded(f"{call.service} did not answer in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            breaker.failed()
+            raise ServiceUnavailable(f"{call.service} cannot be reached: {error}") from None
+        if status >= 500 and status != FULL:  # noqa: PLR2004  the server errors of RFC 9110
+            breaker.failed()
+        else:
+            breaker.accepted(clock.monotonic_s())
+        return _meant(call, status, raw, full=full)
+
+    def _headers(
+        self, call: Call[In, Out], envelope: Envelope, left_s: float, body: bytes | None
+    ) -> dict[str, str]:
         headers = {
             "Authorization": "Bearer " + (envelope.bearer or self._token(call.service)),
-            "traceparent": envelope.trace.child().traceparent,
             "Mesh-Timeout": str(int(left_s * clock.MS_PER_S)),
         }
         if body is not None:
@@ -255,27 +347,42 @@ class Client:
             headers["Mesh-Cause"] = envelope.cause
         if envelope.key:
             headers["Idempotency-Key"] = envelope.key
-        try:
-            async with self._open().request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_S),
-            ) as response:
-                raw = await _whole(response.content, call.service)
-                status = response.status
-        except aiohttp.ConnectionTimeoutError:
-            raise ServiceUnavailable(f"{call.service} takes no connection") from None
-        except TimeoutError:
-            raise DeadlineExceeded(f"{call.service} did not answer in time") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise ServiceUnavailable(f"{call.service} cannot be reached: {error}") from None
-        return _meant(call, status, raw)
+        return headers
+
+    def _line(self, call: Call[In, Out]) -> _Line:
+        """What calls of this kind to this peer share. Raises: Forbidden."""
+        policy = call.policy
+        key = call.service, policy.breaker, policy.connections_max
+        line = self._lines.get(key)
+        if line is None:
+            url = self._urls.get(call.service)
+            if url is None:
+                raise errors.Forbidden(
+                    f"{call.service} may not be asked from here",
+                    hint=f"add `{call.service}` to this service's `calls:`",
+                )
+            line = self._lines[key] = _Line(
+                url, _session(policy.connections_max), Callee(policy.breaker, self._draw)
+            )
+        return line
+
+    def callee(self, call: Call[In, Out]) -> Figures | None:
+        """What was counted of calls to this peer under this policy; None while none was made."""
+        policy = call.policy
+        line = self._lines.get((call.service, policy.breaker, policy.connections_max))
+        return None if line is None else line.callee.figures(clock.monotonic_s())
+
+    def figures(self) -> dict[str, Figures]:
+        """The same by peer, over all its policies; a few additions, to be read at any time."""
+        now_s = clock.monotonic_s()
+        found: dict[str, Figures] = {}
+        for (service, _, _), line in self._lines.items():
+            one = line.callee.figures(now_s)
+            found[service] = found[service].plus(one) if service in found else one
+        return found
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        while self._lines:
+            _, line = self._lines.popitem()
+            await line.session.close()

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MS_PER_S = 1000
+NS_PER_S = 1_000_000_000
 
 monotonic_s = time.monotonic
 """Seconds on a clock that only goes forward; comparable between processes of one boot."""
 
 uniform = random.uniform
 """A random float between two bounds, for jitter; never for secrets (those use `secrets`)."""
+
+chance = random.random
+"""A random float from 0 to 1, likewise; `seeded` gives one that can be repeated."""
 
 
 def seeded(seed: int) -> Callable[[], float]:
@@ -39,6 +43,11 @@ def new_seed() -> int:
 def now_ms() -> int:
     """Wall time, in whole milliseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1_000_000
+
+
+def offset_s() -> float:
+    """From the monotonic clock to wall time, now: what to add to the one to get the other."""
+    return time.time_ns() / NS_PER_S - time.monotonic()
 
 
 def iso(at_ms: int) -> str:

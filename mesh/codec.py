@@ -8,6 +8,7 @@ happens here, so `msgspec` can be replaced in one file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,6 +54,27 @@ def decode(raw: bytes | str, shape: type[T]) -> T:
         return msgspec.json.decode(raw, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(str(error)) from None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_lines(rows: Sequence[object]) -> bytes:
+    """Compact UTF-8 JSON, one value a line. Raises: ValueError (a text that is no Unicode)."""
+    return _encoder.encode_lines(rows)
+
+
+def decode_lines(raw: bytes, shape: type[T]) -> list[T]:
+    """Lines that we wrote ourselves; one that is damaged is left out."""
+    decoder = msgspec.json.Decoder(shape)
+    try:
+        return decoder.decode_lines(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = []
+        for line in raw.splitlines():
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                found.append(decoder.decode(line))
+        return found
 
 
 def plain(value: object) -> Any:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
 from mesh import databases
-from mesh.databases.contract import Cut, Database, Reader, Transaction, Value
+from mesh.databases.contract import Copies, Cut, Database, Reader, Transaction, Value
 from mesh.databases.migrations import Migration, found_in
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import ModuleType
 
 T = TypeVar("T")
 
 __all__ = [
+    "Copies",
     "Cut",
     "Database",
     "Migration",
@@ -28,6 +31,7 @@ __all__ = [
     "connect",
     "file_of",
     "found_in",
+    "opened",
     "rows",
     "schemes",
 ]
@@ -52,6 +56,14 @@ def rows(file: Path, shape: type[T], sql: str) -> list[T]:
     Raises: DatabaseBroken, SchemaMismatch (it has no such table).
     """
     return cast("list[T]", _backend("sqlite://").rows(file, shape, sql))
+
+
+def opened(file: Path, beside: Mapping[str, Path]) -> AbstractContextManager[Copies]:
+    """A copy to be read, with others beside it under their names.
+
+    Raises: DatabaseBroken; Broken (more than can be read together).
+    """
+    return cast("AbstractContextManager[Copies]", _backend("sqlite://").opened(file, beside))
 
 
 async def connect(url: str, directory: Path, name: str) -> Database:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,7 +18,6 @@ from mesh import client, clock, codec, errors, telemetry
 from mesh.client import (
     ANSWER_BYTES_MAX,
     HOP_S,
-    RETRIES_MAX,
     Call,
     Client,
     Envelope,
@@ -26,6 +26,7 @@ from mesh.client import (
 )
 from mesh.errors import DeadlineExceeded, ServiceUnavailable
 from mesh.framework.problems import problem
+from mesh.resilience.policy import RETRIES_MAX, BreakerPolicy, Policy
 from tests.framework.server import listening
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ async def test_request_carries_the_envelope(peer):
     assert sent["Mesh-Cause"] == "evt_1"
     assert sent["Idempotency-Key"] == "k1"
     assert sent["Content-Type"] == "application/json"
-    assert 0 < int(sent["Mesh-Timeout"]) <= (POST.timeout_s - HOP_S) * 1000
+    assert 0 < int(sent["Mesh-Timeout"]) <= (POST.policy.timeout_s - HOP_S) * 1000
 
 
 async def test_request_carries_no_more_than_it_needs(peer):
@@ -237,10 +238,83 @@ async def test_repeated_request_succeeds_once_the_peer_is_back(peer):
 
 async def test_overloaded_peer_is_not_asked_again(peer):
     peer.answers = [problem(errors.Overloaded("full"), "0" * 32, "/")]
-    with pytest.raises(ServiceUnavailable) as caught:
+    with pytest.raises(errors.Overloaded, match="full"):
         await peer.ask(GET, Ref("a"))
-    assert caught.value.facts["overloaded"] is True
     assert len(peer.requests) == 1
+
+
+async def test_overloaded_peer_of_another_language_says_so_in_a_header(peer):
+    peer.answers = [web.Response(status=503, headers={"Mesh-Overloaded": "1"})]
+    with pytest.raises(errors.Overloaded):
+        await peer.ask(GET, Ref("a"))
+    assert len(peer.requests) == 1
+
+
+async def test_nothing_is_repeated_when_somebody_above_repeats(peer, quickly):
+    peer.answers = [unavailable() for _ in range(TRIES)]
+    with pytest.raises(ServiceUnavailable):
+        await peer.ask(GET, Ref("a"), outermost=False)
+    assert len(peer.requests) == 1
+
+
+async def test_retries_end_with_the_budget_when_nothing_else_stops_them(peer, quickly):
+    """At most a tenth of the calls and one a second, and what ten seconds of silence have earned."""
+    patient = BreakerPolicy(slack=10**6)
+    call = replace(GET, policy=Policy(breaker=patient))
+    peer.answers = [unavailable() for _ in range(400)]
+    begun_s = clock.monotonic_s()
+    for _ in range(200):
+        with pytest.raises(ServiceUnavailable):
+            await peer.ask(call, Ref("a"))
+    figures = peer.client.figures()["shelf"]
+    assert figures.calls == figures.errors == 200
+    assert figures.attempts == len(peer.requests) == 200 + figures.retries
+    assert 10 <= figures.retries <= 30 + (clock.monotonic_s() - begun_s)
+
+
+async def test_peer_that_fails_is_asked_ever_less_and_again_once_it_is_back(peer, quickly):
+    peer.answers = [unavailable() for _ in range(1000)]
+    for _ in range(300):
+        with pytest.raises(ServiceUnavailable):
+            await peer.ask(POST, Order("a"))
+    seen = len(peer.requests)
+    assert 10 <= seen < 150
+    assert peer.client.figures()["shelf"].state == "half-open"
+    assert peer.client.figures()["shelf"].held_back == 300 - seen
+    peer.answers.clear()
+    async with asyncio.timeout(20):
+        while peer.client.figures()["shelf"].state != "closed":
+            with contextlib.suppress(ServiceUnavailable):
+                await peer.ask(POST, Order("a"))
+            await asyncio.sleep(0.001)
+    assert await peer.ask(POST, Order("a")) == Seen()
+
+
+async def test_unreachable_peer_is_left_alone_for_a_second_and_then_probed():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    quick = Policy(breaker=BreakerPolicy(open_s=0.1))
+    call = Call("shelf", "POST /things/{id}/parts", Order, Seen, quick)
+    asker = Client({"shelf": f"http://127.0.0.1:{port}"}, str)
+    envelope = Envelope(trace=telemetry.new_trace(), deadline_s=clock.monotonic_s() + 5.0)
+
+    async def code() -> str:
+        with pytest.raises(ServiceUnavailable) as caught:
+            await asker.ask(call, Order("a"), envelope)
+        return caught.value.code
+
+    try:
+        for _ in range(5):
+            assert await code() == "service-unavailable"
+        assert asker.figures()["shelf"].state == "open"
+        assert await code() == client.HELD_BACK
+        assert asker.figures()["shelf"].attempts == 5
+        while asker.figures()["shelf"].state == "open":
+            await asyncio.sleep(0.01)
+        assert await code() == "service-unavailable"  # the probe
+        assert await code() == client.HELD_BACK
+    finally:
+        await asker.close()
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 412, 413, 422, 429, 504, 507])
@@ -267,7 +341,7 @@ async def test_deadline_holds_against_a_peer_that_hangs(peer, call):
 
 async def test_own_time_of_the_call_holds_when_the_deadline_is_far(peer):
     peer.answers = ["hang"]
-    short = Call("shelf", "GET /things/{id}", Ref, Seen, timeout_s=0.15)
+    short = Call("shelf", "GET /things/{id}", Ref, Seen, Policy(timeout_s=0.15))
     begun_s = clock.monotonic_s()
     with pytest.raises(DeadlineExceeded):
         await peer.ask(short, Ref("a"), deadline_s=begun_s + 60)

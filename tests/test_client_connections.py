@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from mesh import client as asking
 from mesh import clock, telemetry
-from mesh.client import RETRIES_MAX, Call, Client, Envelope
+from mesh.client import Call, Client, Envelope
 from mesh.errors import ServiceUnavailable
+from mesh.resilience.policy import RETRIES_MAX, Policy
 from tests.framework.server import listening
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ async def test_peer_that_takes_no_connection_is_unavailable_since_nothing_was_as
         assert clock.monotonic_s() - begun_s < 0.5
 
 
-async def test_slow_peer_gets_no_more_connections_than_the_bound(monkeypatch):
-    monkeypatch.setattr(asking, "CONNECTIONS_MAX", 3)
+async def test_slow_peer_gets_no_more_connections_than_the_bound():
+    few = Call("peer", "GET /things/{id}", Thing, Seen, Policy(connections_max=3))
     go_on = asyncio.Event()
     now = most = 0
 
@@ -138,7 +139,7 @@ async def test_slow_peer_gets_no_more_connections_than_the_bound(monkeypatch):
         return web.json_response({"ok": True})
 
     async with asked(slow) as client, asyncio.TaskGroup() as group:
-        asking_now = [group.create_task(client.ask(GET, Thing("a"), envelope())) for _ in range(9)]
+        asking_now = [group.create_task(client.ask(few, Thing("a"), envelope())) for _ in range(9)]
         async with asyncio.timeout(5):
             while now < 3:
                 await asyncio.sleep(0.001)

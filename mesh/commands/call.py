@@ -15,6 +15,7 @@ from mesh.commands.data import given
 from mesh.commands.peers import FAILED_FROM, Peers
 from mesh.commands.project import Project, check_names
 from mesh.commands.request import build
+from mesh.commands.step import first_step
 from mesh.commands.verb import json_option, verb
 from mesh.errors import NotFound, NotRunning, WrongUsage
 
@@ -178,11 +179,11 @@ def command(
             headers["Authorization"] = f"Bearer {speaker.bearer}"
     if operation.takes_key:
         headers.setdefault("Idempotency-Key", idempotency_key or clock.random_hex(16))
-    trace_id = clock.random_hex(16)
-    headers.setdefault("traceparent", f"00-{trace_id}-{clock.random_hex(8)}-01")
+    if operation.needs_match:
+        headers.setdefault("If-Match", "*")
     headers.setdefault("Mesh-Timeout", str(round(timeout_s * clock.MS_PER_S)))
     _tell_sent(request, said)
-    answer = peers.ask(service, request.method, request.target, body=request.body, headers=headers)
+    answer, trace_id = first_step(peers, service, operation.name, request, headers)
     if as_json:
         output.json_line(
             {

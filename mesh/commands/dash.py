@@ -88,10 +88,13 @@ class _Mesh:
         return frozenset(found)
 
     def explain(self, name: str) -> Details:
-        told = self._project.remote().explain(name)
+        told = dict(self._project.remote().explain(name))
+        told["port_holders"] = explain.holders(told)
         facts = tuple((title, tuple(parts)) for title, parts in explain.facts(told))
         said = told.get("lines")
-        return Details(name, facts, tuple(map(str, said)) if isinstance(said, list) else ())
+        parsed = [lines.parse(name, str(each), None) for each in items(said)]
+        shown = [f"{each.level or '-'} {each.message} {lines.facts_text(each)}" for each in parsed]
+        return Details(name, facts, tuple(shown))
 
     def traces(self) -> Sequence[Trace]:
         return ()
@@ -195,12 +198,12 @@ def left(screen: run.Screen) -> int:
     """Put the last picture on the normal screen; the exit code. Raises: NotRunning."""
     if screen.end == "hung up":
         return HUNG_UP
+    if screen.signal is not None and screen.signal != signal.SIGINT:
+        die_of(screen.signal)
     if screen.picture is not None:
         printed(screen.picture)
-    if screen.signal == signal.SIGINT:
-        raise KeyboardInterrupt
     if screen.signal is not None:
-        die_of(screen.signal)
+        raise KeyboardInterrupt
     if screen.end == "gone":
         raise NotRunning("the mesh has ended", hint="mesh up -d; its log: mesh logs mesh")
     return 0

@@ -66,6 +66,8 @@ def operation(service: str, document: Document, one: Operation) -> None:
     output.out(f"Who: {one.access}")
     if one.takes_key:
         output.out("Takes an Idempotency-Key: a fresh one is sent, unless --idempotency-key K.")
+    if one.needs_match:
+        output.out("Changes what was read: -H 'If-Match: \"3\"' says which ETag; without it, any.")
     output.out("")
     rows = [
         [name, field.where, _type(document, schema), "yes" if needed else "", _limits(schema)]

@@ -84,6 +84,13 @@ def _port(told: Mapping[str, object]) -> str:
     return f"{told['port']}: {f'listened on by {by}' if by else 'nobody listens'}"
 
 
+def holders(told: Mapping[str, object]) -> list[Told]:
+    """Who listens on the port of what is told of."""
+    port = told.get("port")
+    found = ports.holders(port) if isinstance(port, int) else []
+    return [{"pid": pid, "command": command} for pid, command in found]
+
+
 def facts(told: Mapping[str, object]) -> list[tuple[str, list[Part]]]:
     """Everything that is told of a service's state, its last lines excepted; pure."""
     state = str(told["state"])
@@ -178,10 +185,7 @@ def command(ctx: click.Context, *, service: str, entity: str | None, as_json: bo
         told: Told = dict(project.remote().explain(service))
     except NotRunning as error:
         told, nothing = _at_rest(project, service), error
-    if isinstance(port := told.get("port"), int):
-        told["port_holders"] = [
-            {"pid": pid, "command": command} for pid, command in ports.holders(port)
-        ]
+    told["port_holders"] = holders(told)
     if as_json:
         output.json_line(told)
     else:

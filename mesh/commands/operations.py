@@ -80,6 +80,8 @@ class Operation:
     access: Access
     takes_body: bool
     takes_key: bool
+    needs_match: bool
+    """Whether it must be told which version was read (If-Match)."""
     takes_others: bool
     """Whether the body may hold members that the document does not name."""
     body_example: object = None
@@ -139,6 +141,11 @@ class Document:
         self, name: str, method: str, path: str, said: Schema, shared: list[object]
     ) -> Operation:
         parameters = [self.resolve(raw) for raw in [*items(said.get("parameters")), *shared]]
+        headers = {
+            str(raw.get("name")).lower(): raw.get("required")
+            for raw in parameters
+            if raw.get("in") == "header"
+        }
         content = members(self.resolve(said.get("requestBody")).get("content"))
         body = members(content.get(JSON))
         schema = self.resolve(body.get("schema"))
@@ -150,10 +157,8 @@ class Document:
             fields=(*_parameter_fields(parameters), *_body_fields(schema)),
             access=_access(items(said.get("security", self._raw.get("security")))),
             takes_body=bool(body),
-            takes_key=any(
-                str(raw.get("name")).lower() == "idempotency-key" and raw.get("in") == "header"
-                for raw in parameters
-            ),
+            takes_key="idempotency-key" in headers,
+            needs_match=headers.get("if-match") is True,
             takes_others=bool(schema.get("additionalProperties")),
             body_example=_body_example(body, schema),
         )

@@ -7,12 +7,13 @@ table. Refuses to interpret markup of any kind, and never tells something by col
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 from mesh import text as plain
 from mesh.text import cells, clean, clean_line, cut
@@ -102,6 +103,53 @@ def _line(stream: TextIO, parts: Sequence[Part]) -> None:
         _painted(clean_line(text), style, colours=colours) for text, style in map(_styled, parts)
     )
     _write(stream, text + "\n")
+
+
+class Live:
+    """A few lines on stderr that are drawn again in their place; nothing where no terminal is.
+
+    What is printed otherwise meanwhile belongs after `clear`.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is drawn yet."""
+        self.drawn = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        self._lines = 0
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind."""
+        with contextlib.suppress(ReaderGone):
+            self.clear()
+
+    def show(self, lines: Sequence[Sequence[Part]]) -> None:
+        """Draw these in place of the last ones, each cut to the terminal's width."""
+        if not self.drawn:
+            return
+        columns = shutil.get_terminal_size().columns - 1
+        colours = coloured(sys.stderr)
+        text = ""
+        for line in lines:
+            left = columns
+            for value, style in map(_styled, [line] if isinstance(line, str) else line):
+                shown = cut(clean_line(value), left) if left > 0 else ""
+                left -= cells(shown)
+                text += _painted(shown, style, colours=colours)
+            text += "\x1b[K\n"
+        _write(sys.stderr, self._back() + text)
+        self._lines = len(lines)
+
+    def clear(self) -> None:
+        """Take the lines away again."""
+        if self._lines:
+            _write(sys.stderr, self._back())
+            self._lines = 0
+
+    def _back(self) -> str:
+        return f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
 
 
 def out(*parts: Part) -> None:

@@ -17,7 +17,7 @@ import click
 from mesh import bus, clock, snapshot
 from mesh.bus import Others
 from mesh.commands import archive, forks, output
-from mesh.commands.backup import files
+from mesh.commands.cut import files
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import verb
 from mesh.configs.check import BUS

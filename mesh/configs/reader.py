@@ -20,13 +20,11 @@ from mesh.configs.check import check
 from mesh.configs.complaints import Complaints, Place
 from mesh.configs.document import compose
 from mesh.configs.locate import NAME, RESERVED, Location
-from mesh.configs.values import Item
+from mesh.configs.values import Item, Reader, Readers, Schema, mapping, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-Readers = dict[str, "Callable[[Item], object]"]
 
 UNASKED = ("NONE",)
 """A health check's test that is none: ready as soon as it runs. Also `disable: true`."""
@@ -46,6 +44,11 @@ _TEST_FORMS = {("http", 2), ("CMD-SHELL", 2), ("log", 2), *((word, 1) for word i
 _LIMIT_FREE = ("no", "always", "on-failure", "unless-stopped")
 
 
+@takes(
+    values.filled_in(
+        {"type": "string", "pattern": f"^({'|'.join(_LIMIT_FREE)}|{_ON_FAILURE.pattern})$"}
+    )
+)
 def _restart(item: Item) -> RestartPolicy | None:
     value = item.node.value
     if isinstance(value, str):
@@ -103,25 +106,29 @@ def _test_line(item: Item) -> tuple[str, ...] | None:
     return None
 
 
+@takes({"anyOf": [values.TEXT, {**values.WORDS, "minItems": 1}]})
 def _test(item: Item) -> tuple[str, ...] | None:
     """`http /path`, `tcp`, `log EXPRESSION`, `notify`, a line for the shell; or these as a list."""
     return _test_list(item) if item.is_list else _test_line(item)
 
 
 _HEALTHCHECK: Readers = {
-    "test": _test,
-    "interval": values.seconds,
-    "timeout": values.seconds,
-    "retries": values.whole(1, 100),
-    "start_period": values.seconds,
-    "start_interval": values.seconds,
-    "disable": values.flag,
+    "test": _test.about("http /path, tcp, log EXPRESSION, notify, or a command."),
+    "interval": values.seconds.about("From one question to the next; 1s by default."),
+    "timeout": values.seconds.about("No answer within it is a bad one; 1s by default."),
+    "retries": values.whole(1, 100).about("Bad answers in a row that count; 3 by default."),
+    "start_period": values.seconds.about("Bad answers do not count yet; 10s by default."),
+    "start_interval": values.seconds.about(
+        "From question to question until the first good answer."
+    ),
+    "disable": values.flag.about("true: it is ready as soon as it runs."),
 }
 _HEALTHCHECK_NAMES = {
     key: f"{key}_s" for key in ("interval", "timeout", "start_period", "start_interval")
 }
 
 
+@takes(mapping(_HEALTHCHECK))
 def _healthcheck(item: Item) -> Healthcheck | None:
     found = values.known(item, _HEALTHCHECK, _HEALTHCHECK_NAMES)
     if found.pop("disable", False):
@@ -129,14 +136,27 @@ def _healthcheck(item: Item) -> Healthcheck | None:
     return codec.replace(Healthcheck(), **found)
 
 
+_DEPENDENCY: Readers = {
+    "condition": values.one_of(*CONDITIONS).about("What must hold of it; by default that it runs."),
+    "required": values.flag.about("false: do without it if it is not started."),
+}
+
+
+@takes(
+    {
+        "anyOf": [
+            values.TEXTS,
+            {"type": "object", "additionalProperties": mapping(_DEPENDENCY)},
+        ]
+    }
+)
 def _depends_on(item: Item) -> dict[str, Dependency] | None:
     """`[a, b]`, or `{a: {condition: …, required: …}}`."""
     if item.is_list:
         return dict.fromkeys(values.texts(item) or (), Dependency())
-    readers: Readers = {"condition": values.one_of(*CONDITIONS), "required": values.flag}
     found: dict[str, Dependency] = {}
     for name, _, member in item.members():
-        said = values.known(member, readers, {})
+        said = values.known(member, _DEPENDENCY, {})
         found[name] = Dependency(
             condition=cast("Condition", said.get("condition", "service_started")),
             required=said.get("required") is not False,
@@ -144,7 +164,7 @@ def _depends_on(item: Item) -> dict[str, Dependency] | None:
     return found
 
 
-def _environment(env: Mapping[str, str]) -> Callable[[Item], dict[str, str] | None]:
+def _environment(env: Mapping[str, str]) -> Reader[dict[str, str]]:
     """`{NAME: value}` or `[NAME=value]`; a name without a value takes it from `env`, if set."""
 
     def assign(found: dict[str, str], item: Item, name: str, value: str | None) -> None:
@@ -155,6 +175,9 @@ def _environment(env: Mapping[str, str]) -> Callable[[Item], dict[str, str] | No
         elif name in env:
             found[name] = env[name]
 
+    said = {"type": ["string", "number", "null"]}
+
+    @takes({"anyOf": [values.TEXTS, {"type": "object", "additionalProperties": said}]})
     def read(item: Item) -> dict[str, str] | None:
         found: dict[str, str] = {}
         if item.is_list:
@@ -175,54 +198,81 @@ def _environment(env: Mapping[str, str]) -> Callable[[Item], dict[str, str] | No
     return read
 
 
+_WATCH_RULE: Readers = {"path": values.text, "action": values.one_of("restart")}
+
+
 def _watch_rule(item: Item) -> WatchRule | None:
-    found = values.known(item, {"path": values.text, "action": values.one_of("restart")}, {})
+    found = values.known(item, _WATCH_RULE, {})
     if isinstance(item.node.value, dict) and "path" not in item.node.value:
         item.complain("needs a `path`")
     path = found.get("path")
     return WatchRule(path) if isinstance(path, str) else None
 
 
-def _develop(item: Item) -> tuple[WatchRule, ...] | None:
-    def watch(rules: Item) -> tuple[WatchRule, ...]:
-        return tuple(rule for rule in map(_watch_rule, rules.elements()) if rule)
+@takes({"type": "array", "items": mapping(_WATCH_RULE, required=["path"])})
+def _watch(rules: Item) -> tuple[WatchRule, ...]:
+    return tuple(rule for rule in map(_watch_rule, rules.elements()) if rule)
 
-    found = values.known(item, {"watch": watch}, {})
+
+_DEVELOP: Readers = {"watch": _watch.about("`mesh up --watch` restarts it when these change.")}
+
+
+@takes(mapping(_DEVELOP))
+def _develop(item: Item) -> tuple[WatchRule, ...] | None:
+    found = values.known(item, _DEVELOP, {})
     return cast("tuple[WatchRule, ...] | None", found.get("watch"))
 
 
+@takes({"type": "object"})
 def _seed(item: Item) -> dict[str, object] | None:
     return {name: member.node.plain() for name, _, member in item.members()}
 
 
 def _service_readers(env: Mapping[str, str]) -> Readers:
     return {
-        "module": values.matching(_MODULE, "a module such as myshop.greeter"),
-        "command": values.argv,
-        "port": values.port,
-        "socket": values.one_of("inherit", "own"),
-        "database": values.matching(_URL, "a URL such as sqlite://"),
-        "seed": _seed,
-        "calls": values.texts,
-        "depends_on": _depends_on,
-        "environment": _environment(env),
-        "env_file": values.text_or_texts,
-        "working_dir": values.text,
-        "restart": _restart,
-        "stop_signal": values.signal_name,
-        "stop_grace_period": values.seconds,
-        "healthcheck": _healthcheck,
-        "sandbox": values.one_of("auto", "required", "off"),
-        "develop": _develop,
+        "module": values.matching(_MODULE, "a module such as myshop.greeter").about(
+            "A service of this framework, importable from the project's folder."
+        ),
+        "command": values.argv.about("Any other program, as a list or as a line."),
+        "port": values.port.about("Used as given; 0 or left out: any that is free."),
+        "socket": values.one_of("inherit", "own").about(
+            "inherit: it is handed the listening socket (LISTEN_FDS); own: it listens on $PORT."
+        ),
+        "database": values.matching(_URL, "a URL such as sqlite://").about("Its own, by URL."),
+        "seed": _seed.about("What the service plants in its fresh database, once."),
+        "calls": values.texts.about("Whom it may ask; everybody else refuses it."),
+        "depends_on": _depends_on.about("What must be there before it starts."),
+        "environment": _environment(env).about("Variables, over those of env_file."),
+        "env_file": values.text_or_texts.about("Files of NAME=value lines."),
+        "working_dir": values.text.about("Where it runs, from the project's folder."),
+        "restart": _restart.about(
+            "When it is started again; on-failure:N gives up after N in 60 s."
+        ),
+        "stop_signal": values.signal_name.about("What asks it to end; SIGTERM by default."),
+        "stop_grace_period": values.seconds.about("After this it is killed; 10s by default."),
+        "healthcheck": _healthcheck.about("How it is asked whether it is ready and well."),
+        "sandbox": values.one_of("auto", "required", "off").about(
+            "Walls around its own files: where there are any, always, or never."
+        ),
+        "develop": _develop.about("For `mesh up --watch`."),
     }
 
 
 _SERVICE_NAMES = {"stop_grace_period": "stop_grace_period_s", "develop": "watch"}
 
 
-def _services(env: Mapping[str, str]) -> Callable[[Item], dict[str, Service]]:
+def _services(env: Mapping[str, str]) -> Reader[dict[str, Service]]:
     readers = _service_readers(env)
+    one = mapping(readers, oneOf=[{"required": ["module"]}, {"required": ["command"]}])
 
+    @takes(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+            "additionalProperties": one,
+            "maxProperties": SERVICES_MAX,
+        }
+    )
     def read(item: Item) -> dict[str, Service]:
         services: dict[str, Service] = {}
         if len(item.node.keys) > SERVICES_MAX:
@@ -244,6 +294,26 @@ def _services(env: Mapping[str, str]) -> Callable[[Item], dict[str, Service]]:
         return services
 
     return read
+
+
+def _readers(env: Mapping[str, str]) -> Readers:
+    return {
+        "name": values.matching(NAME, _NAME_FORM).about("Of the project; else that of its folder."),
+        "bus": values.matching(_URL, "a URL such as zmq://").about("Where events go."),
+        "services": _services(env).about("Each a program of its own."),
+    }
+
+
+def schema() -> Schema:
+    """The JSON Schema of a configuration file, for editors (draft 7, which they all know).
+
+    What the parts of a file must be to one another is `check`'s and not said here.
+    """
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "mesh.yaml",
+        **mapping(_readers({}), required=["services"]),
+    }
 
 
 def _default_name(root: Path) -> str:
@@ -268,11 +338,7 @@ def read(location: Location, *, env: Mapping[str, str], cwd: Path) -> Config:
         complaints.add(Place(1, 1), "the file is empty; it needs at least `services:`")
         complaints.settle()
         raise AssertionError
-    readers: Readers = {
-        "name": values.matching(NAME, _NAME_FORM),
-        "bus": values.matching(_URL, "a URL such as zmq://"),
-        "services": _services(env),
-    }
+    readers = _readers(env)
     document = Item(root, "", complaints)
     found = values.known(document, readers, {})
     if isinstance(root.value, dict) and "services" not in root.value:

@@ -1,11 +1,14 @@
-"""Readers of single values: an `Item` in, a value out, or a complaint and None."""
+"""Readers of single values: an `Item` in, a value out, or a complaint and None.
+
+Each says in JSON Schema what it takes, so that an editor knows the file as well as we do.
+"""
 
 from __future__ import annotations
 
 import shlex
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from mesh.configs import durations
 from mesh.configs.complaints import Complaints, Place, suggestion
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from mesh.configs.document import Node
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Schema = dict[str, object]
 
 PORT_MAX = 65_535
 DURATION_MAX_S = 24 * 3600.0
@@ -73,9 +79,47 @@ class Item:
         return f"`{self.node.text[:40]}`"
 
 
-def known(
-    item: Item, readers: Mapping[str, Callable[[Item], object]], aliases: Mapping[str, str]
-) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Reader(Generic[T_co]):
+    """Reads one value; `schema` is what it takes, in JSON Schema."""
+
+    read: Callable[[Item], T_co | None]
+    schema: Schema
+
+    def __call__(self, item: Item) -> T_co | None:
+        """The value; None once it has been complained of."""
+        return self.read(item)
+
+    def about(self, sentence: str) -> Reader[T_co]:
+        """The same with what an editor shows beside the key."""
+        return Reader(self.read, {**self.schema, "description": sentence})
+
+
+Readers = dict[str, Reader[object]]
+
+
+def takes(schema: Schema) -> Callable[[Callable[[Item], T | None]], Reader[T]]:
+    """Make a function a reader."""
+    return lambda read: Reader(read, schema)
+
+
+def filled_in(schema: Schema) -> Schema:
+    """Also text with a `$`, whose value only the environment knows."""
+    return {"anyOf": [schema, {"type": "string", "pattern": "\\$"}]}
+
+
+def mapping(readers: Readers, **more: object) -> Schema:
+    """The schema of a mapping with these keys."""
+    return {
+        "type": "object",
+        "properties": {name: reader.schema for name, reader in readers.items()},
+        "patternProperties": {"^x-": {}},
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def known(item: Item, readers: Readers, aliases: Mapping[str, str]) -> dict[str, object]:
     """The members that have a reader, read; those of which nothing came are left out.
 
     Unknown keys are complained of, with a suggestion; `x-…` is anybody's.
@@ -98,6 +142,12 @@ def known(
     return values
 
 
+TEXT: Schema = {"type": "string", "minLength": 1}
+TEXTS: Schema = {"type": "array", "items": TEXT}
+WORDS: Schema = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+
+
+@takes(TEXT)
 def text(item: Item) -> str | None:
     """Text that is not empty."""
     if isinstance(item.node.value, str) and item.node.value:
@@ -109,6 +159,7 @@ def text(item: Item) -> str | None:
     return None
 
 
+@takes(filled_in({"type": "boolean"}))
 def flag(item: Item) -> bool | None:
     """`true` or `false`."""
     if isinstance(item.node.value, bool):
@@ -117,9 +168,10 @@ def flag(item: Item) -> bool | None:
     return None
 
 
-def whole(low: int, high: int) -> Callable[[Item], int | None]:
+def whole(low: int, high: int) -> Reader[int]:
     """A whole number between two bounds, both included."""
 
+    @takes(filled_in({"type": "integer", "minimum": low, "maximum": high}))
     def read(item: Item) -> int | None:
         value = item.node.value
         if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
@@ -133,9 +185,10 @@ def whole(low: int, high: int) -> Callable[[Item], int | None]:
 port = whole(0, PORT_MAX)
 
 
-def one_of(*words: str) -> Callable[[Item], str | None]:
+def one_of(*words: str) -> Reader[str]:
     """One of a few words."""
 
+    @takes(filled_in({"enum": list(words)}))
     def read(item: Item) -> str | None:
         value = item.node.value
         if isinstance(value, str) and value in words:
@@ -147,9 +200,10 @@ def one_of(*words: str) -> Callable[[Item], str | None]:
     return read
 
 
-def matching(pattern: re.Pattern[str], what: str) -> Callable[[Item], str | None]:
+def matching(pattern: re.Pattern[str], what: str) -> Reader[str]:
     """Text of a form; `what` says which."""
 
+    @takes(filled_in({"type": "string", "pattern": f"^(?:{pattern.pattern})$"}))
     def read(item: Item) -> str | None:
         value = item.node.value
         if isinstance(value, str) and pattern.fullmatch(value):
@@ -160,6 +214,7 @@ def matching(pattern: re.Pattern[str], what: str) -> Callable[[Item], str | None
     return read
 
 
+@takes(filled_in({"type": "string", "pattern": f"^{durations.FORM.pattern}$"}))
 def seconds(item: Item) -> float | None:
     """A duration such as `10s`, `1m30s` or `500ms`, in seconds."""
     value = item.node.value
@@ -174,6 +229,7 @@ def seconds(item: Item) -> float | None:
     return None
 
 
+@takes(TEXTS)
 def texts(item: Item) -> tuple[str, ...] | None:
     """A list of texts."""
     found = [text(element) for element in item.elements()]
@@ -182,6 +238,7 @@ def texts(item: Item) -> tuple[str, ...] | None:
     return tuple(cast("list[str]", found))
 
 
+@takes({"anyOf": [TEXT, TEXTS]})
 def text_or_texts(item: Item) -> tuple[str, ...] | None:
     """One text, or a list of them."""
     if item.is_list:
@@ -190,6 +247,7 @@ def text_or_texts(item: Item) -> tuple[str, ...] | None:
     return None if only is None else (only,)
 
 
+@takes({"anyOf": [TEXT, {**WORDS, "minItems": 1}]})
 def argv(item: Item) -> tuple[str, ...] | None:
     """A command as a list of arguments, or as one line split as a shell would; not empty."""
     if item.is_list:
@@ -219,6 +277,7 @@ def arguments(item: Item) -> tuple[str, ...] | None:
     return tuple(found) if item.is_list else None
 
 
+@takes(filled_in({"type": "string", "pattern": "^[A-Za-z0-9+-]+$", "examples": ["SIGTERM"]}))
 def signal_name(item: Item) -> str | None:
     """A signal's name, with or without SIG; `SIGTERM` is the form that comes out."""
     value = item.node.value

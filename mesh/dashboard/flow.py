@@ -33,6 +33,7 @@ HUES: tuple[Tone, ...] = ("cyan", "magenta", "blue", "good", "warn")
 LEVEL_CELLS = 5
 NAME_CELLS_MAX = 10
 SUBJECT_CELLS = 10
+SHORT_NAME_CHARS = 3
 WRAPPED_ROWS_MAX = 8
 
 
@@ -72,12 +73,26 @@ def events(frame: Frame, ui: Ui, width: int, rows_max: int, look: Look) -> list[
             (" " + fit(each.stream, source_cells, look), hue(frame, each.stream)),
             (" " + short_id(each.subject, SUBJECT_CELLS, look), "plain"),
         ]
-        for name, mark in listing.marks(frame, each).items():
-            pieces += [(f" {safe(name, look)}", "faint"), (mark, MARKS[mark])]
-        row = exact(pieces, width, look)
+        row = exact([*pieces, *_marks(frame, each, width - _cells(pieces), look)], width, look)
         chosen = ui.pane == EVENTS and each is found[at]
         rows.append(selected(row) if chosen else row)
     return rows
+
+
+def _cells(pieces: Sequence[Piece]) -> int:
+    return sum(cells(piece) for piece, _ in pieces)
+
+
+def _marks(frame: Frame, told: Told, width: int, look: Look) -> list[Piece]:
+    """` order+ user-`; names are cut short where there is no room for them."""
+    marks = listing.marks(frame, told)
+    names = [safe(name, look) for name in marks]
+    short = sum(cells(name) + 2 for name in names) > width
+    pieces: list[Piece] = []
+    for name, mark in zip(names, marks.values(), strict=True):
+        shown = name[:SHORT_NAME_CHARS] if short else name
+        pieces += [(f" {shown}", "faint"), (mark, MARKS[mark])]
+    return pieces
 
 
 def logs(frame: Frame, ui: Ui, width: int, rows_max: int, look: Look) -> list[Row]:
@@ -130,7 +145,7 @@ def _wrapped(
     frame: Frame, ui: Ui, line: LogLine, name_cells: int, width: int, look: Look, *, chosen: bool
 ) -> list[Row]:
     head = _head(frame, line, name_cells, look)
-    indent = sum(cells(piece) for piece, _ in head)
+    indent = _cells(head)
     said = f"{line.message}  {line.facts}" if line.facts else line.message
     rows = []
     for part in wrapped(said, width - indent, look, WRAPPED_ROWS_MAX) or [""]:

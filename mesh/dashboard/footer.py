@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mesh.dashboard import listing
 from mesh.dashboard.picture import exact, safe
 from mesh.dashboard.ui import EVENTS, FAULT_S, LOGS, SERVICES, TOPOLOGY, TRACES
 from mesh.text import cells
 
 if TYPE_CHECKING:
-    from mesh.dashboard.frame import Frame
     from mesh.dashboard.picture import Look, Piece, Row
     from mesh.dashboard.ui import Ui
 
@@ -57,9 +55,9 @@ CHAOS = (
 )
 
 
-def row(frame: Frame, ui: Ui, width: int, look: Look) -> Row:
+def row(ui: Ui, width: int, look: Look) -> Row:
     """What is asked, else what was answered, else the keys."""
-    name = safe(listing.selected_service(frame, ui), look)
+    name = safe(ui.target, look)
     match ui.prompt:
         case "filter":
             pieces: list[Piece] = [("/" + safe(ui.filter, look), "strong"), (" ", "selected")]

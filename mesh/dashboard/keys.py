@@ -82,7 +82,7 @@ ESCAPES = {
     "[6~": "pgdn",
     "[Z": "backtab",
 }
-_SEQUENCE = re.compile(r"\x1b(O[A-Z]|\[[0-9;?]*[ -/]*[@-~])")
+_SEQUENCE = re.compile(r"\x1b(O[A-Z]|\[[0-?]*[ -/]*[@-~])")
 _NAMED = {"\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace", "\x08": "backspace"}
 
 
@@ -110,10 +110,9 @@ def press(ui: Ui, key: str, frame: Frame) -> Pressed:
         case "filter":
             return _typed(ui, key), None
         case "restart" | "stop" as what:
-            yes = Act(what, listing.selected_service(frame, ui))
-            return replace(ui, prompt=""), yes if key == "y" else None
+            return replace(ui, prompt=""), Act(what, ui.target) if key == "y" else None
         case "chaos":
-            return _chaos(ui, key, frame)
+            return _chaos(ui, key)
         case "quit":
             return _quit(ui, key)
         case _:
@@ -150,8 +149,8 @@ _KINDS: dict[str, Literal["kill", "pause", "latency", "error", "drop"]] = {
 _LONGER = {"+": 1, "=": 1, "right": 1, "up": 1, "-": -1, "left": -1, "down": -1}
 
 
-def _chaos(ui: Ui, key: str, frame: Frame) -> Pressed:
-    name, done = listing.selected_service(frame, ui), replace(ui, prompt="")
+def _chaos(ui: Ui, key: str) -> Pressed:
+    name, done = ui.target, replace(ui, prompt="")
     if key in _LONGER:
         step = max(0, min(ui.fault_for + _LONGER[key], len(FAULT_S) - 1))
         return replace(ui, fault_for=step), None
@@ -198,6 +197,7 @@ def _act(ui: Ui, key: str, frame: Frame) -> Pressed:
         return replace(ui, note="this screen is read-only"), None
     if not name:
         return replace(ui, note="no service is selected"), None
+    ui = replace(ui, target=name, selected=put(ui.selected, SERVICES, name))
     match key:
         case "r":
             return replace(ui, prompt="restart"), None
@@ -271,13 +271,13 @@ def _enter(ui: Ui, frame: Frame) -> Pressed:
         case 5 if listing.selected_line(frame, ui):
             return replace(_held(ui, frame), dialog="line", scroll=0), None
         case 1 if name := listing.selected_service(frame, ui):
-            return replace(ui, dialog="details", scroll=0), Explain(name)
+            return replace(_held(ui, frame), dialog="details", scroll=0), Explain(name)
         case _:
             return ui, None
 
 
 def _held(ui: Ui, frame: Frame) -> Ui:
-    """The newest stays selected although newer ones come."""
+    """What is selected stays so, wherever it moves."""
     found = listing.listed(frame, ui, ui.pane)
     key = listing.KEYS[ui.pane](found[listing.place(found, ui, ui.pane)])
     return replace(ui, selected=put(ui.selected, ui.pane, key))

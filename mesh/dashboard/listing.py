@@ -30,7 +30,7 @@ _SORT_KEYS: dict[str, Callable[[ProgramStatus], tuple[float, ...]]] = {
     "trouble": lambda row: (
         _RANK.get(row.state, _CALM),
         -len(row.faults),
-        -round(_number(row.error_percent)),
+        -round(row.error_percent or 0),
     ),
     "name": lambda _: (),
     "cpu": lambda row: (-_number(row.cpu_percent),),

@@ -125,7 +125,9 @@ class Terminal:
         self._loop.remove_writer(self._out)
         cut, self._left = bool(self._left), b""
         leave = (LEAVE if cut else LEAVE[1:]).encode()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, termios.error):
+            for hold in (termios.TCOOFF, termios.TCOON):  # undoes Ctrl-S, which keeps our screen
+                termios.tcflow(self._out, hold)
             self._insist(leave)
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, self._saved)

@@ -31,6 +31,7 @@ class Ui(Struct, frozen=True):
         logs_of: whose logs are shown, "" for all; `traces_of` likewise.
         trace_of: log lines of this trace only.
         opened: the trace that is drawn as a waterfall.
+        target: the service that the last row asks about, wherever it has moved to meanwhile.
         owner: whoever leaves this screen is asked whether the mesh shall stop.
         note: the answer to what was done last.
     """
@@ -51,6 +52,7 @@ class Ui(Struct, frozen=True):
     paused: bool = False
     dialog: Dialog = ""
     prompt: Prompt = ""
+    target: str = ""
     fault_for: int = 1
     scroll: int = 0
     read_only: bool = False

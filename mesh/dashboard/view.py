@@ -44,7 +44,7 @@ def view(frame: Frame, ui: Ui, width: int, height: int) -> Picture:
 def _bare(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[Row]:
     """Just the table; the first and the last row where there is room for them."""
     top = header.rows(frame, ui, width, 1, look) if height > 3 else []  # noqa: PLR2004
-    bottom = [footer.row(frame, ui, width, look)] if height > 5 or ui.prompt else []  # noqa: PLR2004
+    bottom = [footer.row(ui, width, look)] if height > 5 or ui.prompt else []  # noqa: PLR2004
     room = height - len(top) - len(bottom)
     if ui.dialog:
         body = _dialog_rows(frame, ui, width, room, look)[1]
@@ -65,7 +65,7 @@ def _narrow(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[R
         rows += _dialog(frame, ui, width, rest, look)
     else:
         rows += _pane(frame, ui, ui.below, width, rest, look)
-    return [*rows, footer.row(frame, ui, width, look)]
+    return [*rows, footer.row(ui, width, look)]
 
 
 def _wide(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[Row]:
@@ -75,7 +75,7 @@ def _wide(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[Row
     rest = height - len(rows) - 1
     if ui.dialog:
         rows += _dialog(frame, ui, width, rest, look)
-        return [*rows, footer.row(frame, ui, width, look)]
+        return [*rows, footer.row(ui, width, look)]
     weights = {"middle": 5, "traces": 4, "logs": 4}
     grown = {TRACES: "traces", LOGS: "logs", EVENTS: "middle", TOPOLOGY: "middle"}.get(ui.pane)
     if grown:
@@ -89,7 +89,7 @@ def _wide(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[Row
     rows += [(*a, *b) for a, b in zip(one, two, strict=True)]
     rows += _pane(frame, ui, TRACES, width, traced, look)
     rows += _pane(frame, ui, LOGS, width, rest - middle - traced, look)
-    return [*rows, footer.row(frame, ui, width, look)]
+    return [*rows, footer.row(ui, width, look)]
 
 
 def _services(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[Row]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mesh.databases.migrations import Migration
@@ -53,6 +53,18 @@ class Transaction(Reader, Protocol):
 
         It is called also when the task that asked for the transaction was cancelled.
         """
+
+
+class Copies(Protocol):
+    """A copy of a database, with others beside it under their names; read only."""
+
+    def ask(
+        self, sql: str, params: Mapping[str, Value], most: int
+    ) -> tuple[list[tuple[Value, ...]], int]:
+        """The first `most` rows, and how many there are in all. Raises: Broken, DatabaseBroken."""
+
+    def rows(self, sql: str, params: Mapping[str, Value]) -> Iterator[tuple[Value, ...]]:
+        """Every row, one after another. Raises: Broken, DatabaseBroken."""
 
 
 class Cut(Protocol):

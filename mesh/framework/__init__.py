@@ -10,12 +10,14 @@ from mesh.client import Call, facts_as
 from mesh.clock import iso
 from mesh.codec import SECRET
 from mesh.database import Reader
+from mesh.framework.conditional import check_match
 from mesh.framework.context import Context
 from mesh.framework.identity import Caller
 from mesh.framework.service import (
     ANYONE,
     OPERATOR,
     USER,
+    Agreement,
     Allow,
     Deferred,
     Invariant,
@@ -30,6 +32,7 @@ from mesh.framework.service import (
     services,
 )
 from mesh.framework.transaction import Tx
+from mesh.resilience.policy import Policy
 from mesh.telemetry import facts
 from mesh.tokens import SigningKey
 
@@ -38,6 +41,7 @@ __all__ = [
     "OPERATOR",
     "SECRET",
     "USER",
+    "Agreement",
     "Allow",
     "Call",
     "Caller",
@@ -48,12 +52,14 @@ __all__ = [
     "Move",
     "Moves",
     "Operation",
+    "Policy",
     "Reader",
     "Seed",
     "Service",
     "SigningKey",
     "Tells",
     "Tx",
+    "check_match",
     "facts",
     "facts_as",
     "iso",

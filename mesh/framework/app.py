@@ -17,14 +17,15 @@ from mesh.errors import (
     Forbidden,
     InvalidInput,
     MeshError,
-    NotFound,
     Overloaded,
     TooLarge,
 )
-from mesh.framework import idempotency, identity
+from mesh.framework import conditional, idempotency, identity
 from mesh.framework.context import Context, Wires
 from mesh.framework.faults import Faults
+from mesh.framework.metrics import FAILED_FROM
 from mesh.framework.problems import problem
+from mesh.framework.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -60,49 +61,6 @@ HEADER_BYTES_MAX = 8190
 _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 log = telemetry.logger("framework.app")
-
-
-class Router:
-    """Finds an operation by method and path."""
-
-    def __init__(self, service: Service) -> None:
-        """The templates are compiled once."""
-        self._rows = [
-            (re.compile(re.sub(r"\{([a-z_0-9]+)\}", r"(?P<\1>[^/]+)", row.path)), row)
-            for row in service.operations
-        ]
-        self._fixed = {
-            (row.method, row.path): row for row in service.operations if not row.path_fields
-        }
-
-    def find(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:  # type: ignore[type-arg]
-        """The operation and its path fields, as text.
-
-        Args:
-            path: percent-decoded but for %2F and %25, so that a field may hold a slash.
-
-        Raises: NotFound; Refused (code `method-not-allowed`, fact `allowed`).
-        """
-        row = self._fixed.get((method, path))
-        if row is not None:
-            return row, {}
-        allowed = set()
-        for pattern, row in self._rows:
-            match = pattern.fullmatch(path)
-            if match and row.method == method:
-                return row, {
-                    name: text.replace("%2F", "/").replace("%25", "%")
-                    for name, text in match.groupdict().items()
-                }
-            if match:
-                allowed.add(row.method)
-        if allowed:
-            raise errors.Refused(
-                f"{method} is not possible here",
-                code="method-not-allowed",
-                allowed=sorted(allowed),
-            )
-        raise NotFound(f"nothing is at {path}", code="no-such-route")
 
 
 class App:
@@ -153,6 +111,7 @@ class App:
             if page is None and request.method == "GET":
                 page = self._pages.get(request.path)
             if page is not None:
+                telemetry.current_trace.set(codec.replace(trace, sampled=False))
                 return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
@@ -161,13 +120,32 @@ class App:
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
+            self._served(request, name, None, trace, came, begun_s)
             raise
         except Exception as error:
             log.exception("an action failed", extra=telemetry.facts(operation=name))
             response = self._refuse(errors.Broken(str(error)), trace, request.path)
         response.headers["traceparent"] = trace.traceparent
-        self._metrics.request(name, response.status, clock.monotonic_s() - begun_s)
+        self._served(request, name, response.status, trace, came, begun_s)
         return self._last_if_draining(response)
+
+    def _served(
+        self,
+        request: web.BaseRequest,
+        name: str,
+        status: int | None,
+        trace: telemetry.TraceContext,
+        came: telemetry.TraceContext | None,
+        begun_s: float,
+    ) -> None:
+        """Count the request, and tell of it; `status` None: whoever asked has gone."""
+        ended_s, failure = clock.monotonic_s(), "cancelled"
+        if status is not None:
+            self._metrics.request(name, status, ended_s - begun_s)
+            failure = str(status) if status >= FAILED_FROM else ""
+        about = (request.method, self._router.routes.get(name), request.path, status)
+        parent_id = came.span_id if came is not None else ""
+        telemetry.record("server", trace, parent_id, name, begun_s, ended_s, failure, about)
 
     def _last_if_draining(self, response: web.StreamResponse) -> web.StreamResponse:
         if self.draining:
@@ -216,6 +194,7 @@ class App:
                 trace=trace,
                 cause=_cause(request, caller, trace),
                 deadline_s=deadline_s,
+                outermost=caller.kind != "service",
                 status=operation.status,
             )
             return await self._act(request, operation, takes, context)
@@ -282,21 +261,33 @@ class App:
         takes: object,
         context: Context,
     ) -> web.Response:
+        if operation.match:
+            context.match = conditional.required_match(request.headers.get("If-Match"))
         key = request.headers.get("Idempotency-Key")
         if key is None and operation.key == "required":
             raise InvalidInput("Idempotency-Key is required here", code="idempotency-key-missing")
         if key is None or operation.key == "none":
-            return _respond(request, context, await operation.action(context, takes))
+            return await self._perform(request, operation, takes, context)
         keyed = idempotency.keyed(context.caller, operation.name, key, takes)
         mark = self._running.enter(keyed)
         try:
             found = idempotency.find(context.read, keyed)
             if found is not None:
-                return _replay(found)
+                return conditional.replay(found)
             context.keyed = keyed
-            return _respond(request, context, await operation.action(context, takes))
+            return await self._perform(request, operation, takes, context)
         finally:
             self._running.leave(mark)
+
+    async def _perform(
+        self,
+        request: web.BaseRequest,
+        operation: Operation,  # type: ignore[type-arg]
+        takes: object,
+        context: Context,
+    ) -> web.Response:
+        answer = await operation.action(context, takes)
+        return conditional.respond(request, context.status, answer, context.headers)
 
 
 def _check_origin(request: web.BaseRequest) -> None:
@@ -371,27 +362,3 @@ def _check_path_says(twice: set[str]) -> None:
     if twice:
         name = min(twice)
         raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
-
-
-def _respond(request: web.BaseRequest, context: Context, answer: object) -> web.Response:
-    """The action's answer, with the entity's version as its ETag."""
-    headers = dict(context.headers)
-    version = getattr(answer, "version", None)
-    if version is not None:
-        headers["ETag"] = f'"{version}"'
-        if request.method == "GET" and headers["ETag"] in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-    if answer is None:
-        return web.Response(status=204, headers=headers)
-    return _json(context.status, codec.encode(answer), headers)
-
-
-def _replay(found: idempotency.Answer) -> web.Response:
-    headers = {"Idempotent-Replayed": "true"}
-    if found.body == b"null":
-        return web.Response(status=204, headers=headers)
-    return _json(found.status, found.body, headers)
-
-
-def _json(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)

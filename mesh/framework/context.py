@@ -57,6 +57,7 @@ class Context:
 
     `deadline_s` is on the monotonic clock. `status` is what a request will be answered with,
     where the operation allows another than its own (202 for work accepted but not finished).
+    `match` holds the versions that the caller has read, where the operation asks for them.
     """
 
     wires: Wires
@@ -64,7 +65,10 @@ class Context:
     trace: TraceContext
     cause: str
     deadline_s: float
+    outermost: bool = True
+    """Whether nobody above this work tries it again, so that its asks may be repeated here."""
     keyed: Keyed | None = None
+    match: frozenset[str] = frozenset()
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -113,7 +117,13 @@ class Context:
                 f"{self.wires.service} asks {call.service} {call.route!r}, not in its table",
                 hint="name the call in `asks=(…)` of the Service",
             )
-        envelope = Envelope(trace=self.trace, deadline_s=self.deadline_s, cause=self.cause, key=key)
+        envelope = Envelope(
+            trace=self.trace,
+            deadline_s=self.deadline_s,
+            cause=self.cause,
+            key=key,
+            outermost=self.outermost,
+        )
         return await self.wires.client.ask(call, request, envelope)
 
     @property

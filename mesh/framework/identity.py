@@ -191,7 +191,8 @@ class Identity:
         assert self._client is not None
         assert self._database is not None
         envelope = Envelope(
-            trace=telemetry.new_trace(), deadline_s=clock.monotonic_s() + JWKS.timeout_s
+            trace=codec.replace(telemetry.new_trace(), sampled=False),
+            deadline_s=clock.monotonic_s() + JWKS.policy.timeout_s,
         )
         try:
             found = await self._client.ask(JWKS, Nothing(), envelope)

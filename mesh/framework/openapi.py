@@ -122,6 +122,17 @@ def _operation(
                 "description": "Sent again with the same body, the request has one effect.",
             }
         )
+    if row.match:
+        parameters.append(
+            {
+                "name": "If-Match",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "example": "*",
+                "description": "The ETag of the version that was read; * for any.",
+            }
+        )
     answer: dict[str, object] = {"description": row.summary}
     if row.gives is not type(None):
         answer["content"] = {"application/json": {"schema": gives}}

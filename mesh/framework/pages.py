@@ -9,11 +9,13 @@ from aiohttp import web
 import mesh
 from mesh import codec
 from mesh.errors import InvalidInput
-from mesh.framework import divergence, identity, openapi, parked
+from mesh.framework import asyncapi, divergence, identity, openapi, parked
 from mesh.framework.metrics import CONTENT_TYPE, Metrics
 from mesh.framework.service import OPERATOR, Service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mesh.bus import Bus
     from mesh.database import Database
     from mesh.framework.app import App, Page
@@ -49,7 +51,7 @@ class Pages:
         self._work = work
         self._bus = wire
         self._metrics = metrics
-        self._openapi: bytes | None = None
+        self._documents: dict[str, bytes] = {}
         self.app: App
         self.ready = False
 
@@ -60,6 +62,7 @@ class Pages:
             "/readyz": self._readyz,
             "/metrics": self._show_metrics,
             "/openapi.json": self._show_openapi,
+            "/asyncapi.json": self._show_asyncapi,
             "/counters": self._counters,
             "/parked": self._parked,
             "/diverged": self._diverged,
@@ -93,9 +96,17 @@ class Pages:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _show_openapi(self, _: web.BaseRequest) -> web.Response:
-        if self._openapi is None:
-            self._openapi = codec.encode(openapi.document(self._service, mesh.__version__))
-        return web.Response(body=self._openapi, content_type="application/json")
+        return self._document("openapi", openapi.document)
+
+    async def _show_asyncapi(self, _: web.BaseRequest) -> web.Response:
+        return self._document("asyncapi", asyncapi.document)
+
+    def _document(
+        self, name: str, written: Callable[[Service, str], dict[str, object]]
+    ) -> web.Response:
+        if name not in self._documents:
+            self._documents[name] = codec.encode(written(self._service, mesh.__version__))
+        return web.Response(body=self._documents[name], content_type="application/json")
 
     async def _counters(self, request: web.BaseRequest) -> web.Response:
         """What `mesh wait --for idle` compares; for the operator alone."""

@@ -29,6 +29,7 @@ _BY_CODE = {
     "idempotency-key-reused": 422,
     "method-not-allowed": 405,
     "misdirected": 421,
+    "precondition-required": 428,
 }
 
 _TITLES = {
@@ -44,6 +45,7 @@ _TITLES = {
     413: "Too large",
     421: "Misdirected request",
     422: "Unprocessable",
+    428: "Precondition required",
     429: "Too many attempts",
     500: "Internal error",
     503: "Not available now",

@@ -7,12 +7,12 @@ schema is right, and to go on once its database is not to be trusted.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,17 +30,19 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
+from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
 from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
+from mesh.framework.tables import find_service
 from mesh.framework.transaction import Tx, Vocabulary
+from mesh.tracing import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import ModuleType
 
     from mesh.bus import Bus
     from mesh.database import Database, Transaction
@@ -67,42 +69,12 @@ BACKLOG = 256
 log = telemetry.logger("framework.process")
 
 
-def find_service(name: str, configured: str) -> tuple[Service, Path]:
-    """The table that a configured `module:` means, and the folder of its schema files.
-
-    That is the attribute `service` of the module `NAME.service` if there is one, else of `NAME`.
-
-    Raises: InvalidInput.
-    """
-    try:
-        module = importlib.import_module(name)
-        if hasattr(module, "__path__") and importlib.util.find_spec(f"{name}.service"):
-            module = importlib.import_module(f"{name}.service")
-    except ImportError as error:
-        raise InvalidInput(f"module {name!r} cannot be imported: {error}") from error
-    found = getattr(module, "service", None)
-    if not isinstance(found, Service):
-        raise InvalidInput(
-            f"module {name!r} has no `service = Service(…)`",
-            hint="`from mesh.framework import Service` and put the table in a variable `service`",
-        )
-    if found.name != configured:
-        raise InvalidInput(
-            f"module {name!r} is the service {found.name!r}, configured as {configured!r}",
-            hint=f"call it `{found.name}:` in the configuration",
-        )
-    return found, _folder(module) / "schema"
-
-
-def _folder(module: ModuleType) -> Path:
-    return Path(module.__file__ or ".").resolve().parent
-
-
 def run(module: str) -> NoReturn:
     """Serve the service that `module` names until SIGTERM; ends the process."""
     telemetry.setup_logging(os.environ.get("MESH_SERVICE", module))
     try:
         chosen = settings(os.environ)
+        _record(chosen)
         service, schema = find_service(module, chosen.service)
         check(service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -115,6 +87,8 @@ def run(module: str) -> NoReturn:
     except MeshError as error:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
         sys.exit(1)
+    finally:
+        telemetry.recorder.close()
     if fatal is not None:
         why = fatal.evidence if isinstance(fatal, MeshError) else ()
         log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
@@ -178,19 +152,16 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(
-            _plant, self._vocabulary(lambda: None, lambda: None, lambda: 0), seed.plant, wanted
-        )
+        await store.write(_plant, self._vocabulary(), seed.plant, wanted)
 
     def _vocabulary(
-        self, told: Callable[[], None], left: Callable[[], None], acked: Callable[[], int]
+        self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None
     ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
-            acked=acked,
         )
 
     async def _run(
@@ -199,10 +170,10 @@ class _Process:
         chosen = self._settings
         work: DeferredWork
         outbox = ServiceOutbox(store, chosen.service)
-        words = self._vocabulary(
-            wire.wake,
-            lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
-            lambda: outbox.acked_seq,
+        words = replace(
+            self._vocabulary(wire.wake, lambda: work.wake()),  # noqa: PLW0108  bound below
+            acked=lambda: outbox.acked_seq,
+            follows=outbox.told,
         )
         asks = frozenset(self._service.asks)
         wires = Wires(
@@ -217,6 +188,7 @@ class _Process:
                 trace,
                 cause,
                 deadline_s,
+                outermost=False,  # deferred work comes again by itself, with a backoff of its own
             ),
         )
         listeners = [*self._service.listeners]
@@ -249,7 +221,8 @@ class _Process:
             ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, inbox)
-            await self._until_stopped(who, store, pages, beside)
+            counted = Counted(store, client, wire, inbox, outbox, metrics)
+            await self._until_stopped(who, store, pages, counted, beside)
         finally:
             notify.stopping()
             await site.stop()
@@ -263,6 +236,7 @@ class _Process:
         who: Identity,
         store: Database,
         pages: Pages,
+        counted: Counted,
         beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
@@ -273,7 +247,7 @@ class _Process:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 *(group.create_task(each) for each in beside),
-                group.create_task(_beat()),
+                group.create_task(_beat(counted)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -296,6 +270,19 @@ class _Process:
         """The database cannot be trusted any more: stop, so that it is opened afresh."""
         self._fatal = self._fatal or error
         self._stop.set()
+
+
+def _record(chosen: Settings) -> None:
+    """Begin to record spans as the OTEL_… variables say. What they have wrong is said, and passes."""
+    wanted = variables.sampling(os.environ)
+    for complaint in wanted.complaints:
+        log.warning(complaint)
+    wanted.choose()
+    if wanted.recording:
+        try:
+            telemetry.recorder.start(chosen.data_dir)
+        except OSError as error:
+            log.warning("no spans are recorded", extra=telemetry.facts(why=str(error)))
 
 
 def _identity(chosen: Settings) -> Identity:
@@ -332,7 +319,8 @@ def _plant(
         now=clock.now_ms(),
     )
     if first:
-        plant(Tx(inner, words, bus.Trace(telemetry.new_trace().traceparent, "", "seed")), seed)
+        untold = codec.replace(telemetry.new_trace(), sampled=False)  # nobody asked for it
+        plant(Tx(inner, words, bus.Trace(untold.traceparent, "", "seed")), seed)
 
 
 def _listener(chosen: Settings) -> socket.socket:
@@ -343,9 +331,10 @@ def _listener(chosen: Settings) -> socket.socket:
     return listener
 
 
-async def _beat() -> None:
+async def _beat(counted: Counted) -> None:
     while True:
         notify.beat()
+        counted.second()
         await asyncio.sleep(notify.BEAT_S)
 
 
@@ -370,4 +359,7 @@ def _gauges(
     metrics.gauge("commits", "Durable transactions since the start", lambda: store.commits)
     metrics.gauge("events_applied", "Events applied since the start", lambda: inbox.events_applied)
     metrics.gauge("deferred_running", "Deferred work under way", lambda: work.running)
+    metrics.gauge(
+        "spans_dropped", "Spans that could not be kept", lambda: telemetry.recorder.dropped
+    )
     metrics.gauge("log_lines_dropped", "Lines that could not be written", telemetry.dropped)

@@ -79,6 +79,8 @@ class Operation(Generic[In, Out]):
     example: In = field(kw_only=True)
     status: int = field(default=200, kw_only=True)
     key: Literal["required", "optional", "none"] = field(default="none", kw_only=True)
+    match: bool = field(default=False, kw_only=True)
+    """Whether the caller must say which version it has read (If-Match)."""
     may_be_accepted: bool = field(default=False, kw_only=True)
     """Whether the answer may be 202: taken, but not decided yet."""
 
@@ -150,11 +152,27 @@ class Deferred(Generic[In]):
 
 @dataclass(frozen=True)
 class Invariant:
-    """A promise about this service's own data: a query whose rows are the offenders."""
+    """A promise about this service's own data: a query whose rows are the offenders.
+
+    The first column names an offender, further ones say more of it. The query may use `:now_ms`,
+    the moment it speaks of. `of` is the table of which every row was looked at, to be counted.
+    """
 
     name: str
     sentence: str
     offenders: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement(Invariant):
+    """A promise about this service's data and others' together, judged on copies of one cut.
+
+    The others' tables bear their service's name: `product.holds`. What is under way at the cut
+    is excused by the query itself, by what is stored of it. It is judged where all of them are.
+    """
+
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,6 +243,7 @@ class Service:
     tells: tuple[Tells, ...] = ()
     deferred: tuple[Deferred, ...] = ()  # type: ignore[type-arg]
     invariants: tuple[Invariant, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
     moves: tuple[Moves, ...] = ()
     seed: Seed | None = None  # type: ignore[type-arg]
     unsettled: str | None = None
@@ -252,6 +271,11 @@ def check(service: Service) -> None:
             f"event {row.event!r}: must begin with `{service.name}.` and have its key {row.key!r}"
             for row in service.tells
             if not row.event.startswith(f"{service.name}.") or row.key not in codec.fields(row.data)
+        ),
+        *(
+            f"agreement {row.name!r}: `beside` names the other services, at least one"
+            for row in service.agreements
+            if not row.beside or service.name in row.beside
         ),
         *(bad for table in service.moves for bad in _bad_moves(table)),
     ]

@@ -6,9 +6,10 @@ Everything done through it is one commit: the rows, the events told, the work le
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mesh import clock, codec
+from mesh import clock, codec, telemetry
 from mesh.errors import Broken
 from mesh.framework import outbox
 
@@ -37,6 +38,8 @@ class Vocabulary:
     """Called after a commit that deferred something."""
     acked: Callable[[], int] = lambda: 0
     """Up to which event the bus has them; asked on the writer's thread."""
+    follows: Callable[[outbox.Told], None] = lambda _: None
+    """Called after a commit with each event that it told."""
 
 
 class Tx:
@@ -87,15 +90,21 @@ class Tx:
         row = self._vocabulary.tells.get(type(data))
         if row is None:
             raise Broken(f"{type(data).__name__} is not among the events this service tells")
-        outbox.append(
+        subject = str(getattr(data, row.key))
+        came = telemetry.parse_traceparent(self.trace.traceparent)
+        step = came.child() if came is not None else None
+        seq = outbox.append(
             self._inner,
             event_type=row.event,
-            key=str(getattr(data, row.key)),
-            trace=self.trace,
+            key=subject,
+            trace=self.trace if step is None else self.trace.at(step.traceparent),
             body=codec.encode(data),
             ts_ms=self.now_ms,
             acked=self._vocabulary.acked(),
         )
+        parent_id = came.span_id if came is not None else ""
+        event = outbox.Told(seq, row.event, subject, step, parent_id)
+        self._inner.after_commit(partial(self._vocabulary.follows, event))
         self._inner.after_commit(self._vocabulary.told)
 
     def defer(

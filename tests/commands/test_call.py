@@ -21,6 +21,7 @@ ID = {
     "schema": {"type": "string"},
     "example": "ord_1",
 }
+MATCH = {"name": "If-Match", "in": "header", "required": True, "schema": {"type": "string"}}
 KEY = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}
 LINES = {
     "type": "array",
@@ -76,7 +77,7 @@ DOCUMENT = Document(
             "/orders/{id}/cancel": {
                 "post": {
                     "operationId": "cancel",
-                    "parameters": [ID],
+                    "parameters": [ID, MATCH],
                     "requestBody": body({"type": "object", "properties": {"reason": {"type": "string"}}}, example={}),
                     "security": [{"operator": []}],
                 },
@@ -107,6 +108,8 @@ def test_the_document_is_read():
     create = OPERATIONS["create"]
     assert (create.method, create.path, create.summary) == ("POST", "/orders", "Take an order.")
     assert create.takes_key
+    assert not create.needs_match
+    assert OPERATIONS["cancel"].needs_match
     assert create.takes_body
     assert not OPERATIONS["list"].takes_body
     assert [(field.name, field.where, field.required) for field in OPERATIONS["cancel"].fields] == [

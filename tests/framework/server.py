@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from mesh import bus, clock, codec, tokens
 from mesh.client import Client
-from mesh.framework import ANYONE, Operation, Service, identity, roles, services
+from mesh.framework import ANYONE, Operation, Service, check_match, identity, roles, services
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.identity import Identity, KeySet, keep_keys
@@ -70,6 +70,15 @@ class Rename(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
 
 
+class Label(Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    title: str
+
+
+class Labels(Struct, frozen=True):
+    count: int
+
+
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
@@ -86,6 +95,8 @@ class Shelf:
     def __init__(self) -> None:
         self.made: list[str] = []
         self.removed: list[str] = []
+        self.titles: list[str] = []
+        self.labels = 1
         self.slow_begun = 0
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
@@ -137,6 +148,19 @@ class Shelf:
                 status=204,
             ),
             Operation(
+                "labels", "GET /labels", self.list, Nothing, Labels, allow=ANYONE, example=Nothing()
+            ),
+            Operation(
+                "label",
+                "PATCH /labels/{id}",
+                self.label,
+                Label,
+                Thing,
+                allow=ANYONE,
+                example=Label("a", "b"),
+                match=True,
+            ),
+            Operation(
                 "boom", "GET /boom", self.boom, Nothing, Thing, allow=ANYONE, example=Nothing()
             ),
             Operation(
@@ -175,6 +199,14 @@ class Shelf:
 
     async def remove(self, ctx: Context, request: Get) -> None:
         self.removed.append(request.id)
+
+    async def list(self, ctx: Context, request: Nothing) -> Labels:
+        return Labels(self.labels)
+
+    async def label(self, ctx: Context, request: Label) -> Thing:
+        check_match(ctx.match, 1)
+        self.titles.append(request.title)
+        return Thing(request.id, version=2)
 
     async def boom(self, ctx: Context, request: Nothing) -> Thing:
         msg = "the password is hunter2"

@@ -18,7 +18,7 @@ from mesh import clock, codec, database, telemetry
 from mesh.bus import Trace
 from mesh.client import problem_error
 from mesh.errors import DeadlineExceeded, MeshError, ServiceUnavailable
-from mesh.framework import Context, Tx, idempotency, identity
+from mesh.framework import Context, Tx, conditional, idempotency, identity
 from mesh.framework.context import Wires
 from mesh.framework.outbox import found_epoch
 from mesh.framework.problems import problem
@@ -73,6 +73,7 @@ class Room:
         *,
         caller: Caller = identity.ANONYMOUS,
         key: str | None = None,
+        match: str | None = None,
     ) -> object:
         """Answer one request. `members` is a struct or a dict, as JSON would carry it."""
         row = next(row for row in self.service.operations if row.name == name)
@@ -81,6 +82,8 @@ class Room:
         takes = codec.convert(codec.plain(members), row.takes)
         trace = telemetry.new_trace()
         ctx = Context(self.wires, caller, trace, "req_test", clock.monotonic_s() + 5.0)
+        if row.match:
+            ctx.match = conditional.required_match(match)
         if key is None or row.key == "none":
             return await row.action(ctx, takes)
         keyed = idempotency.keyed(caller, row.name, key, takes)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from mesh import clock, codec, errors, telemetry
+from mesh import clock, codec, errors, snapshot, telemetry
 from mesh.buses.cloudevents import cloud_event
 from mesh.buses.contract import EVENT_BYTES_MAX
 from mesh.buses.zmq.asked import CLOUD_EVENT, draft, question
@@ -249,9 +249,13 @@ class Door:
         return _json({"link": self._host.link(request.match_info["name"], seq)})
 
     async def _backup(self, request: web.Request) -> web.Response:
-        """One step of a cut: `hold` the writer, `take` the moment, `copy` it."""
+        """One step of a cut: `hold` the writer, `take` the moment, `copy` it; `log` copies the log."""
         self._operator(request)
         step = request.match_info["step"]
+        if step == "log":
+            target = self._hosted.path.with_name("bus.db.backup")
+            size = await asyncio.to_thread(snapshot.copy_file, self._host.log_file, target)
+            return _json({"file": str(target), "bytes": size})
         if step == "hold":
             await self._let_go()
             self._cut = await self._hosted.hold()

@@ -27,6 +27,7 @@ from mesh.errors import Conflict, InvalidInput, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mesh.buses.contract import Event, Link
     from mesh.buses.zmq.broker import Broker
@@ -147,6 +148,11 @@ class Host:
         event, known = await self._hosted.tell(stream, draft)
         self._relay(stream).wake()
         return event, known
+
+    @property
+    def log_file(self) -> Path:
+        """Where the log lies."""
+        return self._log.path
 
     def link(self, stream: str, seq: int) -> Link | None:
         """The link of one event in the log; None if it is not kept there."""

@@ -17,6 +17,7 @@ import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh.databases.sqlite.connections import open_reader
+from mesh.databases.sqlite.copies import Copies, opened
 from mesh.databases.sqlite.database import SqliteDatabase
 from mesh.databases.sqlite.faults import fault
 from mesh.databases.sqlite.files import Place
@@ -26,7 +27,7 @@ from mesh.errors import InvalidInput
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SqliteDatabase", "connect", "file_of", "rows"]
+__all__ = ["Copies", "SqliteDatabase", "connect", "file_of", "opened", "rows"]
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import NoneType
 
 from mesh.framework import ANYONE, Invariant, Operation, Seed, Service, Tells, services
-from mesh.services.auth import actions, messages, store
+from mesh.services.auth import actions, messages, promises
 
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 NOBODY = "usr_00000000-0000-7000-8000-0000000000ff"
@@ -81,17 +81,20 @@ service = Service(
         Invariant(
             "passwords-hashed",
             "Every password is kept as argon2id and in no other way.",
-            store.PASSWORDS_NOT_HASHED,
+            promises.PASSWORDS_NOT_HASHED,
+            of="credentials",
         ),
         Invariant(
             "one-live-token",
             "A session has at most one refresh token that can be used.",
-            store.SESSIONS_WITH_TWO_TOKENS,
+            promises.SESSIONS_WITH_TWO_TOKENS,
+            of="sessions",
         ),
         Invariant(
             "sessions-signed",
             "Where there are sessions, one key signs.",
-            store.SESSIONS_UNSIGNED,
+            promises.SESSIONS_UNSIGNED,
+            of="sessions",
         ),
     ),
     seed=Seed(messages.Seed, actions.plant),

@@ -205,13 +205,3 @@ def put_signing_key(tx: Tx, key: SigningKey) -> None:
         public=key.public,
         now=tx.now_ms,
     )
-
-
-PASSWORDS_NOT_HASHED = "SELECT subject FROM credentials WHERE hash NOT LIKE '$argon2id$v=19$m=%'"
-SESSIONS_WITH_TWO_TOKENS = (
-    "SELECT family FROM sessions WHERE revoked_at_ms IS NULL GROUP BY family HAVING count(*) > 1"
-)
-SESSIONS_UNSIGNED = (
-    "SELECT id FROM sessions"
-    " WHERE (SELECT count(*) FROM signing_keys WHERE retires_at_ms IS NULL) <> 1"
-)

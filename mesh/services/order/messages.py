@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mesh.framework import Call
+from mesh.framework import Call, Policy
 
 LINES_MAX = 50
 PAGE_MAX = 100
@@ -280,7 +280,7 @@ class HoldExpired(Struct, frozen=True):
 HOLD_S = 1.5
 """A decided order is worth most of the two seconds that a caller waits; without it, it is pending."""
 
-HOLD = Call("product", "PUT /holds/{order_id}", Hold, Held, timeout_s=HOLD_S)
+HOLD = Call("product", "PUT /holds/{order_id}", Hold, Held, Policy(timeout_s=HOLD_S))
 COMMIT_HOLD = Call(
     "product", "POST /holds/{order_id}/commit", HoldRef, CommittedHold, repeatable=True
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mesh.framework import (
     USER,
+    Agreement,
     Deferred,
     Invariant,
     Listener,
@@ -12,7 +13,7 @@ from mesh.framework import (
     Tells,
     roles,
 )
-from mesh.services.order import actions, listeners, messages, model, store
+from mesh.services.order import actions, listeners, messages, model, promises, store
 
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
 ORDER = messages.OrderRef("ord_00000000-0000-7000-8000-000000000001")
@@ -106,11 +107,50 @@ service = Service(
         Deferred("expire", actions.expire, messages.Expire),
     ),
     invariants=(
-        Invariant("V4", "an order costs what its lines cost", store.SUMS_HOLD),
-        Invariant("V4", "money kept is the total of what is paid for", store.MONEY_HOLDS),
-        Invariant("V6", "the history is contiguous", store.HISTORY_CONTIGUOUS),
-        Invariant("V6", "one event was told for each step", store.TOLD),
-        Invariant("V9", "who is backordered waits for each of its products", store.QUEUE_HOLDS),
+        Invariant("V4", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"),
+        Invariant(
+            "V4", "money kept is the total of what is paid for", promises.MONEY_HOLDS, "orders"
+        ),
+        Invariant("V6", "the history is contiguous", promises.HISTORY_CONTIGUOUS, of="history"),
+        Invariant("V6", "one event was told for each step", promises.TOLD, of="history"),
+        Invariant("V7", "each order is the effect of one key", promises.KEYED, of="orders"),
+        Invariant(
+            "V8", "an order's answer was given to its owner", promises.ANSWERED, of="request"
+        ),
+        Invariant(
+            "V9", "who is backordered waits for each product", promises.QUEUE_HOLDS, "orders"
+        ),
+        Invariant("V9", "what is pending or paying is driven on", promises.DRIVEN_ON, of="orders"),
+    ),
+    agreements=(
+        Agreement(
+            "V3",
+            "stock is held for an order as long as its status says so",
+            promises.HOLDS_AGREE,
+            of="orders",
+            beside=("product",),
+        ),
+        Agreement(
+            "V3",
+            "what is held is what was ordered",
+            promises.HELD_LINES_AGREE,
+            of="product.hold_lines",
+            beside=("product",),
+        ),
+        Agreement(
+            "V5",
+            "what order knows of stock is what product told last",
+            promises.STOCK_SEEN_AGREES,
+            of="stock_seen",
+            beside=("product",),
+        ),
+        Agreement(
+            "V9",
+            "no backorder sleeps while its stock is there",
+            promises.NONE_ASLEEP,
+            of="backorders",
+            beside=("product",),
+        ),
     ),
     moves=(model.MOVES,),
     unsettled=store.UNSETTLED,

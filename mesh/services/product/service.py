@@ -13,7 +13,7 @@ from mesh.framework import (
     roles,
     services,
 )
-from mesh.services.product import actions, messages, store
+from mesh.services.product import actions, messages, promises
 
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
 ORDER = "ord_00000000-0000-7000-8000-000000000001"
@@ -109,9 +109,13 @@ service = Service(
     ),
     deferred=(Deferred("expire-hold", actions.expire_hold, messages.ExpireHold),),
     invariants=(
-        Invariant("V1", "nothing is oversold: 0 ≤ reserved ≤ on_hand", store.NO_OVERSELL),
-        Invariant("V2", "stock is the sum of its ledger and of open holds", store.CONSERVED),
-        Invariant("V5", "one event was told for each ledger row", store.TOLD),
+        Invariant(
+            "V1", "nothing is oversold: 0 ≤ reserved ≤ on_hand", promises.NO_OVERSELL, "products"
+        ),
+        Invariant(
+            "V2", "stock is the sum of its ledger and of open holds", promises.CONSERVED, "products"
+        ),
+        Invariant("V5", "one event was told for each ledger row", promises.TOLD, of="ledger"),
     ),
     seed=Seed(messages.Seed, actions.plant),
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mesh.framework import SECRET, Call
+from mesh.framework import SECRET, Call, Policy
 
 PAGE_MAX = 100
 """Users in one answer."""
@@ -172,9 +172,9 @@ class Granted(Struct, frozen=True):
 
 
 SET_CREDENTIALS = Call(
-    "auth", "PUT /credentials/{subject}", FirstCredentials, Kept, timeout_s=AUTH_S
+    "auth", "PUT /credentials/{subject}", FirstCredentials, Kept, Policy(timeout_s=AUTH_S)
 )
 VERIFY_CREDENTIALS = Call(
-    "auth", "POST /credentials/verify", Shown, Proven, timeout_s=AUTH_S, repeatable=True
+    "auth", "POST /credentials/verify", Shown, Proven, Policy(timeout_s=AUTH_S)
 )
 ISSUE_TOKEN = Call("auth", "POST /tokens", Grant, Granted)

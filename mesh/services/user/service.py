@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from mesh.framework import ANYONE, OPERATOR, USER, Invariant, Operation, Seed, Service, Tells, roles
-from mesh.services.user import actions, messages, store
+from mesh.framework import (
+    ANYONE,
+    OPERATOR,
+    USER,
+    Agreement,
+    Invariant,
+    Operation,
+    Seed,
+    Service,
+    Tells,
+    roles,
+)
+from mesh.services.user import actions, messages, promises
 
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 
@@ -73,11 +84,26 @@ service = Service(
     asks=(messages.SET_CREDENTIALS, messages.VERIFY_CREDENTIALS, messages.ISSUE_TOKEN),
     tells=(Tells("user.registered", messages.Registered, key="user_id"),),
     invariants=(
-        Invariant("registered-once", "A user is told of as registered once.", store.TOLD_ONCE),
+        Invariant(
+            "registered-once",
+            "A user is told of as registered once.",
+            promises.TOLD_ONCE,
+            of="users",
+        ),
         Invariant(
             "pending-have-nothing",
             "A pending user has no role and has not been told of.",
-            store.PENDING_HAVE_NOTHING,
+            promises.PENDING_HAVE_NOTHING,
+            of="users",
+        ),
+    ),
+    agreements=(
+        Agreement(
+            "active-can-log-in",
+            "An active user has credentials at auth.",
+            promises.ACTIVE_WITHOUT_CREDENTIALS,
+            of="users",
+            beside=("auth",),
         ),
     ),
     seed=Seed(messages.Seed, actions.plant),

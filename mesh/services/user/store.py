@@ -140,11 +140,3 @@ def sweep_logins(tx: Tx, before_ms: int) -> None:
         before_ms=before_ms,
         most=SWEEP_MAX,
     )
-
-
-TOLD_ONCE = "SELECT key FROM outbox WHERE type = 'user.registered' GROUP BY key HAVING count(*) > 1"
-PENDING_HAVE_NOTHING = (
-    "SELECT id FROM users WHERE status = 'pending' AND"
-    " (id IN (SELECT user_id FROM grants)"
-    " OR id IN (SELECT key FROM outbox WHERE type = 'user.registered'))"
-)

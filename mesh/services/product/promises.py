@@ -1,0 +1,34 @@
+"""What must always hold of product's data: queries whose rows are the offenders, for `mesh verify`."""
+
+from __future__ import annotations
+
+NO_OVERSELL = "SELECT id FROM products WHERE reserved < 0 OR reserved > on_hand"
+
+CONSERVED = """
+SELECT p.id FROM products p
+LEFT JOIN (
+    SELECT product_id, sum(d_on_hand) AS on_hand, sum(d_reserved) AS reserved
+    FROM ledger GROUP BY product_id
+) l ON l.product_id = p.id
+LEFT JOIN (
+    SELECT product_id, sum(quantity) AS quantity
+    FROM hold_lines JOIN holds USING (order_id)
+    WHERE state IN ('held', 'committed') GROUP BY product_id
+) h ON h.product_id = p.id
+WHERE p.on_hand <> coalesce(l.on_hand, 0)
+   OR p.reserved <> coalesce(l.reserved, 0)
+   OR p.reserved <> coalesce(h.quantity, 0)
+"""
+
+TOLD = """
+WITH since AS (SELECT coalesce((
+    SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
+SELECT l.product_id || ' ' || l.stock_version FROM since, ledger l
+LEFT JOIN (
+    SELECT key, count(*) AS told FROM outbox, since
+    WHERE type = 'product.stock_changed' AND ts_ms > since.ms GROUP BY key
+) o ON o.key = l.product_id
+WHERE l.at_ms > since.ms
+GROUP BY l.product_id HAVING count(*) <> coalesce(max(o.told), 0)
+"""
+"""Of what is younger than the oldest event still kept: old events go once the bus has them."""

@@ -1,0 +1,253 @@
+"""`mesh verify` finds each broken promise: one doctored row of each kind, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mesh import cli
+from tests.support.running import LAMP, SHOP, RunningMesh
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALICE = "usr_00000000-0000-7000-8000-000000000001"
+SERVICES = ("auth", "user", "product", "order")
+SUBSCRIPTIONS = {
+    "auth": (),
+    "user": ("auth",),
+    "product": ("auth",),
+    "order": ("auth", "product"),
+}
+"""Who hears whom in the shop."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop at rest with an order of each kind."""
+
+    data: Path
+    reserved: str
+    paid: str
+    waiting: str
+    rare: str
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Orders that are reserved, paid, cancelled and backordered; then nothing runs any more."""
+    mesh = RunningMesh(tmp_path_factory.mktemp("shop")).up()
+    try:
+        orders = [mesh.order([(LAMP, 1)], key=f"order-{n}").body["id"] for n in range(3)]
+        alice = mesh.login("alice")
+        for order, verb, body in (
+            (orders[1], "payment", {"payment_token": "tok_visa"}),
+            (orders[2], "cancel", {}),
+        ):
+            assert (
+                mesh.ask("order", "POST", f"/orders/{order}/{verb}", body, token=alice).status < 300
+            )
+        rare = mesh.product(on_hand=1)
+        waiting = mesh.order([(rare, 5)], key="too-many").body
+        assert waiting["status"] == "backordered"
+        mesh.idle()
+        assert mesh.json("verify")["ok"], "while it runs"
+    finally:
+        mesh.down()
+    return Shop(mesh.directory / "data", orders[0], orders[1], waiting["id"], rare)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Doctored rows, and the offender that is to be named; `{…}` are the shop's ids."""
+
+    sql: str
+    named: str
+    file: str = ""
+
+
+CASES: dict[tuple[str, str], Case] = {
+    ("auth", "Every password is kept as argon2id and in no other way."): Case(
+        f"UPDATE credentials SET hash = 'open' WHERE subject = '{ALICE}'", ALICE
+    ),
+    ("auth", "A session has at most one refresh token that can be used."): Case(
+        "DROP INDEX sessions_one_live_token;"
+        " INSERT INTO sessions SELECT 'twin', subject, zeroblob(32), 'family', 1, NULL FROM sessions"
+        " LIMIT 1; INSERT INTO sessions SELECT 'twin2', subject, zeroblob(31), 'family', 1, NULL"
+        " FROM sessions LIMIT 1",
+        "family",
+    ),
+    ("auth", "Where there are sessions, one key signs."): Case(
+        "UPDATE signing_keys SET retires_at_ms = 1; UPDATE sessions SET id = 'unsigned'", "unsigned"
+    ),
+    ("user", "A user is told of as registered once."): Case(
+        "INSERT INTO outbox SELECT 1000, epoch, epoch, hash, hash, randomblob(16), type, key, ts_ms,"
+        f" trace, body FROM outbox WHERE type = 'user.registered' AND key = '{ALICE}'",
+        ALICE,
+    ),
+    ("user", "A pending user has no role and has not been told of."): Case(
+        f"UPDATE users SET status = 'pending' WHERE id = '{ALICE}'", ALICE
+    ),
+    ("user", "An active user has credentials at auth."): Case(
+        f"DELETE FROM credentials WHERE subject = '{ALICE}'", ALICE, file="auth"
+    ),
+    ("product", "nothing is oversold: 0 ≤ reserved ≤ on_hand"): Case(
+        f"UPDATE products SET on_hand = reserved - 1 WHERE id = '{LAMP}'", LAMP
+    ),
+    ("product", "stock is the sum of its ledger and of open holds"): Case(
+        f"UPDATE products SET on_hand = on_hand + 1 WHERE id = '{LAMP}'", LAMP
+    ),
+    ("product", "one event was told for each ledger row"): Case(
+        "INSERT INTO ledger SELECT product_id, 1000, 0, 0, 0, 0, 'x', 'x', at_ms FROM ledger"
+        f" WHERE product_id = '{LAMP}' LIMIT 1",
+        LAMP,
+    ),
+    ("order", "an order costs what its lines cost"): Case(
+        "UPDATE lines SET unit_price_minor = unit_price_minor + 1 WHERE order_id = '{reserved}'",
+        "{reserved}",
+    ),
+    ("order", "money kept is the total of what is paid for"): Case(
+        "UPDATE payments SET amount_minor = 1 WHERE order_id = '{paid}'", "{paid}"
+    ),
+    ("order", "the history is contiguous"): Case(
+        "DELETE FROM history WHERE order_id = '{paid}' AND version = 2", "{paid}"
+    ),
+    ("order", "one event was told for each step"): Case(
+        "INSERT INTO history SELECT order_id, 1000, old, new, reason, actor, cause, at_ms FROM history"
+        " WHERE order_id = '{paid}' AND version = 2",
+        "{paid}",
+    ),
+    ("order", "each order is the effect of one key"): Case(
+        "INSERT INTO orders SELECT 'ord_twice', user_id, 'cancelled', reason, NULL, NULL, NULL, NULL,"
+        " on_shortage, NULL, 0, NULL, created_ms + 10000, 0 FROM orders WHERE id = '{paid}'",
+        "ord_twice",
+    ),
+    ("order", "an order's answer was given to its owner"): Case(
+        "UPDATE orders SET user_id = 'usr_mallory' WHERE id = '{reserved}'", "{reserved}"
+    ),
+    ("order", "who is backordered waits for each product"): Case(
+        "DELETE FROM backorders WHERE order_id = '{waiting}'", "{waiting}"
+    ),
+    ("order", "what is pending or paying is driven on"): Case(
+        "UPDATE orders SET status = 'pending' WHERE id = '{reserved}'", "{reserved}"
+    ),
+    ("order", "stock is held for an order as long as its status says so"): Case(
+        "UPDATE holds SET state = 'released' WHERE order_id = '{paid}'", "{paid}", file="product"
+    ),
+    ("order", "what is held is what was ordered"): Case(
+        "UPDATE hold_lines SET quantity = 7 WHERE order_id = '{paid}'", "{paid}", file="product"
+    ),
+    ("order", "what order knows of stock is what product told last"): Case(
+        f"UPDATE stock_seen SET stock_version = stock_version - 1 WHERE product_id = '{LAMP}'", LAMP
+    ),
+    ("order", "no backorder sleeps while its stock is there"): Case(
+        "UPDATE products SET on_hand = 5 WHERE id = '{rare}'", "{waiting}", file="product"
+    ),
+    ("bus", "the log is chained, and what its producers told"): Case(
+        "UPDATE log SET body = x'7b7d' WHERE stream = 'product' AND seq = 2", "product event 2"
+    ),
+}
+for _service in SERVICES:
+    CASES[_service, "each key has had one effect"] = Case(
+        "INSERT INTO request VALUES ('user:x', 'make', 'one', x'', 'ord_same', 201, x'', 0),"
+        " ('user:x', 'make', 'two', x'', 'ord_same', 201, x'', 0)",
+        "ord_same",
+    )
+    CASES[_service, "its events are chained, none is gone"] = Case(
+        "UPDATE outbox SET ts_ms = ts_ms + 1 WHERE seq = 1", "event 1"
+    )
+    for _stream in SUBSCRIPTIONS[_service]:
+        CASES[_service, f"every event of {_stream} is accounted for"] = Case(
+            f"UPDATE mlp_cursor SET seq = 5000 WHERE stream = '{_stream}'", f"{_stream} 5000"
+        )
+
+
+def doctored(shop: Shop, folder: Path, sql: str, file: str) -> Path:
+    """A copy of the shop's data with these rows in it."""
+    data = folder / "data"
+    shutil.copytree(shop.data, data, ignore=shutil.ignore_patterns("logs"))
+    name = data / file / f"{file}.db"
+    with contextlib.closing(sqlite3.connect(name, isolation_level=None)) as own:
+        own.execute("PRAGMA ignore_check_constraints = ON")
+        own.executescript(sql.format(**vars(shop)))
+    return data
+
+
+def verified(data: Path, capsys, *, as_json: bool = True) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.run(
+        ["-f", str(SHOP), "--data-dir", str(data), "verify", *(["--json"] if as_json else [])]
+    )
+    return code, *capsys.readouterr()
+
+
+def test_every_promise_has_a_doctored_case(shop, tmp_path, capsys):
+    code, out, _ = verified(doctored(shop, tmp_path, "SELECT 1", "order"), capsys)
+    found = json.loads(out)
+    assert code == 0
+    assert found["ok"] is True
+    assert {(check["service"], check["sentence"]) for check in found["checks"]} == set(CASES)
+    assert not list((tmp_path / "data" / "run").glob("verify-*")), "the copies are gone"
+
+
+@pytest.mark.parametrize("promise", CASES, ids=lambda key: f"{key[0]}: {key[1]}")
+def test_doctored_row_is_named_and_ends_with_7(shop, tmp_path, capsys, promise):
+    case = CASES[promise]
+    data = doctored(shop, tmp_path, case.sql, case.file or promise[0])
+    code, out, err = verified(data, capsys)
+    (check,) = (
+        check
+        for check in json.loads(out)["checks"]
+        if (check["service"], check["sentence"]) == promise
+    )
+    assert code == 7
+    assert "error:" in err
+    assert not check["ok"]
+    named = {word for each in check["violations"] for word in (each["id"], each["id"].split()[0])}
+    assert case.named.format(**vars(shop)) in named
+
+
+def test_offenders_are_named_for_a_person_with_the_way_on(shop, tmp_path, capsys):
+    sql = CASES["order", "money kept is the total of what is paid for"].sql
+    code, out, err = verified(doctored(shop, tmp_path, sql, "order"), capsys, as_json=False)
+    assert code == 7
+    assert "✗ wrong" in out
+    assert "✓ ok" in out
+    assert shop.paid in out
+    assert shop.paid in err
+    assert f"hint: mesh call order history id={shop.paid}" in err or "mesh explain order" in err
+
+
+def test_event_that_is_nowhere_is_missed_in_the_sums(shop, tmp_path, capsys):
+    sql = (
+        "UPDATE mlp_cursor SET seq = seq - 3, hash = (SELECT hash FROM mlp_cursor WHERE stream = 'auth')"
+        " WHERE stream = 'product'"
+    )
+    data = doctored(shop, tmp_path, sql, "order")
+    for file, table in (("product", "outbox"), ("bus", "log")):
+        with contextlib.closing(sqlite3.connect(data / file / f"{file}.db")) as own, own:
+            column = " AND stream = 'product'" if table == "log" else ""
+            own.execute(
+                f"DELETE FROM {table} WHERE seq = (SELECT max(seq) FROM {table}"
+                f" WHERE 1{column}){column}"
+            )
+    _, out, _ = verified(data, capsys)
+    (check,) = (
+        each
+        for each in json.loads(out)["checks"]
+        if each["service"] == "order" and "every event of product" in each["sentence"]
+    )
+    assert "2 pending" in check["detail"]
+    assert "1 are nowhere" in check["violations"][0]["detail"]
+
+
+def test_nothing_to_verify_says_how_to_begin(tmp_path, capsys):
+    code, _, err = verified(tmp_path / "data", capsys)
+    assert code == 1
+    assert "mesh up -d" in err
