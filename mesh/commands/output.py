@@ -16,7 +16,6 @@ import sys
 from typing import TYPE_CHECKING, Literal, Self, TextIO
 
 from mesh import text as plain
-from mesh.text import cells, clean, clean_line, cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 ColorMode = Literal["auto", "always", "never"]
 Style = plain.Style
 Part = plain.Part
+cells, clean, clean_line, cut = plain.cells, plain.clean, plain.clean_line, plain.cut
 
 HUES: tuple[Style, ...] = ("cyan", "magenta", "blue", "good", "warn")
 """Styles that tell names apart; which of them a name has means nothing."""

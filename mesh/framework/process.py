@@ -38,6 +38,7 @@ from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
 from mesh.framework.tables import find_service
+from mesh.framework.traffic import Traffic
 from mesh.framework.transaction import Tx, Vocabulary
 from mesh.tracing import variables
 
@@ -207,6 +208,8 @@ class _Process:
         await wire.start()
         wire.relay(outbox)
         server = Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
+        pages.traffic = Traffic(self._service, client, app.gate.admission, server.everybody)
+        metrics.also(pages.traffic)
         runner = web.ServerRunner(
             server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S
         )
