@@ -82,6 +82,7 @@ class Screen:
         self._typed = ""
         self._typing: asyncio.TimerHandle | None = None
         self._work: set[asyncio.Task[None]] = set()
+        self._spawn: Callable[[Coroutine[None, None, None]], None]
         self.end: End = "left"
         self.signal: int | None = None
         self.picture: Picture | None = None
@@ -97,7 +98,7 @@ class Screen:
         self._catch_signals()
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._spawn = lambda work: self._keep(group.create_task(work))
                 self._spawn(self._feed.run())
                 answered = await self._first()
                 if answered and not self._leaving:
@@ -110,8 +111,8 @@ class Screen:
         if not answered:
             raise DeadlineExceeded(f"the mesh has not answered for {FIRST_S:g} s", hint="mesh ps")
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = self._group.create_task(work)
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """It ends with the screen at the latest."""
         self._work.add(task)
         task.add_done_callback(self._work.discard)
 
