@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
     "ls": Verb("Look", "Show the meshes of this user that run on this machine."),
     "explain": Verb("Look", "Say why a service is in its state."),
     "logs": Verb("Look", "Read the programs' logs."),
+    "trace": Verb("Look", "Show one story as a waterfall, or list the latest ones."),
     "events": Verb("Look", "Read the events the services tell."),
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from mesh.commands import lines, output
+from mesh.commands import lines, output, traffic
 from mesh.commands.project import Project
 from mesh.commands.ps import STYLES, age
 from mesh.commands.verb import json_option, service_argument, verb
@@ -69,7 +69,7 @@ def _rows(told: Mapping[str, object]) -> list[tuple[str, list[Part]]]:
         rows.append(("process", [text]))
     if told.get("port"):
         rows.append(("port", [_port(told)]))
-    return rows
+    return rows + traffic.rows(told.get("traffic"))
 
 
 def _port(told: Mapping[str, object]) -> str:
@@ -166,7 +166,8 @@ def command(ctx: click.Context, *, service: str, entity: str | None, as_json: bo
     """Say why a service is in its state.
 
     What it waits for, the last answer to its health question, its last exit and last lines, who
-    listens on its port. With an ID the service itself tells of that entity.
+    listens on its port, how it asks others and whom it lets in. With an ID the service itself tells
+    of that entity.
     """
     project = Project.of(ctx)
     project.check_services([service])
@@ -177,6 +178,8 @@ def command(ctx: click.Context, *, service: str, entity: str | None, as_json: bo
         told: Told = dict(project.remote().explain(service))
     except NotRunning as error:
         told, nothing = _at_rest(project, service), error
+    if told.get("pid") is not None:
+        told["traffic"] = traffic.told(project, service)
     if isinstance(port := told.get("port"), int):
         told["port_holders"] = [
             {"pid": pid, "command": command} for pid, command in ports.holders(port)

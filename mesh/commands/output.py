@@ -158,7 +158,7 @@ class Live:
         for line in lines:
             left = columns
             for value, style in map(_styled, [line] if isinstance(line, str) else line):
-                shown = _cut(clean_line(value), left) if left > 0 else ""
+                shown = cut(clean_line(value), left) if left > 0 else ""
                 left -= cells(shown)
                 text += _painted(shown, style, colours=colours)
             text += "\x1b[K\n"
@@ -217,8 +217,8 @@ def cells(text: str) -> int:
     )
 
 
-def _cut(text: str, width: int) -> str:
-    """At most `width` cells, the end replaced by `…` where it does not fit."""
+def cut(text: str, width: int, end: str = "…") -> str:
+    """At most `width` cells, the end replaced by `end` (of one cell) where it does not fit."""
     if cells(text) <= width:
         return text
     taken = ""
@@ -226,7 +226,7 @@ def _cut(text: str, width: int) -> str:
         if cells(taken + char) > width - 1:
             break
         taken += char
-    return taken + "…"
+    return taken + end
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Part]]) -> None:
@@ -248,7 +248,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Part]]) -> None:
     for line in lines:
         text = ""
         for (value, style), width in zip(line, widths, strict=True):
-            shown = _cut(value, width)
+            shown = cut(value, width)
             pad = " " * (width - cells(shown) + 2)
             text += _painted(shown, style, colours=colours) + pad
         _write(sys.stdout, text.rstrip() + "\n")

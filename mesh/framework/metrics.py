@@ -57,6 +57,10 @@ class Metrics(Collector):
         """A figure that is read when somebody asks."""
         Gauge(f"mesh_{name}", sentence, registry=self._registry).set_function(value)
 
+    def also(self, others: Collector) -> None:
+        """Show what these have counted, too."""
+        self._registry.register(others)
+
     def collect(self) -> Iterator[Metric]:
         """The requests, as the registry wants them."""
         answered = CounterMetricFamily(

@@ -33,6 +33,7 @@ from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import ServiceOutbox
 from mesh.framework.pages import Pages
+from mesh.framework.traffic import Traffic
 from tests.services.in_process import PROJECT, Room, room
 
 if TYPE_CHECKING:
@@ -384,6 +385,8 @@ async def served(directory: Path) -> AsyncIterator[Server]:
                 app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX
             )
             server.everybody = door.everybody
+            pages.traffic = Traffic(shelf.service, client, app.gate.admission, door.everybody)
+            metrics.also(pages.traffic)
             async with listening(door) as server.port:
                 try:
                     yield server
