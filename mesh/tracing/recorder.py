@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Taken = tuple[str, str, str, str, str, float, float, str, tuple[Value, ...]]
 
-FLUSH_S = 0.2
+FLUSH_S = 0.05
 """A span is on file this long after its end: below what a person notices."""
 
 PENDING_MAX = 20_000

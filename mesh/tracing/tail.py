@@ -6,6 +6,7 @@ passed over.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ READ_BYTES_MAX = 1024 * 1024
 SELF = "mesh"
 """The name under which the command line's own spans are shown."""
 
+_NAME_BYTES = 53
+"""A piece is known by its first span's ids, since the system gives a dead file's number again."""
+
 _END = attrgetter("end_us")
 
 
@@ -31,7 +35,7 @@ class Tail:
     """What all processes of one mesh have recorded. Memory: one number for each file.
 
     Attributes:
-        missed: pieces that went before they were read to their end.
+        missed: pieces that went before their end was seen.
     """
 
     def __init__(self, data: Path, *, last_bytes: int | None = None) -> None:
@@ -42,7 +46,8 @@ class Tail:
         """
         self.missed = 0
         self._data = data
-        self._done: dict[int, int] = {}
+        self._done: dict[bytes, int] = {}
+        self._ended: set[bytes] = set()
         if last_bytes is not None:
             for _, folder in self._folders():
                 self._skip(folder / OLDER, 0)
@@ -51,11 +56,13 @@ class Tail:
     def read(self) -> list[Span]:
         """What was added since, in the order in which it ended; READ_BYTES_MAX of each file."""
         found: list[Span] = []
-        seen: dict[int, int] = {}
+        seen: dict[bytes, int] = {}
         for service, folder in self._folders():
             for name in (OLDER, NEWER):
                 found += self._more(folder / name, service, seen)
-        self.missed += sum(1 for inode in self._done if inode not in seen)
+        gone = self._done.keys() - seen.keys()
+        self.missed += len(gone - self._ended)
+        self._ended -= gone
         self._done = seen
         found.sort(key=_END)
         return found
@@ -74,27 +81,27 @@ class Tail:
             yield (SELF if name == COMMANDS else name), self._data / name
 
     def _skip(self, path: Path, last_bytes: int) -> None:
-        try:
-            found = path.stat()
-        except OSError:
-            return
-        self._done[found.st_ino] = max(0, found.st_size - last_bytes)
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            name = file.read(_NAME_BYTES)
+            self._done[name] = max(0, os.fstat(file.fileno()).st_size - last_bytes)
 
-    def _more(self, path: Path, service: str, seen: dict[int, int]) -> list[Span]:
+    def _more(self, path: Path, service: str, seen: dict[bytes, int]) -> list[Span]:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             return []
         try:
-            inode = os.fstat(descriptor).st_ino
-            if inode in seen:  # it was the newer piece a moment ago, and has been read as such
+            piece = os.pread(descriptor, _NAME_BYTES, 0)
+            if len(piece) < _NAME_BYTES or piece in seen:  # seen: it has just become the older one
                 return []
-            done = self._done.get(inode, 0)
+            done = self._done.get(piece, 0)
             raw = os.pread(descriptor, READ_BYTES_MAX, done)
         finally:
             os.close(descriptor)
         end = raw.rfind(b"\n") + 1
-        seen[inode] = done + end
+        seen[piece] = done + end
+        if path.name == OLDER and end == len(raw) < READ_BYTES_MAX:
+            self._ended.add(piece)
         spans = codec.decode_lines(raw[:end], Span)
         for span in spans:
             span.service = service

@@ -108,9 +108,9 @@ def label(span: Span) -> str:
         case "client", (peer, method, route, *_):
             return f"ask {peer} {method} {route}"
         case "outbox", _:
-            return f"{span.name} waits for the bus"
+            return f"tell {span.name}"
         case "delivery", _:
-            return f"{span.name} on its way"
+            return f"hear {span.name}"
         case "deferred", _:
             return f"{span.name} (deferred)"
         case _:
@@ -139,7 +139,7 @@ def _completed(spans: Sequence[Span]) -> dict[str, Span]:
             UNFINISHED,
             "unfinished",
             (),
-            str(span.values[1]) if span.kind == "delivery" else span.service,
+            str(span.attributes.get("stream", "")) if span.kind == "delivery" else span.service,
         )
     return known
 

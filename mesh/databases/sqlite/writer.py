@@ -293,6 +293,8 @@ class Writer:
             tx.end()
         if job.error is None:
             job.callbacks = tx.callbacks
+            if tx.scrubs:
+                self._checkpoints.scrub()
         if isinstance(statements.fault, DatabaseBroken):
             raise statements.fault
         if not statements.connection.in_transaction:

@@ -72,7 +72,7 @@ service = Service(
             "GET /orders/{id}",
             actions.get,
             messages.OrderRef,
-            messages.OrderDetail,
+            messages.OrderView,
             allow=USER,
             example=RESERVED,
         ),
@@ -165,6 +165,9 @@ service = Service(
         Invariant("V4", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"),
         Invariant(
             "V4", "money kept is the total of what is paid for", promises.MONEY_HOLDS, "orders"
+        ),
+        Invariant(
+            "V6", "every step is in the table of moves", promises.STEPS_ALLOWED, of="history"
         ),
         Invariant("V6", "the history is contiguous", promises.HISTORY_CONTIGUOUS, of="history"),
         Invariant("V6", "one event was told for each step", promises.TOLD, of="history"),
