@@ -10,6 +10,7 @@ from mesh.config import (
     Condition,
     Config,
     Dependency,
+    Exercise,
     Healthcheck,
     RestartPolicy,
     Service,
@@ -314,6 +315,15 @@ def schema() -> Schema:
         "title": "mesh.yaml",
         **mapping(_readers({}), required=["services"]),
     }
+
+
+_SCENARIOS = re.compile(rf"{_MODULE.pattern}|[^\s]+\.py")
+
+
+def _exercise(item: Item) -> Exercise | None:
+    form = "a module such as myshop.scenarios, or a file such as scenarios.py"
+    found = values.known(item, {"scenarios": values.matching(_SCENARIOS, form)}, {})
+    return codec.replace(Exercise(), **found)
 
 
 def _default_name(root: Path) -> str:
