@@ -189,7 +189,7 @@ class Trial:
         Raises: ProgramFailed, DeadlineExceeded, NotRunning.
         """
         begun_s = clock.monotonic_s()
-        means.mend(self.project)
+        means.mend(self.project, ())
         rows = self.project.remote().status()["services"]
         failed = [str(row["name"]) for row in rows if row["state"] == "failed"]
         if failed:
@@ -207,7 +207,7 @@ class Trial:
     def let_go(self) -> str:
         """End every fault, and judge nothing; in words."""
         try:
-            ended = means.mend(self.project)
+            ended, _ = means.mend(self.project, ())
         except MeshError as error:
             return f"faults end at their deadline: {error}"
         return f"{ended} faults were under way and are ended" if ended else "nothing is left broken"

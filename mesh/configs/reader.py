@@ -13,6 +13,7 @@ from mesh.config import (
     Exercise,
     Healthcheck,
     RestartPolicy,
+    Sandbox,
     Service,
     WatchRule,
 )
@@ -35,6 +36,7 @@ SERVICES_MAX = 200
 
 _NAME_FORM = "a name of lower-case letters, digits and hyphens, at most 31, a letter first"
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_SCENARIOS = re.compile(rf"{_MODULE.pattern}|[^\s]+\.py")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ON_FAILURE = re.compile(r"on-failure:([1-9][0-9]{0,3})")
 _URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
@@ -229,6 +231,24 @@ def _seed(item: Item) -> dict[str, object] | None:
     return {name: member.node.plain() for name, _, member in item.members()}
 
 
+_MODE = values.one_of("auto", "required", "off")
+_SANDBOX: Readers = {
+    "mode": _MODE.about("auto: walls where the kernel has them; required: not without; off: none."),
+    "network": values.one_of("open", "peers").about("peers: it connects to the ports in its URLs."),
+    "read": values.text_or_texts.about("Further files and folders that it may read."),
+    "write": values.text_or_texts.about("Further files and folders that it may write."),
+}
+
+
+@takes({"anyOf": [_MODE.schema, mapping(_SANDBOX)]})
+def _sandbox(item: Item) -> Sandbox | None:
+    """One of the modes, or `{mode: …, network: …, read: […], write: […]}`."""
+    if isinstance(item.node.value, dict):
+        return codec.replace(Sandbox(), **values.known(item, _SANDBOX, {}))
+    mode = _MODE(item)
+    return None if mode is None else codec.replace(Sandbox(), mode=mode)
+
+
 def _service_readers(env: Mapping[str, str]) -> Readers:
     return {
         "module": values.matching(_MODULE, "a module such as myshop.greeter").about(
@@ -252,9 +272,7 @@ def _service_readers(env: Mapping[str, str]) -> Readers:
         "stop_signal": values.signal_name.about("What asks it to end; SIGTERM by default."),
         "stop_grace_period": values.seconds.about("After this it is killed; 10s by default."),
         "healthcheck": _healthcheck.about("How it is asked whether it is ready and well."),
-        "sandbox": values.one_of("auto", "required", "off").about(
-            "Walls around its own files: where there are any, always, or never."
-        ),
+        "sandbox": _sandbox.about("Walls around it: where there are any, always, or never."),
         "develop": _develop.about("For `mesh up --watch`."),
     }
 
@@ -297,11 +315,24 @@ def _services(env: Mapping[str, str]) -> Reader[dict[str, Service]]:
     return read
 
 
+_EXERCISE: Readers = {
+    "scenarios": values.matching(
+        _SCENARIOS, "a module such as myshop.scenarios, or a file such as scenarios.py"
+    ).about("What visitors do: a file or module with `scenarios = (Scenario(…), …)`."),
+}
+
+
+@takes(mapping(_EXERCISE))
+def _exercise(item: Item) -> Exercise | None:
+    return codec.replace(Exercise(), **values.known(item, _EXERCISE, {}))
+
+
 def _readers(env: Mapping[str, str]) -> Readers:
     return {
         "name": values.matching(NAME, _NAME_FORM).about("Of the project; else that of its folder."),
         "bus": values.matching(_URL, "a URL such as zmq://").about("Where events go."),
         "services": _services(env).about("Each a program of its own."),
+        "exercise": _exercise.about("For `mesh exercise`."),
     }
 
 
@@ -315,15 +346,6 @@ def schema() -> Schema:
         "title": "mesh.yaml",
         **mapping(_readers({}), required=["services"]),
     }
-
-
-_SCENARIOS = re.compile(rf"{_MODULE.pattern}|[^\s]+\.py")
-
-
-def _exercise(item: Item) -> Exercise | None:
-    form = "a module such as myshop.scenarios, or a file such as scenarios.py"
-    found = values.known(item, {"scenarios": values.matching(_SCENARIOS, form)}, {})
-    return codec.replace(Exercise(), **found)
 
 
 def _default_name(root: Path) -> str:

@@ -34,6 +34,14 @@ BAD = {
         "servces: {}\nservices: {a: {command: x}}\n",
         "1:1: servces: unknown key, did you mean `services`?",
     ),
+    "no scenarios": (
+        "exercise: {scenarios: a b}\nservices: {a: {command: x}}\n",
+        "1:23: exercise.scenarios: must be a module such as myshop.scenarios, or a file such as scenarios.py, not `a b`",
+    ),
+    "unknown key of an exercise": (
+        "exercise: {scenario: a}\nservices: {a: {command: x}}\n",
+        "1:12: exercise.scenario: unknown key, did you mean `scenarios`?",
+    ),
     "unknown key in a health check": (
         service("command: x, healthcheck: {test: tcp, retrys: 1}"),
         "4:48: services.order.healthcheck.retrys: unknown key, did you mean `retries`?",
@@ -203,6 +211,18 @@ BAD = {
     "sandbox of another kind": (
         service("command: x, sandbox: on"),
         "4:32: services.order.sandbox: must be auto or required or off, not `on`",
+    ),
+    "sandbox with a slip": (
+        service("command: x, sandbox: {netwrok: peers}"),
+        "4:33: services.order.sandbox.netwrok: unknown key, did you mean `network`?",
+    ),
+    "sandbox with an unknown word": (
+        service("command: x, sandbox: {network: closed}"),
+        "4:42: services.order.sandbox.network: must be open or peers, not `closed`",
+    ),
+    "sandbox that reads what is not there": (
+        service("command: x, sandbox: {read: [assets]}"),
+        "4:40: services.order.sandbox.read: no folder or file assets",
     ),
     "seed is a list": (
         service("command: x, seed: [1]"),

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from mesh import clock, telemetry
+from mesh.errors import MeshError, Refused
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from mesh.databases.sqlite.transaction import SqliteTransaction
-    from mesh.errors import MeshError
 
 QUEUE_MAX = 256
 """Functions that may wait: at the rate of a busy disk about the wait below."""
@@ -23,13 +25,23 @@ WAIT_S = 1.0
 """Longest wait to be begun. A flush on a busy disk stalls for a quarter of a second and more now
 and then; a caller from outside waits two seconds, and shedding is the door's business."""
 
+US_PER_S = 1_000_000
+
 _FOREVER = -1.0
+
+
+class Flush(NamedTuple):
+    """When one commit was made durable, on the monotonic clock, and how many shared it."""
+
+    start_s: float
+    end_s: float
+    group: int
 
 
 class Job:
     """One function that waits for its transaction, and how it went."""
 
-    __slots__ = ("begin_by_s", "callbacks", "error", "future", "result", "work")
+    __slots__ = ("begin_by_s", "begun_s", "callbacks", "error", "future", "result", "trace", "work")
 
     def __init__(
         self,
@@ -37,6 +49,8 @@ class Job:
         future: asyncio.Future[object],
         begin_by_s: float,
     ) -> None:
+        self.trace = telemetry.current_trace.get()
+        self.begun_s = 0.0
         self.work = work
         self.future = future
         self.begin_by_s = begin_by_s
@@ -46,6 +60,8 @@ class Job:
 
     def begin(self) -> None:
         """Forget an earlier run. On the writer thread."""
+        self.begun_s = clock.monotonic_s()
+        telemetry.current_trace.set(self.trace)
         self.result = self.error = None
         self.callbacks = []
 
@@ -61,6 +77,26 @@ class Job:
             self.future.set_exception(wrapped)
         else:
             self.future.set_exception(self.error)
+
+    def tell(self, flush: Flush) -> None:
+        """Record how long it waited, ran and was flushed, if it is part of a story."""
+        if self.trace is None:
+            return
+        error = self.error
+        status = error.code if isinstance(error, MeshError) else type(error).__name__
+        telemetry.leaf(
+            "commit",
+            self.trace,
+            "commit" if error is None else "rollback",
+            self.begin_by_s - WAIT_S,
+            max(flush.end_s, self.begun_s),
+            "" if error is None or isinstance(error, Refused) else status,
+            (
+                int((self.begun_s - self.begin_by_s + WAIT_S) * US_PER_S),
+                int((flush.end_s - flush.start_s) * US_PER_S),
+                flush.group,
+            ),
+        )
 
     def fail(self, error: MeshError) -> None:
         """Answer with an error; nothing has happened. On the event loop."""

@@ -22,7 +22,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from mesh import clock
-from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Job
+from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Flush, Job
 from mesh.databases.sqlite.checkpoints import Checkpoints
 from mesh.databases.sqlite.connections import open_writer
 from mesh.databases.sqlite.faults import broken
@@ -65,6 +65,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._backlog = Backlog()
         self._sweep: asyncio.TimerHandle | None = None
+        self._flush_s = 0.0
         self._stopping = False
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -114,9 +115,10 @@ class Writer:
         if due_s is not None:
             self._sweep = self._loop.call_later(due_s - clock.monotonic_s(), self._expire)
 
-    def _deliver(self, jobs: list[Job]) -> None:
+    def _deliver(self, jobs: list[Job], flush: Flush) -> None:
         for job in jobs:
             job.answer()
+            job.tell(flush)
             if job.error is None:
                 self.commits += 1
                 for callback in job.callbacks:
@@ -211,7 +213,7 @@ class Writer:
             if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
                 self.writable = False
         if jobs:
-            self._post(self._deliver, jobs)
+            self._post(self._deliver, jobs, Flush(self._flush_s, clock.monotonic_s(), len(jobs)))
         if lost is None and self._checkpoints.overdue():
             self._attend(self._checkpoints.run)
 
@@ -229,7 +231,9 @@ class Writer:
             if self.broken is not None:
                 raise self.broken  # noqa: TRY301  answered like any other failure to begin
             control("BEGIN IMMEDIATE")
-            if self._fill(take, limit, jobs):
+            kept = self._fill(take, limit, jobs)
+            self._flush_s = clock.monotonic_s()
+            if kept:
                 control("COMMIT")
                 self.groups += 1
                 self.writable = self.writable or connection.total_changes > before
@@ -287,6 +291,8 @@ class Writer:
             tx.end()
         if job.error is None:
             job.callbacks = tx.callbacks
+            if tx.scrubs:
+                self._checkpoints.scrub()
         if isinstance(statements.fault, DatabaseBroken):
             raise statements.fault
         if not statements.connection.in_transaction:
