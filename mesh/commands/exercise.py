@@ -194,11 +194,13 @@ def command(
     from mesh.exercise import assertion, chaos, report  # noqa: PLC0415
 
     kinds = chaos.kinds(faults)
+    expected = [assertion.parse(each) for each in asserted]
     project = Project.of(ctx)
-    project.remote()
+    who = scenarios.named(scenarios.known(project), scenario)
     trial = Trial(project)
-    expected = [assertion.parse(each, trial.routes) for each in asserted]
-    who = scenarios.chosen(scenarios.known(project, trial.routes), scenario)
+    for each in expected:
+        assertion.check(each, trial.routes)
+    who = scenarios.served(who, trial.routes)
     number = clock.new_seed() if seed is None else seed
     broken = chaos.schedule(kinds, trial.targets, duration_s=duration_s, seed=number)
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)

@@ -22,28 +22,37 @@ if TYPE_CHECKING:
 HINT = "exercise: {scenarios: scenarios.py}, and there: scenarios = (Scenario(…),)"
 
 
-def known(project: Project, operations: Collection[str]) -> tuple[Scenario, ...]:
-    """Every scenario whose operations are all served.
+def known(project: Project) -> tuple[Scenario, ...]:
+    """Every scenario there is, one's own first; one of the shop's name takes its place.
 
-    Raises: InvalidInput (the file cannot be imported, or has none); WrongUsage (there is none).
+    Raises: InvalidInput (the file cannot be imported, or has none).
     """
     from mesh.exercise import shop  # noqa: PLC0415  (only for those who exercise)
 
     own = _own(project)
     names = {each.name for each in own}
-    found = (*own, *(each for each in shop.scenarios if each.name not in names))
-    served = tuple(each for each in found if all(need in operations for need in each.needs))
-    if not served:
-        raise WrongUsage("there is no scenario for these services", hint=HINT)
-    return served
+    return (*own, *(each for each in shop.scenarios if each.name not in names))
 
 
-def chosen(found: tuple[Scenario, ...], name: str | None) -> tuple[Scenario, ...]:
+def named(found: tuple[Scenario, ...], name: str | None) -> tuple[Scenario, ...]:
     """The one of that name, else all of them. Raises: NotFound, with a suggestion."""
     if name is None:
         return found
     check_names([name], [each.name for each in found], what="scenario")
     return tuple(each for each in found if each.name == name)
+
+
+def served(found: tuple[Scenario, ...], operations: Collection[str]) -> tuple[Scenario, ...]:
+    """Those of which every operation is served. Raises: WrongUsage (none is)."""
+    kept = tuple(each for each in found if all(need in operations for need in each.needs))
+    if not kept:
+        missing = [need for each in found for need in each.needs if need not in operations]
+        raise WrongUsage(
+            "there is no scenario for the services that run",
+            evidence=(f"nobody serves {', '.join(dict.fromkeys(missing))}",) if missing else (),
+            hint=HINT,
+        )
+    return kept
 
 
 def _own(project: Project) -> tuple[Scenario, ...]:

@@ -59,10 +59,10 @@ class Held(Struct, frozen=True):
     ok: bool
 
 
-def parse(text: str, operations: Iterable[str]) -> Assertion:
+def parse(text: str) -> Assertion:
     """An expectation as it is typed.
 
-    Raises: WrongUsage (no such form, metric, unit or operation), with a suggestion.
+    Raises: WrongUsage (no such form, metric or unit), with a suggestion.
     """
     match = _FORM.fullmatch(text)
     if match is None:
@@ -74,17 +74,22 @@ def parse(text: str, operations: Iterable[str]) -> Assertion:
             f"`{metric}` in `{text}` is no metric{suggestion(metric, list(_UNITS))}",
             hint=f"there are: {', '.join(_UNITS)}",
         )
-    if operation and operation not in (known := sorted(operations)):
-        raise WrongUsage(
-            f"`{operation}` in `{text}` is no operation here{suggestion(operation, known)}",
-            hint="mesh call lists the services, mesh call SVC its operations",
-        )
     unit = unit or ""
     if unit not in _UNITS[metric]:
         units = " or ".join(each or "no unit" for each in _UNITS[metric])
         raise WrongUsage(f"{metric} in `{text}` is given in {units}", hint=HINT)
     bound = float(number) * (1000 if unit == "s" else 1)
     return Assertion(text.strip(), operation or None, metric, sign, bound)
+
+
+def check(assertion: Assertion, operations: Iterable[str]) -> None:
+    """Refuse an operation that nobody serves. Raises: WrongUsage, with a suggestion."""
+    name, known = assertion.operation, sorted(operations)
+    if name is not None and name not in known:
+        raise WrongUsage(
+            f"`{name}` in `{assertion.text}` is no operation here{suggestion(name, known)}",
+            hint="mesh call lists the services, mesh call SVC its operations",
+        )
 
 
 def judge(assertion: Assertion, tally: Tally, duration_s: float) -> Held:
