@@ -43,6 +43,9 @@ LOOK_S = 0.05
 
 US_PER_MS, US_PER_S = 1_000, 1_000_000
 
+PIPED_CELLS = 121
+"""The width where there is no terminal: no name of the shop is cut."""
+
 ID_SHOWN = 12
 """Digits of an id in a list: enough to tell twenty thousand apart."""
 
@@ -136,7 +139,7 @@ def _span(row: Row, start_us: int) -> dict[str, object]:
 
 def show(fall: Waterfall, spans: list[Span]) -> None:
     """The picture."""
-    width = shutil.get_terminal_size((80, 24)).columns - 1
+    width = shutil.get_terminal_size((PIPED_CELLS, 24)).columns - 1
     encoding = (sys.stdout.encoding or "ascii").lower()
     marks = timeline.UNICODE if encoding.startswith("utf") else timeline.ASCII
     output.out(
