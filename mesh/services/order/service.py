@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesh.framework import (
+    OWNER,
     USER,
     Agreement,
     Deferred,
@@ -12,6 +13,7 @@ from mesh.framework import (
     Seed,
     Service,
     Tells,
+    owner_or,
     roles,
 )
 from mesh.services.order import (
@@ -74,7 +76,7 @@ service = Service(
             actions.get,
             messages.OrderRef,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=RESERVED,
         ),
         Operation(
@@ -83,7 +85,7 @@ service = Service(
             actions.history,
             messages.OrderRef,
             messages.History,
-            allow=USER,
+            allow=owner_or("staff"),
             example=RESERVED,
         ),
         Operation(
@@ -92,7 +94,7 @@ service = Service(
             paying.pay,
             messages.Pay,
             messages.OrderView,
-            allow=USER,
+            allow=OWNER,
             example=messages.Pay(RESERVED.id, "tok_visa"),
             key="optional",
             may_be_accepted=True,
@@ -103,7 +105,7 @@ service = Service(
             fulfilling.cancel,
             messages.Cancel,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=messages.Cancel(UNWANTED.id),
             key="optional",
         ),
