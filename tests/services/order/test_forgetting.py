@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mesh import clock
 from mesh.errors import Conflict, Forbidden
-from mesh.framework import Caller
 from tests.services.order.conftest import ALICE, BOB, SAM
 from tests.services.order.support import ADDRESS, create, left, offenders, plant, work
+
+if TYPE_CHECKING:
+    from mesh.framework import Caller
 
 SECRETS = ("Ludmilla Wax", "77 Canary Street", "Bournemouth-on-Sea", "moved to Wax Lane")
 HERS = {**ADDRESS, "name": SECRETS[0], "line1": SECRETS[1], "city": SECRETS[2]}
