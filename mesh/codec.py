@@ -210,6 +210,32 @@ SECRET = msgspec.Meta(extra_json_schema={"format": "password", "writeOnly": True
 """Marks a text member that is never stored, logged or replayed: `Annotated[str, SECRET]`."""
 
 
+PERSONAL = msgspec.Meta(extra_json_schema={"x-personal": True})
+"""Marks a member that tells of a person: `Annotated[str, PERSONAL]`. No event may carry one."""
+
+
+def personal_fields(shape: type) -> list[str]:
+    """The members marked PERSONAL or SECRET, of this struct or of any that it holds."""
+    parts = schemas([shape])[1]
+    return sorted(
+        f"{name}.{member}"
+        for name, part in parts.items()
+        for member, said in part.get("properties", {}).items()
+        if _marked(said)
+    )
+
+
+def _marked(said: object) -> bool:
+    """Whether a schema, or an alternative or item in it, carries a mark."""
+    if isinstance(said, list):
+        return any(map(_marked, said))
+    if not isinstance(said, dict):
+        return False
+    return bool(said.get("x-personal") or said.get("writeOnly")) or any(
+        map(_marked, (said.get("anyOf"), said.get("items"), said.get("prefixItems")))
+    )
+
+
 _secret_fields: dict[type, frozenset[str]] = {}
 
 

@@ -173,7 +173,7 @@ def command(
         speakers = Speakers(
             project.remote().token, peers.document, peers.urls, seeded_users(seed), timeout_s
         )
-        speaker = speakers.choose(service, operation, name)
+        speaker = speakers.choose(service, operation, name, request.target)
         said = speaker.said
         if speaker.bearer:
             headers["Authorization"] = f"Bearer {speaker.bearer}"

@@ -30,6 +30,7 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
+from mesh.framework.erasure import Erasure
 from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
@@ -104,6 +105,7 @@ class _Process:
         self._service = service
         self._schema = schema
         self._settings = chosen
+        self._erasure = Erasure(service, chosen.data_dir)
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
 
@@ -143,6 +145,11 @@ class _Process:
             ]
         )
         await store.write(found_epoch)
+        words = self._vocabulary()
+        await self._plant(store, words)
+        await self._erasure.again(store, words)
+
+    async def _plant(self, store: Database, words: Vocabulary) -> None:
         seed = self._service.seed
         if seed is None or self._settings.seed_file is None:
             return
@@ -153,7 +160,7 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(_plant, self._vocabulary(), seed.plant, wanted)
+        await store.write(_plant, words, seed.plant, wanted)
 
     def _vocabulary(
         self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None
@@ -163,6 +170,7 @@ class _Process:
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
+            erase=self._erasure.run,
         )
 
     async def _run(
@@ -192,9 +200,11 @@ class _Process:
                 outermost=False,  # deferred work comes again by itself, with a backoff of its own
             ),
         )
-        listeners = [*self._service.listeners]
+        listeners = self._erasure.listeners(self._service.listeners)
         if who.trusts_issuer:
             listeners.append(Listener("auth.keys_changed", _keys_listener(who), identity.KeySet))
+            ended = Listener("auth.session_revoked", _sessions_listener(who), identity.Revoked)
+            listeners.append(ended)
         inbox = ServiceInbox(store, words, listeners, mark=_mark(chosen), broken=self._fail)
         await inbox.prepare(chosen.last_exit)
         metrics = Metrics()
@@ -311,6 +321,15 @@ def _keys_listener(who: Identity) -> Callable[[Tx, identity.KeySet], None]:
         tx.after_commit(who.load_keys)
 
     return on_keys_changed
+
+
+def _sessions_listener(who: Identity) -> Callable[[Tx, identity.Revoked], None]:
+    def on_session_revoked(tx: Tx, data: identity.Revoked) -> None:
+        """Take no access token of that session any more."""
+        identity.keep_revoked(tx, data)
+        tx.after_commit(lambda: who.revoke(data))
+
+    return on_session_revoked
 
 
 def _plant(

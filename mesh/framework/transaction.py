@@ -38,6 +38,8 @@ class Vocabulary:
     """Called after a commit that deferred something."""
     acked: Callable[[], int] = lambda: 0
     """Up to which event the bus has them; asked on the writer's thread."""
+    erase: Callable[[Tx, str], None] | None = None
+    """How this service erases a person."""
     follows: Callable[[outbox.Told], None] = lambda _: None
     """Called after a commit with each event that it told."""
 
@@ -143,6 +145,19 @@ class Tx:
             cause=self.trace.cause,
         )
         self._inner.after_commit(self._vocabulary.left)
+
+    def erase(self, user_id: str) -> None:
+        """Erase a person for good: rows, stored answers and bytes, also should a copy come back.
+
+        Raises: StorageFull; Broken when the service's table does not say how.
+        """
+        if self._vocabulary.erase is None:
+            raise Broken("this service's table does not say how it erases a person")
+        self._vocabulary.erase(self, user_id)
+
+    def scrub(self) -> None:
+        """Soon after this commit, leave no copy in the -wal of what it deleted."""
+        self._inner.scrub()
 
     def undefer(self, action: str, *, key: str) -> None:
         """The work is done or no longer wanted."""

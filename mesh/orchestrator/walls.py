@@ -39,6 +39,9 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 RESOLVER = "/etc/resolv.conf"
 """Often a link into /run; its folder is granted, since the file is replaced now and then."""
 
+_OF_AN_INSTALLATION = ("bin", "shims")
+"""Folders beside which lies what the programs in them need; shims are what version managers make."""
+
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "nats": 4222}
 _ADDRESS = re.compile(r"(?:([a-z][a-z0-9+.-]*)://)?[^\s,;/?#]+")
 _NAMING_ADDRESSES = ("MESH_", "OTEL_")
@@ -199,19 +202,29 @@ def _readable(program: Program, environment: Mapping[str, str]) -> Iterator[str]
     yield from (sys.prefix, sys.base_prefix, *(entry for entry in sys.path if entry))
     yield str(Path(__file__).parents[1])
     yield from program.reads
+    for folder in environment.get("PATH", "").split(os.pathsep):
+        if folder:
+            yield from _installed(Path(folder).resolve())
     if program.command is not None:
         yield from _executable(program.command[0], program.working_dir, environment)
 
 
 def _executable(name: str, folder: str, environment: Mapping[str, str]) -> Iterator[str]:
-    """A program's file, and what is installed with it: `…/bin/node` means all of `…`."""
-    found = shutil.which(str(Path(folder, name)) if "/" in name else name, path=environment["PATH"])
-    if found is None:
-        return
-    file = Path(found).resolve()
-    yield str(file)
-    prefix, home = file.parent.parent, Path.home()
-    if file.parent.name == "bin" and prefix not in (Path("/"), home, home / ".local"):
+    """A program's file, and what is installed with it."""
+    asked = str(Path(folder, name)) if "/" in name else name
+    found = shutil.which(asked, path=environment.get("PATH"))
+    if found is not None:
+        file = Path(found).resolve()
+        yield str(file)
+        if file.parent.name in _OF_AN_INSTALLATION:
+            yield from _installed(file.parent)
+
+
+def _installed(programs: Path) -> Iterator[str]:
+    """A folder of programs; `…/bin` means all of `…`, unless that is everything of somebody's."""
+    yield str(programs)
+    prefix, home = programs.parent, Path.home()
+    if programs.name in _OF_AN_INSTALLATION and prefix not in (Path("/"), home, home / ".local"):
         yield str(prefix)
 
 

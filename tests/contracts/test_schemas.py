@@ -160,7 +160,7 @@ FITS = [
     {"healthcheck": {"disable": True}},
     {"develop": {"watch": [{"path": "src", "action": "restart"}]}},
     {"sandbox": "required"},
-    {"sandbox": {"network": "peers", "read": "assets", "write": ["spool"]}},
+    {"sandbox": {"network": "peers", "read": ".", "write": ["."]}},
     {"x-anything": 1},
 ]
 FITS_NOT = [

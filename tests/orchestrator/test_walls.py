@@ -114,9 +114,9 @@ def test_what_is_installed_with_a_program_is_granted_with_it(tmp_path):
     tool = tmp_path / "tool" / "bin" / "run"
     tool.parent.mkdir(parents=True)
     tool.touch(mode=0o755)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "run").symlink_to(tool)
-    environment = {"PATH": str(tmp_path / "bin")}
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "run").symlink_to(tool)
+    environment = {"PATH": str(tmp_path / "links")}
     planned = walls.planned(program(entry=None, command=("run",)), environment, Path("/l"))
     assert planned is not None
     assert str(tmp_path / "tool") in planned["grants"]["read"]

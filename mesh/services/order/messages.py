@@ -122,13 +122,16 @@ class LineView(Struct, frozen=True):
 
 
 class OrderView(Struct, frozen=True):
-    """An order; sums are null until product has said the prices."""
+    """An order; sums are null until product has said the prices, `ship_to` once it was forgotten."""
 
     id: str
     user_id: str
     status: Status
     reason: str
     lines: list[LineView]
+    ship_to: Address | None
+    carrier: str | None
+    tracking: str | None
     on_shortage: OnShortage
     subtotal_minor: int | None
     shipping_minor: int | None
@@ -137,14 +140,6 @@ class OrderView(Struct, frozen=True):
     held_until: str | None
     created_at: str
     version: int
-
-
-class OrderDetail(OrderView, frozen=True):
-    """An order with where it goes and how; `ship_to` is null once its owner was erased."""
-
-    ship_to: Address | None
-    carrier: str | None
-    tracking: str | None
 
 
 class OrderPage(Struct, frozen=True):
@@ -231,6 +226,12 @@ class Wake(Struct, frozen=True):
 
     product_id: str
     after: str = ""
+
+
+class Abandon(Struct, frozen=True):
+    """Deferred: a person was erased; cancel what they had open."""
+
+    user_id: str
 
 
 class HoldLine(Struct, frozen=True):
@@ -338,6 +339,12 @@ class Discontinued(Struct, frozen=True):
 
     product_id: str
     version: int
+
+
+class UserErased(Struct, frozen=True):
+    """What is read of `user.erased`."""
+
+    user_id: str
 
 
 HOLD_S = 1.5
