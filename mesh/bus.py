@@ -82,11 +82,15 @@ __all__ = [
 
 
 class Broker(Struct, frozen=True):
-    """The program a bus needs beside its clients: what to call, with what, and where it is then."""
+    """The program a bus needs beside its clients: what to call, with what, and where it is then.
+
+    `writes` are folders that it writes to beside the one of its log.
+    """
 
     entry: str
     args: tuple[str, ...]
     client_url: str
+    writes: tuple[str, ...] = ()
 
 
 def schemes() -> list[str]:
@@ -122,8 +126,8 @@ def program(url: str, *, directory: Path, sockets: Path, keys: Path | None = Non
     backend = _backend(url)
     if not hasattr(backend, "program"):
         return None
-    args, client_url = backend.program(url, directory, sockets, keys)
-    return Broker("mesh.bus:serve", (urlsplit(url).scheme, *args), client_url)
+    args, client_url, writes = backend.program(url, directory, sockets, keys)
+    return Broker("mesh.bus:serve", (urlsplit(url).scheme, *args), client_url, writes)
 
 
 def modules(url: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -17,8 +18,11 @@ import aiohttp
 
 from mesh import clock, codec, errors
 from mesh.errors import DeadlineExceeded, MeshError, Refused, ServiceUnavailable
+from mesh.figures import WINDOW_S
+from mesh.histogram import Window
 from mesh.resilience.callee import Callee, Figures
 from mesh.resilience.policy import AS_USUAL, BreakerPolicy, Policy
+from mesh.tracing.asked import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,6 +233,8 @@ class Client:
         self._token = token
         self._draw = draw
         self._lines: dict[tuple[str, BreakerPolicy, int], _Line] = {}
+        self.windows: defaultdict[str, Window] = defaultdict(lambda: Window(WINDOW_S))
+        """Attempts of the last seconds by peer; who reads them turns them."""
 
     async def ask(self, call: Call[In, Out], request: In, envelope: Envelope) -> Out:
         """Ask and wait for the answer.
@@ -253,13 +259,17 @@ class Client:
                 code=HELD_BACK,
             )
         failed = True
-        retries = call.policy.retries_max if _may_repeat(call, envelope) else 0
+        retries, attempt = call.policy.retries_max if _may_repeat(call, envelope) else 0, 0
+        window = self.windows[call.service]
         try:
             while True:
+                attempt += 1
+                asked = Asked(envelope.trace, call.service, call.route, attempt, window)
                 try:
-                    answer = await self._once(
-                        line, call, (method, path, body), envelope, deadline_s
-                    )
+                    with asked:
+                        answer = await self._once(
+                            line, call, (method, path, body), envelope, deadline_s, asked
+                        )
                 except ServiceUnavailable:  # not Overloaded: more of the same is no help
                     if not retries:
                         raise
@@ -285,6 +295,7 @@ class Client:
         parts: tuple[str, str, bytes | None],
         envelope: Envelope,
         deadline_s: float,
+        asked: Asked,
     ) -> Out:
         """One attempt; what became of it is told to the breaker."""
         method, path, body = parts
@@ -293,7 +304,9 @@ class Client:
         if left_s < DEADLINE_MIN_S:
             raise DeadlineExceeded(f"no time left to ask {call.service}")
         callee.attempts += 1
-        headers = self._headers(call, envelope, left_s, body)
+        headers = self._headers(call, envelope, left_s, body) | {
+            "traceparent": asked.trace.traceparent
+        }
         try:
             async with line.session.request(
                 method,
@@ -304,7 +317,7 @@ class Client:
                 timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_S),
             ) as response:
                 raw = await _whole(response.content, call.service)
-                status = response.status
+                asked.status = status = response.status
                 full = response.headers.get("Mesh-Overloaded") == "1"
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             breaker.unreachable(clock.monotonic_s())
@@ -326,7 +339,6 @@ class Client:
     ) -> dict[str, str]:
         headers = {
             "Authorization": "Bearer " + (envelope.bearer or self._token(call.service)),
-            "traceparent": envelope.trace.child().traceparent,
             "Mesh-Timeout": str(int(left_s * clock.MS_PER_S)),
         }
         if body is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MS_PER_S = 1000
+NS_PER_S = 1_000_000_000
 
 monotonic_s = time.monotonic
 """Seconds on a clock that only goes forward; comparable between processes of one boot."""
@@ -42,6 +43,11 @@ def new_seed() -> int:
 def now_ms() -> int:
     """Wall time, in whole milliseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1_000_000
+
+
+def offset_s() -> float:
+    """From the monotonic clock to wall time, now: what to add to the one to get the other."""
+    return time.time_ns() / NS_PER_S - time.monotonic()
 
 
 def iso(at_ms: int) -> str:

@@ -8,6 +8,7 @@ happens here, so `msgspec` can be replaced in one file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,6 +54,27 @@ def decode(raw: bytes | str, shape: type[T]) -> T:
         return msgspec.json.decode(raw, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(str(error)) from None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_lines(rows: Sequence[object]) -> bytes:
+    """Compact UTF-8 JSON, one value a line. Raises: ValueError (a text that is no Unicode)."""
+    return _encoder.encode_lines(rows)
+
+
+def decode_lines(raw: bytes, shape: type[T]) -> list[T]:
+    """Lines that we wrote ourselves; one that is damaged is left out."""
+    decoder = msgspec.json.Decoder(shape)
+    try:
+        return decoder.decode_lines(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = []
+        for line in raw.splitlines():
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                found.append(decoder.decode(line))
+        return found
 
 
 def plain(value: object) -> Any:
@@ -187,6 +209,32 @@ def schema(shape: type) -> dict[str, Any]:
 
 SECRET = msgspec.Meta(extra_json_schema={"format": "password", "writeOnly": True})
 """Marks a text member that is never stored, logged or replayed: `Annotated[str, SECRET]`."""
+
+
+PERSONAL = msgspec.Meta(extra_json_schema={"x-personal": True})
+"""Marks a member that tells of a person: `Annotated[str, PERSONAL]`. No event may carry one."""
+
+
+def personal_fields(shape: type) -> list[str]:
+    """The members marked PERSONAL or SECRET, of this struct or of any that it holds."""
+    parts = schemas([shape])[1]
+    return sorted(
+        f"{name}.{member}"
+        for name, part in parts.items()
+        for member, said in part.get("properties", {}).items()
+        if _marked(said)
+    )
+
+
+def _marked(said: object) -> bool:
+    """Whether a schema, or an alternative or item in it, carries a mark."""
+    if isinstance(said, list):
+        return any(map(_marked, said))
+    if not isinstance(said, dict):
+        return False
+    return bool(said.get("x-personal") or said.get("writeOnly")) or any(
+        map(_marked, (said.get("anyOf"), said.get("items"), said.get("prefixItems")))
+    )
 
 
 _secret_fields: dict[type, frozenset[str]] = {}

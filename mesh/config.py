@@ -52,6 +52,19 @@ class WatchRule(Struct, frozen=True):
     action: Literal["restart"] = "restart"
 
 
+class Sandbox(Struct, frozen=True):
+    """What a program may touch beside its own folder, its log, code and libraries.
+
+    `mode`: `auto` = walls where the kernel has them, `required` = not without, `off` = none. With
+    `network` `peers` it connects to the ports in its URLs alone. `read` and `write` are further paths.
+    """
+
+    mode: Literal["auto", "required", "off"] = "auto"
+    network: Literal["open", "peers"] = "open"
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
 class Service(Struct, frozen=True, kw_only=True):
     """One service of the configuration, values resolved."""
 
@@ -71,7 +84,7 @@ class Service(Struct, frozen=True, kw_only=True):
     stop_signal: str = "SIGTERM"
     stop_grace_period_s: float = 10.0
     healthcheck: Healthcheck | None = None
-    sandbox: Literal["auto", "required", "off"] = "auto"
+    sandbox: Sandbox = Sandbox()
     watch: tuple[WatchRule, ...] = ()
 
 

@@ -46,14 +46,14 @@ class Hears(Struct, frozen=True, kw_only=True):
     p50_ms: Amount | None = None
     p99_ms: Amount | None = None
     lag: Count | None = None
-    parked: Count = 0
+    parked: Count | None = None
 
 
 class Tells(Struct, frozen=True, kw_only=True):
     """The service's own stream. `waiting`: told, and not acknowledged by the bus yet."""
 
     events_per_s: Amount
-    waiting: Count = 0
+    waiting: Count | None = None
 
 
 class Figures(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Log lines, trace context and metrics of one process.
+"""Log lines and spans of one process: the door to `tracing/`.
 
 A log line is one JSON object on standard error, which the supervisor has pointed at a file.
 Nothing here may block or fail the work it describes: a line that cannot be written is counted
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 from contextvars import ContextVar
 
-from msgspec import Struct
-
 from mesh import clock, codec
+from mesh.tracing.context import TraceContext, new_trace, parse_traceparent
+from mesh.tracing.recorder import recorder
+
+__all__ = ["TraceContext", "new_trace", "parse_traceparent", "recorder"]
 
 WARNING, ERROR = logging.WARNING, logging.ERROR
 
@@ -26,41 +27,11 @@ LINE_BYTES_MAX = 16 * 1024
 MEMBER_CHARACTERS_MAX = 100
 """What is left of each member then: twelve escaped bytes a character at most, a dozen members."""
 
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-
-
-class TraceContext(Struct, frozen=True):
-    """W3C trace context: which story this work belongs to (`trace_id`) and which step it is."""
-
-    trace_id: str
-    span_id: str
-
-    @property
-    def traceparent(self) -> str:
-        """The header's value; always sampled, the recorder decides what it keeps."""
-        return f"00-{self.trace_id}-{self.span_id}-01"
-
-    def child(self) -> TraceContext:
-        """The next step of the same story."""
-        return TraceContext(self.trace_id, clock.random_hex(8))
-
-
-def new_trace() -> TraceContext:
-    """The first step of a new story."""
-    both = clock.random_hex(24)
-    return TraceContext(both[:32], both[32:])
-
-
-def parse_traceparent(header: str | None) -> TraceContext | None:
-    """The context a `traceparent` names; None when it is absent or malformed."""
-    match = _TRACEPARENT.fullmatch(header) if header else None
-    if match is None or match[1] == "0" * 32 or match[2] == "0" * 16:
-        return None
-    return TraceContext(match[1], match[2])
-
-
 current_trace: ContextVar[TraceContext | None] = ContextVar("current_trace", default=None)
 """What the running task works on; log lines carry its id."""
+
+record, leaf = recorder.record, recorder.leaf
+"""Tell of a piece of work that has ended (`tracing.recorder.Recorder`)."""
 
 _lines_dropped = 0
 
@@ -84,7 +55,7 @@ class _JsonFormatter(logging.Formatter):
         }
         trace = current_trace.get()
         if trace is not None:
-            line["trace_id"] = trace.trace_id
+            line["trace_id"], line["span_id"] = trace.trace_id, trace.span_id
         facts = getattr(record, "facts", None)
         if isinstance(facts, dict):
             line.update(facts)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SERVICE_TOKEN_S = 60
 """Life of a service's and of the operator's token."""
 
+ACCESS_S = 600
+"""Life of a user's access token; a verifier takes none that was made for longer."""
+
 LEEWAY_S = 10
 """Clock difference tolerated between processes of one machine."""
 
@@ -139,8 +142,13 @@ def unverified_issuer(token: str) -> str:
     return str(payload.get("iss", ""))
 
 
-def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: str) -> Claims:
+def verify(
+    token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: str, life_s: int
+) -> Claims:
     """The claims of a token that one of `keys` (by kid) has signed.
+
+    Args:
+        life_s: a token that was made for longer is not taken, whoever signed it.
 
     Raises: Unauthenticated.
     """
@@ -158,11 +166,14 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, iss: str, aud: s
             leeway=LEEWAY_S,
             options={"require": ["iss", "sub", "aud", "iat", "exp"], "strict_aud": True},
         )
-        return codec.convert(payload, Claims)
+        claims = codec.convert(payload, Claims)
     except jwt.ExpiredSignatureError:
         raise Unauthenticated("the token has expired", code="token-expired") from None
     except (jwt.InvalidTokenError, InvalidInput, ValueError, RecursionError):
         raise Unauthenticated("the token does not hold") from None
+    if claims.exp - claims.iat > life_s:
+        raise Unauthenticated("the token was made for too long")
+    return claims
 
 
 def verify_peer(token: str, keys: Mapping[str, Ed25519PublicKey], *, aud: str) -> Claims:
@@ -178,7 +189,7 @@ def verify_peer(token: str, keys: Mapping[str, Ed25519PublicKey], *, aud: str) -
     key = keys.get(issuer)
     if key is None or typ != (OPERATOR_TOKEN if issuer == "operator" else SERVICE_TOKEN):
         raise Unauthenticated("the token's issuer is unknown")
-    return verify(token, {kid: key}, iss=issuer, aud=aud)
+    return verify(token, {kid: key}, iss=issuer, aud=aud, life_s=SERVICE_TOKEN_S)
 
 
 class IdentityFile(Struct, frozen=True):

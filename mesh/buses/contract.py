@@ -105,6 +105,10 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     correlation: str = ""
     cause: str = ""
 
+    def at(self, traceparent: str) -> Trace:
+        """The same story, a step further."""
+        return Trace(traceparent, self.correlation, self.cause)
+
 
 _FIXED = struct.Struct(f">I{HASH_BYTES}sIIIQI")
 _TIME = struct.Struct(">IQI")
@@ -158,6 +162,9 @@ class Outbox(Protocol):
 
     async def after(self, seq: int, *, rows_max: int, bytes_max: int) -> list[Event]:
         """Events beyond `seq`, in order; at least one if there is one, however large."""
+
+    def taken(self, position: Position) -> None:
+        """The bus has everything up to here; told at once, to be noted and no more."""
 
     async def acknowledged(self, position: Position) -> None:
         """The bus holds everything up to here durably. Informative, and may come twice."""
@@ -266,6 +273,10 @@ class Bus(Protocol):
     @property
     def lag(self) -> int | None:
         """Events that the bus has and the subscribed inboxes have not; None if nothing is known."""
+
+    @property
+    def lags(self) -> dict[str, int]:
+        """The same of each stream of which something is known."""
 
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""

@@ -15,6 +15,7 @@ from mesh.commands.data import given
 from mesh.commands.peers import FAILED_FROM, Peers
 from mesh.commands.project import Project, check_names
 from mesh.commands.request import build
+from mesh.commands.step import first_step
 from mesh.commands.verb import json_option, verb
 from mesh.errors import NotFound, NotRunning, WrongUsage
 
@@ -172,7 +173,7 @@ def command(
         speakers = Speakers(
             project.remote().token, peers.document, peers.urls, seeded_users(seed), timeout_s
         )
-        speaker = speakers.choose(service, operation, name)
+        speaker = speakers.choose(service, operation, name, request.target)
         said = speaker.said
         if speaker.bearer:
             headers["Authorization"] = f"Bearer {speaker.bearer}"
@@ -180,11 +181,9 @@ def command(
         headers.setdefault("Idempotency-Key", idempotency_key or clock.random_hex(16))
     if operation.needs_match:
         headers.setdefault("If-Match", "*")
-    trace_id = clock.random_hex(16)
-    headers.setdefault("traceparent", f"00-{trace_id}-{clock.random_hex(8)}-01")
     headers.setdefault("Mesh-Timeout", str(round(timeout_s * clock.MS_PER_S)))
     _tell_sent(request, said)
-    answer = peers.ask(service, request.method, request.target, body=request.body, headers=headers)
+    answer, trace_id = first_step(peers, service, operation.name, request, headers)
     if as_json:
         output.json_line(
             {

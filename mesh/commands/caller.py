@@ -35,6 +35,7 @@ class Seeded:
 
     login: str
     roles: tuple[str, ...]
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ def seeded_users(directory: Path) -> list[Seeded]:
             email = members(raw).get("email")
             if isinstance(email, str):
                 roles = tuple(str(role) for role in items(members(raw).get("roles")))
-                found.append(Seeded(email.partition("@")[0], roles))
+                name = str(members(raw).get("id") or "")
+                found.append(Seeded(email.partition("@")[0], roles, name))
     return found
 
 
@@ -79,8 +81,12 @@ class Speakers:
     users: list[Seeded]
     timeout_s: float
 
-    def choose(self, service: str, operation: Operation, name: str | None) -> Speaker:
+    def choose(
+        self, service: str, operation: Operation, name: str | None, target: str = ""
+    ) -> Speaker:
         """The speaker for one operation: `name` if given, else the first who may.
+
+        Of what belongs to somebody, that is who is named in the `target` that is asked for.
 
         Raises: WrongUsage (nobody fits, or only a service may), NotFound (no such user), and
         what asking for the tokens raises.
@@ -90,7 +96,9 @@ class Speakers:
         access = operation.access
         if access.anyone:
             return Speaker()
-        for user in self.users:
+        path = target.partition("?")[0].split("/")
+        named = [user for user in self.users if user.id and user.id in path]
+        for user in (*named, *self.users):
             if "" in access.roles or set(user.roles) & set(access.roles):
                 return self._user(user.login)
         if access.operator:

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mesh.orchestrator import state
+from mesh.orchestrator import landlock, state
 
 if TYPE_CHECKING:
     from mesh.commands.project import Project
@@ -174,6 +174,33 @@ def sockets(project: Project) -> Finding:
     if stat.S_IMODE(found.st_mode) & 0o077:
         return Finding("warn", f"{folder} is open to others", f"chmod 700 {folder}")
     return Finding("pass", f"{folder} is ours alone")
+
+
+_BROUGHT = (
+    (landlock.NETWORK_ABI, "ports"),
+    (landlock.DEVICES_ABI, "devices"),
+    (landlock.SCOPES_ABI, "signals"),
+)
+
+
+def sandbox(project: Project) -> Finding:
+    """Whether the kernel can put walls around programs, and how good they are."""
+    version = landlock.abi()
+    services = project.config.services.values()
+    if not version:
+        required = [each.name for each in services if each.sandbox.mode == "required"]
+        told = "no Landlock in this kernel: any program can reach any file of this user"
+        if required:
+            told += f", and {', '.join(required)} must not run so"
+        fix = "Linux 5.13 or newer with landlock among its lsm= modules"
+        return Finding("fail" if required else "warn", told, fix)
+    has = ["files", *(what for since, what in _BROUGHT if version >= since)]
+    lacks = [what for since, what in _BROUGHT if version < since]
+    off = [each.name for each in services if each.sandbox.mode == "off"]
+    told = f"Landlock {version}: walls around {', '.join(has)}"
+    told += f"; not around {', '.join(lacks)}" if lacks else ""
+    told += f"; none for {', '.join(off)}, as configured" if off else ""
+    return Finding("pass", told)
 
 
 def configuration(project: Project) -> Finding:

@@ -28,6 +28,7 @@ CHECKS = (
     Check("sqlite", checkup.sqlite),
     Check("ports", checkup.ports),
     Check("sockets", checkup.sockets),
+    Check("sandbox", checkup.sandbox),
     Check("configuration", checkup.configuration),
 )
 

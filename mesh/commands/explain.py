@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from mesh.commands import lines, output
+from mesh.commands import lines, output, traffic
 from mesh.commands.project import Project
-from mesh.commands.ps import STYLES, age
+from mesh.commands.ps import STYLES
 from mesh.commands.verb import json_option, service_argument, verb
 from mesh.errors import NotFound, NotRunning
 from mesh.orchestrator import ports
+from mesh.text import age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ def _rows(told: Mapping[str, object]) -> list[tuple[str, list[Part]]]:
         rows.append(("process", [text]))
     if told.get("port"):
         rows.append(("port", [_port(told)]))
-    return rows
+    return rows + traffic.rows(told.get("traffic"))
 
 
 def _port(told: Mapping[str, object]) -> str:
@@ -83,21 +84,28 @@ def _port(told: Mapping[str, object]) -> str:
     return f"{told['port']}: {f'listened on by {by}' if by else 'nobody listens'}"
 
 
-def _show(told: Mapping[str, object]) -> None:
+def holders(told: Mapping[str, object]) -> list[Told]:
+    """Who listens on the port of what is told of."""
+    port = told.get("port")
+    found = ports.holders(port) if isinstance(port, int) else []
+    return [{"pid": pid, "command": command} for pid, command in found]
+
+
+def facts(told: Mapping[str, object]) -> list[tuple[str, list[Part]]]:
+    """Everything that is told of a service's state, its last lines excepted; pure."""
     state = str(told["state"])
     cause = "" if told["cause"] == state else f": {told['cause']}"
     lasting = f" for {_span(told['for_s'])}" if told.get("for_s") is not None else ""
-    line: list[Part] = [
-        (str(told["name"]), "strong"),
-        " is ",
-        (state, STYLES.get(state, "faint")),
-        lasting,
-        cause,
-    ]
+    line: list[Part] = [(state, STYLES.get(state, "faint")), lasting, cause]
     if told.get("desired") == "up" and state in {"stopped", "failed"}:
         line.append(" (it is meant to run)")
-    output.out(*line)
-    for title, parts in _rows(told):
+    return [("state", line), *_rows(told)]
+
+
+def _show(told: Mapping[str, object]) -> None:
+    (_, state), *rows = facts(told)
+    output.out((str(told["name"]), "strong"), " is ", *state)
+    for title, parts in rows:
         output.out((f"  {title:<10}", "faint"), *parts)
     said = cast("Sequence[str]", told.get("lines") or ())[-LINES_MAX:]
     if said:
@@ -166,7 +174,8 @@ def command(ctx: click.Context, *, service: str, entity: str | None, as_json: bo
     """Say why a service is in its state.
 
     What it waits for, the last answer to its health question, its last exit and last lines, who
-    listens on its port. With an ID the service itself tells of that entity.
+    listens on its port, how it asks others and whom it lets in. With an ID the service itself tells
+    of that entity.
     """
     project = Project.of(ctx)
     project.check_services([service])
@@ -177,10 +186,9 @@ def command(ctx: click.Context, *, service: str, entity: str | None, as_json: bo
         told: Told = dict(project.remote().explain(service))
     except NotRunning as error:
         told, nothing = _at_rest(project, service), error
-    if isinstance(port := told.get("port"), int):
-        told["port_holders"] = [
-            {"pid": pid, "command": command} for pid, command in ports.holders(port)
-        ]
+    if told.get("pid") is not None:
+        told["traffic"] = traffic.told(project, service)
+    told["port_holders"] = holders(told)
     if as_json:
         output.json_line(told)
     else:

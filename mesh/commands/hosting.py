@@ -6,8 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from mesh import codec
+from mesh.commands import output
 from mesh.commands.programs import Programs, chosen
 from mesh.commands.project import Project, check_names
+from mesh.orchestrator import walls
 from mesh.orchestrator.host import supervise
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class Mesh:
     """What was asked for, checked; nothing is begun.
 
-    Raises: NotFound (a name), ConfigInvalid, WrongUsage.
+    Raises: NotFound (a name), ConfigInvalid, WrongUsage; ProgramFailed (`sandbox: required`, and
+        there is none to be had).
 
     Attributes:
         names: the programs to start.
@@ -33,8 +36,14 @@ class Mesh:
         self.names = chosen(project.config, asked.services, no_deps=asked.no_deps)
         self._project = project
         self._asked = asked
-        self._programs = Programs(project)
+        self._programs = Programs(project, no_sandbox=asked.no_sandbox)
         self._mint: Callable[[str, str], str] | None = None
+        if bare := walls.check(self._programs.all):
+            output.note(
+                ("no sandbox:", "warn"),
+                f" this kernel has no Landlock, so nothing keeps {', '.join(bare)} from any file",
+            )
+            output.note(("hint:", "cyan"), " mesh doctor; sandbox: off where that is meant")
 
     def run(
         self,

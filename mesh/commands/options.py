@@ -26,3 +26,4 @@ class Asked(NamedTuple):
     no_deps: bool
     free_ports: bool
     watch: bool
+    no_sandbox: bool = False

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh.config import RestartPolicy
-from mesh.configs import environment
+from mesh.config import RestartPolicy, Sandbox
+from mesh.configs import environment, locate
 from mesh.configs.check import BUS
 from mesh.configs.reader import UNASKED
 from mesh.errors import Broken, WrongUsage
@@ -54,8 +55,10 @@ class Programs:
         all: every one the configuration knows, in its order, the bus's last.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, no_sandbox: bool = False) -> None:
         """Nothing is written yet. Raises: WrongUsage (the project is named like a service)."""
+        self._no_sandbox = no_sandbox
+        self._project_name = project.options.name
         self._config = project.config
         self._data = project.data
         if project.options.name in self._config.services:
@@ -102,6 +105,9 @@ class Programs:
             name=BUS,
             entry=broker.entry,
             args=tuple(broker.args),
+            sandbox=self._walls(Sandbox(network="peers"), self._identity / f"{BUS}.json"),
+            writes=(str(self._data / BUS), *broker.writes),
+            hidden=self._hidden,
             environment={
                 "MESH_GUESTS": " ".join(each.name for each in services if not each.module),
                 "PYTHONUNBUFFERED": "1",
@@ -134,10 +140,47 @@ class Programs:
             stop_grace_s=service.stop_grace_period_s,
             start_timeout_s=START_S if asked is None or unasked else _start_timeout_s(asked),
             health=asked,
-            tokens=str(self._tokens / f"{service.name}.json") if service.command else None,
+            tokens=str(self._token_file(service)) if service.command else None,
             audiences=(*service.calls, *([BUS] if self._broker else [])),
-            sandbox=service.sandbox,
+            sandbox=self._walls(service.sandbox, *self._files(service)),
+            writes=(str(self._data / service.name),),
+            reads=self._code(service),
+            hidden=self._hidden,
         )
+
+    def _walls(self, sandbox: Sandbox, *files: Path) -> Sandbox:
+        """As configured, with absolute paths, unless the command line wants none.
+
+        Args:
+            files: of ours that the program reads.
+        """
+        root = Path(self._config.root)
+        return Sandbox(
+            "off" if self._no_sandbox else sandbox.mode,
+            sandbox.network,
+            (*map(str, files), *(str(root / path) for path in sandbox.read)),
+            tuple(str(root / path) for path in sandbox.write),
+        )
+
+    def _files(self, service: Service) -> tuple[Path, ...]:
+        own = f"{service.name}.json"
+        return (self._identity / own, self._seed / own, self._token_file(service).parent)
+
+    def _code(self, service: Service) -> tuple[str, ...]:
+        """The project's folder. The built-in shop has none: it is begun anywhere, at home too."""
+        if self._config.file == str(locate.built_in()):
+            return ()
+        root = Path(self._config.root)
+        return (str(root), str(root / service.working_dir))
+
+    @property
+    def _hidden(self) -> tuple[str, ...]:
+        """The folders of everybody's data: this mesh's, and those of its siblings by `-p`."""
+        data = self._data.parent if self._project_name else self._data
+        if not Path(self._config.root).is_relative_to(data):
+            return (str(data),)
+        own = ("backups", "logs", "run", BUS, *self._config.services)
+        return tuple(str(self._data / name) for name in own)
 
     def _watched(self, service: Service) -> list[Path]:
         """What its configuration names, else the files of its module where they can be found."""
@@ -159,8 +202,10 @@ class Programs:
             "DATABASE_URL": service.database,
             "PYTHONUNBUFFERED": "1",
         }
+        if service.sandbox.mode != "off" and not self._no_sandbox:
+            said["TMPDIR"] = str(self._scratch(service))
         if service.command:
-            said["MESH_TOKEN_FILE"] = str(self._tokens / f"{service.name}.json")
+            said["MESH_TOKEN_FILE"] = str(self._token_file(service))
             if service.database == "sqlite://":
                 said["DATABASE_URL"] = f"sqlite:///{self._data / service.name / service.name}.db"
         if service.module:
@@ -181,6 +226,14 @@ class Programs:
     def _tokens(self) -> Path:
         return self._data / "run" / "tokens"
 
+    def _token_file(self, service: Service) -> Path:
+        """In a folder of its own, which the program may read: the file is another one every 20 s."""
+        return self._tokens / service.name / "tokens.json"
+
+    def _scratch(self, service: Service) -> Path:
+        """In place of /tmp, which is everybody's; emptied when the mesh begins."""
+        return self._data / service.name / "tmp"
+
     @property
     def _seed(self) -> Path:
         return self._data / "run" / "seed"
@@ -196,9 +249,12 @@ class Programs:
         try:
             for folder in (self._identity, self._seed, self._tokens):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _empty(folder.glob("*.json"))
+                _empty(folder.rglob("*.json"))
             for name in services:
                 (self._data / name).mkdir(mode=0o700, exist_ok=True)
+                self._token_file(services[name]).parent.mkdir(mode=0o700, exist_ok=True)
+                shutil.rmtree(self._scratch(services[name]), ignore_errors=True)
+                self._scratch(services[name]).mkdir(mode=0o700, exist_ok=True)
             calls = {name: service.calls for name, service in services.items()} | {BUS: ()}
             operator = tokens.provision(self._identity, project=self._config.name, calls=calls)
             for name, service in services.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from mesh import codec
+from mesh.config import Sandbox
 from mesh.configs.document import core_value
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ def _healthcheck(check: Healthcheck) -> dict[str, object]:
     }
 
 
+def _sandbox(sandbox: Sandbox) -> object:
+    """One word where that says it all."""
+    if sandbox == Sandbox(sandbox.mode):
+        return sandbox.mode
+    said = {**codec.plain(sandbox), "read": list(sandbox.read), "write": list(sandbox.write)}
+    return {key: value for key, value in said.items() if value}
+
+
 def _service(service: Service) -> dict[str, object]:
     """Keys that say nothing (an empty list, no health check) are left out."""
     said: dict[str, object] = {
@@ -53,7 +62,7 @@ def _service(service: Service) -> dict[str, object]:
         "stop_signal": service.stop_signal,
         "stop_grace_period": _duration(service.stop_grace_period_s),
         "healthcheck": _healthcheck(service.healthcheck) if service.healthcheck else None,
-        "sandbox": service.sandbox,
+        "sandbox": _sandbox(service.sandbox),
         "develop": {"watch": codec.plain(service.watch)} if service.watch else None,
         "seed": service.seed,
     }

@@ -32,6 +32,7 @@ from mesh.commands.verb import services_argument, verb
 @click.option("--plain", is_flag=True, help="Log lines instead of a dashboard (as now always).")
 @click.option("--free-ports", is_flag=True, help="Take any free ports instead of those configured.")
 @click.option("--watch", is_flag=True, help="Restart a service when its files change.")
+@click.option("--no-sandbox", is_flag=True, help="Run every program without walls around it.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -44,6 +45,7 @@ def command(
     plain: bool,  # noqa: ARG001  (taken already, so that scripts may say it)
     free_ports: bool,
     watch: bool,
+    no_sandbox: bool,
 ) -> int:
     """Start services and what they need: what they depend on and whom they call.
 
@@ -53,7 +55,7 @@ def command(
     project = Project.of(ctx)
     refuse_second(project)
     any_port = free_ports or project.env.get("MESH_FREE_PORTS") == "1"
-    asked = Asked(services, no_deps=no_deps, free_ports=any_port, watch=watch)
+    asked = Asked(services, no_deps, any_port, watch, no_sandbox)
     if detached or wait:
         in_background(project, asked, begun_s, wait_s=None if wait is False else wait_s)
         return 0

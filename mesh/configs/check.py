@@ -142,6 +142,11 @@ class _Check:
             if not (root / service.working_dir).is_dir():
                 where = self.at("services", name, "working_dir")
                 self.add(where, f"{path}.working_dir", f"no folder {service.working_dir}")
+            for key, paths in (("read", service.sandbox.read), ("write", service.sandbox.write)):
+                for shown in paths:
+                    if not (root / shown).exists():
+                        where = self.at("services", name, "sandbox", key, shown)
+                        self.add(where, f"{path}.sandbox.{key}", f"no folder or file {shown}")
             for file in service.env_file:
                 _, wrong = environment.read(root / file)
                 where = self.at("services", name, "env_file", file)

@@ -12,6 +12,7 @@ from mesh.config import (
     Dependency,
     Healthcheck,
     RestartPolicy,
+    Sandbox,
     Service,
     WatchRule,
 )
@@ -228,6 +229,24 @@ def _seed(item: Item) -> dict[str, object] | None:
     return {name: member.node.plain() for name, _, member in item.members()}
 
 
+_MODE = values.one_of("auto", "required", "off")
+_SANDBOX: Readers = {
+    "mode": _MODE.about("auto: walls where the kernel has them; required: not without; off: none."),
+    "network": values.one_of("open", "peers").about("peers: it connects to the ports in its URLs."),
+    "read": values.text_or_texts.about("Further files and folders that it may read."),
+    "write": values.text_or_texts.about("Further files and folders that it may write."),
+}
+
+
+@takes({"anyOf": [_MODE.schema, mapping(_SANDBOX)]})
+def _sandbox(item: Item) -> Sandbox | None:
+    """One of the modes, or `{mode: …, network: …, read: […], write: […]}`."""
+    if isinstance(item.node.value, dict):
+        return codec.replace(Sandbox(), **values.known(item, _SANDBOX, {}))
+    mode = _MODE(item)
+    return None if mode is None else codec.replace(Sandbox(), mode=mode)
+
+
 def _service_readers(env: Mapping[str, str]) -> Readers:
     return {
         "module": values.matching(_MODULE, "a module such as myshop.greeter").about(
@@ -251,9 +270,7 @@ def _service_readers(env: Mapping[str, str]) -> Readers:
         "stop_signal": values.signal_name.about("What asks it to end; SIGTERM by default."),
         "stop_grace_period": values.seconds.about("After this it is killed; 10s by default."),
         "healthcheck": _healthcheck.about("How it is asked whether it is ready and well."),
-        "sandbox": values.one_of("auto", "required", "off").about(
-            "Walls around its own files: where there are any, always, or never."
-        ),
+        "sandbox": _sandbox.about("Walls around it: where there are any, always, or never."),
         "develop": _develop.about("For `mesh up --watch`."),
     }
 

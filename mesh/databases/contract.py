@@ -54,6 +54,12 @@ class Transaction(Reader, Protocol):
         It is called also when the task that asked for the transaction was cancelled.
         """
 
+    def scrub(self) -> None:
+        """Soon after this commit, leave no bytes anywhere of what was deleted or replaced so far.
+
+        As soon as no read stands in the way; until then it is tried again.
+        """
+
 
 class Copies(Protocol):
     """A copy of a database, with others beside it under their names; read only."""

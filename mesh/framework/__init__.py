@@ -8,7 +8,7 @@ idempotency and deferred work. It knows no service and no orchestrator.
 from mesh import tokens
 from mesh.client import Call, facts_as
 from mesh.clock import iso
-from mesh.codec import SECRET
+from mesh.codec import PERSONAL, SECRET
 from mesh.database import Reader
 from mesh.framework.conditional import check_match
 from mesh.framework.context import Context
@@ -16,6 +16,7 @@ from mesh.framework.identity import Caller
 from mesh.framework.service import (
     ANYONE,
     OPERATOR,
+    OWNER,
     USER,
     Agreement,
     Allow,
@@ -28,6 +29,7 @@ from mesh.framework.service import (
     Seed,
     Service,
     Tells,
+    owner_or,
     roles,
     services,
 )
@@ -39,6 +41,8 @@ from mesh.tokens import SigningKey
 __all__ = [
     "ANYONE",
     "OPERATOR",
+    "OWNER",
+    "PERSONAL",
     "SECRET",
     "USER",
     "Agreement",
@@ -63,6 +67,7 @@ __all__ = [
     "facts",
     "facts_as",
     "iso",
+    "owner_or",
     "roles",
     "services",
     "tokens",

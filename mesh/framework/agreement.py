@@ -37,7 +37,11 @@ class Shop:
         own = self.tables[name].listeners
         if identity.ISSUER not in self.may_ask[name]:
             return own
-        return (*own, Listener("auth.keys_changed", identity.keep_keys, identity.KeySet))
+        return (
+            *own,
+            Listener("auth.keys_changed", identity.keep_keys, identity.KeySet),
+            Listener("auth.session_revoked", identity.keep_revoked, identity.Revoked),
+        )
 
     def asks(self, name: str) -> tuple[Call, ...]:  # type: ignore[type-arg]
         """What it asks, likewise."""

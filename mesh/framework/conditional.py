@@ -1,6 +1,7 @@
 """What a caller has read already: versions as entity tags (RFC 9110, 13), and answers that carry them.
 
-An entity's tag is its version; any other answer's is a digest of its bytes. Refuses to change an
+An entity's tag is its version, behind a dot with what else changes in it (`etag`): If-Match asks for
+the version alone, If-None-Match for all of it. Any other answer's tag is a digest of its bytes. Refuses to change an
 entity for somebody who does not say which version of it they have seen, where the table asks so.
 """
 
@@ -50,7 +51,7 @@ def check_match(wanted: frozenset[str], version: int) -> None:
 
     Raises: PreconditionFailed, with the present `version`.
     """
-    if wanted != ANY and str(version) not in wanted:
+    if wanted != ANY and str(version) not in {tag.partition(".")[0] for tag in wanted}:
         raise PreconditionFailed("it has changed since you read it: read it again", version=version)
 
 
@@ -69,10 +70,10 @@ def respond(
     if answer is None:
         return web.Response(status=204, headers=headers)
     body = codec.encode(answer)
-    version = getattr(answer, "version", None)
-    if version is None and request.method != "GET":
+    tag = getattr(answer, "etag", None) or getattr(answer, "version", None)
+    if tag is None and request.method != "GET":
         return _json(status, body, headers)
-    tag = str(version) if version is not None else hashlib.blake2b(body, digest_size=9).hexdigest()
+    tag = hashlib.blake2b(body, digest_size=9).hexdigest() if tag is None else str(tag)
     headers = {**headers, "ETag": f'"{tag}"'}
     seen = request.headers.get("If-None-Match")
     if request.method == "GET" and seen and tag in (_tags(seen) or ()):

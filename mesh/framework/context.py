@@ -69,6 +69,8 @@ class Context:
     """Whether nobody above this work tries it again, so that its asks may be repeated here."""
     keyed: Keyed | None = None
     match: frozenset[str] = frozenset()
+    source: str = ""
+    """The address that the request came from; empty for deferred work."""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from mesh import clock, codec, telemetry
-from mesh.errors import Broken, Unavailable
+from mesh.errors import Broken, MeshError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +30,8 @@ DEADLINE_S = 5.0
 
 RETRY_S = (0.05, 5.0)
 """First and longest wait before the next try; doubling, with jitter."""
+
+US_PER_MS = 1000
 
 IDLE_S = 30.0
 """Longest sleep without a wake-up."""
@@ -131,14 +133,28 @@ class DeferredWork:
         came = telemetry.parse_traceparent(work.traceparent) or telemetry.new_trace()
         trace = came.child()
         telemetry.current_trace.set(trace)
-        context = self._context(trace, work.cause, clock.monotonic_s() + DEADLINE_S)
+        begun_s = clock.monotonic_s()
+        waited_us = max(0, clock.now_ms() - work.due_ms) * US_PER_MS
+        context = self._context(trace, work.cause, begun_s + DEADLINE_S)
+        status = ""
         try:
             row = self._row(work.action)
             await row.action(context, codec.decode(work.args, row.takes))
             await self._database.write(_done, work)
         except Exception as error:  # noqa: BLE001  whatever it is, the work stays owed
+            status = error.code if isinstance(error, MeshError) else type(error).__name__
             await self._failed(work, error)
         finally:
+            telemetry.record(
+                "deferred",
+                trace,
+                came.span_id,
+                work.action,
+                begun_s,
+                clock.monotonic_s(),
+                status,
+                (work.key, work.attempts + 1, waited_us),
+            )
             self._running.discard((work.action, work.key))
             self.wake()
 

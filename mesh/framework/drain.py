@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from mesh import clock
+from mesh.framework.connections import Connections, Handler
 
 if TYPE_CHECKING:
-    from asyncio import Transport
+    from asyncio import Task, Transport
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
+    from aiohttp.streams import StreamReader
 
     from mesh.framework.app import App
 
@@ -35,14 +40,19 @@ class Server(web.Server):
 
     def __init__(self, app: App, *, line_bytes_max: int, header_bytes_max: int) -> None:
         """Nothing listens yet."""
-        super().__init__(
-            app.handle,
-            access_log=None,
-            max_line_size=line_bytes_max,
-            max_field_size=header_bytes_max,
-        )
+        super().__init__(app.handle, request_factory=_request)
         self._app = app
+        self._limits = {
+            "access_log": None,
+            "max_line_size": line_bytes_max,
+            "max_field_size": header_bytes_max,
+        }
         self._last_connection_s = 0.0
+        self.everybody = Connections()
+
+    def __call__(self) -> web.RequestHandler:
+        """The handler of one more connection."""
+        return Handler(self, self.everybody, self._app, **self._limits)
 
     def connection_made(self, handler: web.RequestHandler, transport: Transport) -> None:
         """A client has come, and its request is on its way."""
@@ -61,3 +71,17 @@ class Server(web.Server):
             if clock.monotonic_s() >= min(until_s, active_s + QUIET_S):
                 return
             await asyncio.sleep(POLL_S)
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    handler: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: Task[None],
+) -> web.BaseRequest:
+    """A request whose head has come."""
+    assert isinstance(handler, Handler)
+    handler.head_came()
+    payload.on_eof(handler.body_came)
+    return web.BaseRequest(message, payload, handler, writer, task, asyncio.get_running_loop())

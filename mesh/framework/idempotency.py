@@ -25,6 +25,7 @@ from mesh.errors import Conflict, InvalidInput
 if TYPE_CHECKING:
     from mesh.database import Database, Reader, Transaction
     from mesh.framework.identity import Caller
+    from mesh.framework.transaction import Tx
 
 KEEP_MS = 24 * 3600 * clock.MS_PER_S
 """How long an answer can be replayed."""
@@ -142,6 +143,11 @@ def store_answer(tx: Transaction, request: Keyed, status: int, answer: object) -
             route=request.route,
             key=request.key,
         )
+
+
+def forget_caller(tx: Tx, subject: str) -> None:
+    """Let go of every answer stored for a caller: what they hold is the caller's own."""
+    tx.execute("DELETE FROM request WHERE caller = :subject", subject=subject)
 
 
 async def sweep(database: Database) -> None:

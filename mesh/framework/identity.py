@@ -32,6 +32,13 @@ RENEW_AFTER_S = 45
 VERIFIED_MAX = 4096
 """Verified tokens remembered, so that a signature is checked once and not at each request."""
 
+REVOKED_MAX = 65_536
+"""Ended sessions remembered until their last access token is over: two hashes at a time cannot
+open as many within its ten minutes. Beyond, the one that ends first is forgotten."""
+
+SWEEP_MAX = 50
+"""Rows of sessions that are long over, removed with each that ends."""
+
 FETCH_FLOOR_S = 1.0
 """An unknown key makes us ask auth for its key set, at most this often."""
 
@@ -73,6 +80,18 @@ class Nothing(Struct, frozen=True):
     """A request without members."""
 
 
+class Revoked(Struct, frozen=True):
+    """What is read of `auth.session_revoked`; `until_ms` is when its last token is over."""
+
+    session_id: str
+    until_ms: int
+
+
+class _Row(Struct, frozen=True):
+    id: str
+    until_ms: int
+
+
 JWKS = Call(ISSUER, "GET /.well-known/jwks.json", Nothing, KeySet)
 
 
@@ -88,11 +107,14 @@ class Identity:
         self._callers = {name for name, callees in file.calls.items() if service in callees}
         self._user_keys: dict[str, Ed25519PublicKey] = {}
         self._verified: OrderedDict[str, Caller] = OrderedDict()
+        self._revoked: OrderedDict[str, int] = OrderedDict()
         self._own: dict[str, tuple[float, str]] = {}
         self._client: Client | None = None
         self._database: Database | None = None
         self._fetching = asyncio.Lock()
         self._fetched_s = -FETCH_FLOOR_S
+        self._loads = 0
+        """Key sets taken so far: an answer that was on its way meanwhile is the older one."""
 
     @property
     def trusts_issuer(self) -> bool:
@@ -111,6 +133,12 @@ class Identity:
         """Where to get users' keys from: auth itself, and the set kept in our own database."""
         self._client, self._database = client, database
         self.load_keys()
+        rows = database.read.all(
+            _Row,
+            "SELECT id, until_ms FROM revoked_session ORDER BY until_ms DESC LIMIT :most",
+            most=REVOKED_MAX,
+        )
+        self._revoked = OrderedDict((row.id, row.until_ms) for row in reversed(rows))
 
     def load_keys(self) -> None:
         """Take the key set that our database holds; tokens verified before are looked at anew."""
@@ -123,6 +151,16 @@ class Identity:
             key["kid"]: tokens.public_key(key["x"]) for key in found.keys if "kid" in key
         }
         self._verified.clear()
+        self._loads += 1
+
+    def revoke(self, ended: Revoked) -> None:
+        """Take no token of this session any more."""
+        self._revoked[ended.session_id] = ended.until_ms
+        if len(self._revoked) > REVOKED_MAX:
+            self._revoked.popitem(last=False)
+        dropped = [text for text, of in self._verified.items() if of.session == ended.session_id]
+        for text in dropped:
+            del self._verified[text]
 
     async def verify(self, bearer: str) -> Caller:
         """Who shows this token.
@@ -138,6 +176,8 @@ class Identity:
         if caller.expires_s + tokens.LEEWAY_S < clock.now_ms() / clock.MS_PER_S:
             self._verified.pop(bearer, None)
             raise Unauthenticated("the token has expired", code="token-expired")
+        if caller.session and caller.session in self._revoked:
+            raise Unauthenticated("the session has ended", code="session-revoked")
         return caller
 
     async def _check(self, bearer: str) -> Caller:
@@ -166,7 +206,9 @@ class Identity:
             raise Unauthenticated("users' tokens are not taken here")
         if kid not in self._user_keys:
             await self._fetch_keys()
-        claims = tokens.verify(bearer, self._user_keys, iss=ISSUER, aud=self.project)
+        claims = tokens.verify(
+            bearer, self._user_keys, iss=ISSUER, aud=self.project, life_s=tokens.ACCESS_S
+        )
         return Caller("user", claims.sub, claims.roles, claims.sid, claims.exp)
 
     async def _fetch_keys(self) -> None:
@@ -184,32 +226,40 @@ class Identity:
             raise ServiceUnavailable("identities cannot be checked yet: auth has not answered")
 
     async def refresh_keys(self) -> None:
-        """Ask auth for its key set and keep it.
+        """Ask auth for its key set and keep it, unless an event has brought one meanwhile.
 
         Raises: what asking raises; the floor counts from the end of the attempt.
         """
+        loads = self._loads
         assert self._client is not None
         assert self._database is not None
         envelope = Envelope(
-            trace=telemetry.new_trace(), deadline_s=clock.monotonic_s() + JWKS.policy.timeout_s
+            trace=codec.replace(telemetry.new_trace(), sampled=False),
+            deadline_s=clock.monotonic_s() + JWKS.policy.timeout_s,
         )
         try:
             found = await self._client.ask(JWKS, Nothing(), envelope)
         finally:
             self._fetched_s = clock.monotonic_s()
-        await self._database.write(keep_keys, found)
-        self.load_keys()
+        if loads == self._loads:
+            await self._database.write(keep_keys, found)
+            self.load_keys()
 
     async def get_first_keys(self) -> None:
-        """In the background until a key set is here, however long auth is away."""
+        """In the background until auth has answered once, however long it is away.
+
+        Also where a key set is kept: it may have changed while nobody here heard of it.
+        """
         wait_s, longest_s = FETCH_RETRY_S
-        while not self._user_keys:
+        while True:
             try:
                 await self.refresh_keys()
             except MeshError as error:
                 log.info("no key set yet", extra=telemetry.facts(error=str(error)))
                 await asyncio.sleep(clock.uniform(wait_s / 2, wait_s))
                 wait_s = min(wait_s * 2, longest_s)
+            else:
+                return
 
 
 def keep_keys(tx: Transaction | Tx, found: KeySet) -> None:
@@ -223,6 +273,22 @@ def keep_keys(tx: Transaction | Tx, found: KeySet) -> None:
     )
 
 
+def keep_revoked(tx: Tx, ended: Revoked) -> None:
+    """Note in our own database that a session has ended, as long as that matters."""
+    tx.execute(
+        "DELETE FROM revoked_session WHERE id IN (SELECT id FROM revoked_session"
+        " WHERE until_ms < :before ORDER BY until_ms LIMIT :most)",
+        before=tx.now_ms - tokens.LEEWAY_S * clock.MS_PER_S,
+        most=SWEEP_MAX,
+    )
+    tx.execute(
+        "INSERT INTO revoked_session (id, until_ms) VALUES (:id, :until_ms)"
+        " ON CONFLICT (id) DO UPDATE SET until_ms = excluded.until_ms",
+        id=ended.session_id,
+        until_ms=ended.until_ms,
+    )
+
+
 def admit(caller: Caller, allow: Allow) -> None:
     """Let a caller through, or not: what is not allowed is refused.
 
@@ -230,7 +296,9 @@ def admit(caller: Caller, allow: Allow) -> None:
     """
     if allow.anyone:
         return
-    if caller.kind == "user" and ("user" in allow.roles or set(caller.roles) & set(allow.roles)):
+    if caller.kind == "user" and (
+        allow.owner or "user" in allow.roles or set(caller.roles) & set(allow.roles)
+    ):
         return
     if caller.kind == "service" and caller.id in allow.services:
         return

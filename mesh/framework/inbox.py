@@ -11,14 +11,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mesh import clock, codec, notify, telemetry
-from mesh.bus import Applied, Cursor, Epoch, Event, Link, Trace
+from mesh.bus import Applied, Cursor, Epoch, Event, Link
 from mesh.errors import Conflict, DatabaseBroken, Unavailable
+from mesh.figures import WINDOW_S
 from mesh.framework import cursors, divergence, handling, parked
 from mesh.framework.handling import Failure, Troubles
+from mesh.framework.reaction import Reaction
 from mesh.framework.transaction import Tx, Vocabulary
+from mesh.histogram import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from mesh.database import Database, Transaction
     from mesh.framework.attempt import AttemptMark
@@ -76,6 +79,8 @@ class ServiceInbox:
         self._suspects: dict[str, cursors.Suspect] = {}
         self.streams = tuple(sorted({row.stream for row in listeners}))
         self.events_applied = 0
+        self.windows = {stream: Window(WINDOW_S) for stream in self.streams}
+        """From the telling commit to the one that applied it; who reads them turns them."""
 
     async def prepare(self, died: str = "") -> None:
         """Make a cursor for each stream, so that moving it is always a compare-and-set.
@@ -116,13 +121,15 @@ class ServiceInbox:
                 if answer is not None:
                     return answer
                 continue
+            reactions = [self._reaction(event) for event in batch]
             outcomes = await asyncio.gather(
-                *(self._database.write(self._apply_one, event) for event in batch),
-                return_exceptions=True,
+                *map(self._write_one, batch, reactions), return_exceptions=True
             )
-            for event, outcome in zip(batch, outcomes, strict=True):
+            for event, reaction, outcome in zip(batch, reactions, outcomes, strict=True):
                 if isinstance(outcome, BaseException):
+                    self._tell(event, reaction, outcome)
                     return await self._failed(event, outcome)
+                self._tell(event, reaction)
                 self._applied(event)
         return Applied(await self.cursor(stream))
 
@@ -143,6 +150,7 @@ class ServiceInbox:
 
     def _applied(self, event: Event) -> None:
         self.events_applied += 1
+        self.windows[event.stream].add((clock.now_ms() - event.ts_ms) / clock.MS_PER_S)
         if self._troubles is not WELL and event.type in self._listeners:
             left = handling.succeeded(self._troubles, event.stream)
             self._troubles = WELL if left == WELL else left
@@ -154,36 +162,61 @@ class ServiceInbox:
             why = (CRASHED, f"the process ended while handling it: {suspect.how}")
             return await self._judge(event, why, suspect.deaths)
         notify.excuse(wanted=True)
+        reaction = self._reaction(event)
         try:
-            await self._database.write(self._apply_one, event)
+            await self._write_one(event, reaction)
         except Exception as error:  # noqa: BLE001  judged like any other failure
+            self._tell(event, reaction, error)
             return await self._failed(event, error)
         finally:
             notify.excuse(wanted=False)
+        self._tell(event, reaction)
         self._suspects.pop(event.stream)
         self._applied(event)
         return None
 
-    def _apply_one(self, inner: Transaction, event: Event) -> None:
+    def _reaction(self, event: Event) -> Reaction | None:
+        return Reaction(event) if event.type in self._listeners else None
+
+    def _write_one(self, event: Event, reaction: Reaction | None) -> Awaitable[None]:
+        """Queue the transaction now, as part of the listener's step."""
+        if reaction is None:
+            telemetry.current_trace.set(None)
+        else:
+            reaction.enter()
+        return self._database.write(self._apply_one, event, reaction)
+
+    def _tell(
+        self, event: Event, reaction: Reaction | None, error: BaseException | None = None
+    ) -> None:
+        """Record how the listener fared."""
+        if reaction is None:
+            return
+        failing = self._troubles.failing.get(event.stream)
+        tried = failing.failures if failing and failing.seq == event.seq else 0
+        suspect = self._suspects.get(event.stream)
+        died = suspect.deaths if suspect and suspect.is_of(event) else 0
+        react = self._listeners[event.type].react
+        reaction.end(getattr(react, "__name__", event.type), 1 + tried + died, error)
+
+    def _apply_one(self, inner: Transaction, event: Event, reaction: Reaction | None) -> None:
         cursors.move(inner, event)
-        listener = self._listeners.get(event.type)
-        if listener is not None:
-            self._react(inner, listener, event)
+        if reaction is not None:
+            self._react(inner, self._listeners[event.type], event, reaction)
 
     def _react(
         self,
         inner: Transaction,
         listener: Listener,  # type: ignore[type-arg]
         event: Event,
+        reaction: Reaction,
     ) -> None:
         if self._mark is not None:
             self._mark.set(event.stream, event.epoch, event.seq)
         try:
-            came = codec.decode(event.trace, Trace)
-            context = telemetry.parse_traceparent(came.traceparent) or telemetry.new_trace()
-            trace = Trace(context.child().traceparent, came.correlation, event_id(event))
+            reaction.begin()
             data = codec.decode(event.body, listener.reads)
-            listener.react(Tx(inner, self._vocabulary, trace), data)
+            listener.react(Tx(inner, self._vocabulary, reaction.trace), data)
         except (SystemExit, KeyboardInterrupt) as error:
             raise ListenerExitedError(f"the listener asked to exit: {error!r}") from error
         finally:
@@ -294,7 +327,8 @@ class ServiceInbox:
         listener: Listener,  # type: ignore[type-arg]
         about: bytes,
     ) -> None:
-        self._react(inner, listener, parked.remove(inner, about).event)
+        event = parked.remove(inner, about).event
+        self._react(inner, listener, event, Reaction(event))
 
     async def drop(self, about: bytes) -> None:
         """Give up on a parked event for good. Raises: NotFound."""

@@ -1,57 +1,80 @@
-"""What a service counts, in Prometheus' text format at `/metrics`.
+"""What a service counts, in Prometheus' text format at `/metrics`, and over the last seconds.
 
 Labels are names of operations and statuses, never ids: their number is bounded by the table.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from mesh.figures import WINDOW_S
+from mesh.histogram import Histogram, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-"""Bucket bounds of a request's duration."""
+    from prometheus_client.core import Metric
+
+BOUNDS_US = tuple(1 << bits for bits in range(8, 24))
+"""Of the buckets of a request's duration, 256 µs to 8.4 s: each where one of ours begins, so that
+their counts are exact and may be added up over services."""
+
+FAILED_FROM = 500
+"""Statuses from here on are our failures."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_US_PER_S = 1_000_000
 
-class Metrics:
-    """One registry a process."""
+
+class Metrics(Collector):
+    """One registry a process.
+
+    Attributes:
+        window: of all requests.
+    """
 
     def __init__(self) -> None:
-        """Children of labelled metrics are kept, since finding them costs more than counting."""
+        """Nothing was counted yet."""
+        self.window = Window(WINDOW_S)
+        self._answered: dict[tuple[str, int], int] = defaultdict(int)
+        self._took: dict[str, Histogram] = defaultdict(Histogram)
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "mesh_requests", "Requests answered", ["operation", "status"], registry=self._registry
-        )
-        self._seconds = Histogram(
-            "mesh_request_seconds",
-            "Time to answer",
-            ["operation"],
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._counters: dict[tuple[str, int], Counter] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._registry.register(self)
 
     def request(self, operation: str, status: int, seconds: float) -> None:
         """One request was answered."""
-        counter = self._counters.get((operation, status))
-        if counter is None:
-            counter = self._requests.labels(operation, str(status))
-            self._counters[operation, status] = counter
-        counter.inc()
-        histogram = self._histograms.get(operation)
-        if histogram is None:
-            histogram = self._histograms[operation] = self._seconds.labels(operation)
-        histogram.observe(seconds)
+        self._answered[operation, status] += 1
+        self._took[operation].add(int(seconds * _US_PER_S))
+        self.window.add(seconds, failed=status >= FAILED_FROM)
 
     def gauge(self, name: str, sentence: str, value: Callable[[], float]) -> None:
         """A figure that is read when somebody asks."""
         Gauge(f"mesh_{name}", sentence, registry=self._registry).set_function(value)
+
+    def also(self, others: Collector) -> None:
+        """Show what these have counted, too."""
+        self._registry.register(others)
+
+    def collect(self) -> Iterator[Metric]:
+        """The requests, as the registry wants them."""
+        answered = CounterMetricFamily(
+            "mesh_requests", "Requests answered", labels=["operation", "status"]
+        )
+        for (operation, status), count in self._answered.items():
+            answered.add_metric([operation, str(status)], count)
+        yield answered
+        took = HistogramMetricFamily("mesh_request_seconds", "Time to answer", labels=["operation"])
+        for operation, found in self._took.items():
+            buckets = [(str(bound / _US_PER_S), float(found.below(bound))) for bound in BOUNDS_US]
+            buckets.append(("+Inf", float(found.count)))
+            took.add_metric([operation], buckets, found.total / _US_PER_S)
+        yield took
 
     def text(self) -> bytes:
         """The exposition, UTF-8."""

@@ -71,7 +71,7 @@ def security(allow: Allow) -> list[dict[str, list[str]]]:
     """Who may call, as OpenAPI says it."""
     if allow.anyone:
         return [{}]
-    found: list[dict[str, list[str]]] = []
+    found: list[dict[str, list[str]]] = [{"user": []}] if allow.owner else []
     found.extend({"user": [] if role == "user" else [role]} for role in allow.roles)
     found.extend({"service": [name]} for name in allow.services)
     if allow.operator:

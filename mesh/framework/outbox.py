@@ -6,11 +6,12 @@ mended by reading again.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from mesh import clock, codec
+from mesh import clock, codec, telemetry
 from mesh.bus import EVENT_BYTES_MAX, Epoch, Event, Link, OutboxState, Position, Trace, chain_hash
 from mesh.errors import Broken, StorageFull, TooLarge
 
@@ -31,6 +32,20 @@ KEEP_MS = 7 * 24 * 3600 * 1000
 
 TRIM_ROWS_MAX = 2000
 """Rows removed in one transaction, for the writer's other work."""
+
+
+WAITING_MAX = 10_000
+"""Events whose wait for the bus is timed; while it is away for long, the earliest are not."""
+
+
+class Told(Struct, frozen=True):
+    """An event as the one who told it follows it. `trace` is None where no story is told."""
+
+    seq: int
+    kind: str
+    subject: str
+    trace: telemetry.TraceContext | None
+    parent_id: str
 
 
 class _Head(Struct):
@@ -59,8 +74,8 @@ def append(
     body: bytes,
     ts_ms: int,
     acked: int = 0,
-) -> None:
-    """Add one event to the log, as part of the caller's commit.
+) -> int:
+    """Add one event to the log, as part of the caller's commit; returns its sequence.
 
     Args:
         acked: up to which event the bus is known to have them; kept with the head at no cost.
@@ -118,6 +133,7 @@ def append(
         seq=seq,
         hash=digest,
     )
+    return seq
 
 
 class ServiceOutbox:
@@ -128,6 +144,33 @@ class ServiceOutbox:
         self._database = database
         self._stream = stream
         self._acked = Position(0, 0)
+        self._waiting: deque[tuple[Told, float]] = deque(maxlen=WAITING_MAX)
+        self.told_events = 0
+
+    def told(self, event: Told) -> None:
+        """An event was committed, and waits for the bus from now on."""
+        self.told_events += 1
+        if event.trace is not None:
+            self._waiting.append((event, clock.monotonic_s()))
+
+    def taken(self, position: Position) -> None:
+        """The bus has everything up to here: tell how long it waited."""
+        waiting = self._waiting
+        if not waiting or waiting[0][0].seq > position.seq:
+            return
+        now_s = clock.monotonic_s()
+        while waiting and waiting[0][0].seq <= position.seq:
+            event, since_s = waiting.popleft()
+            assert event.trace is not None
+            telemetry.record(
+                "outbox",
+                event.trace,
+                event.parent_id,
+                event.kind,
+                since_s,
+                now_s,
+                values=(event.kind, event.subject, event.seq),
+            )
 
     async def state(self) -> OutboxState:
         """Epochs, head and oldest row, read afresh."""
@@ -175,6 +218,14 @@ class ServiceOutbox:
     def acked_seq(self) -> int:
         """Up to which event the bus has them, as far as this process knows."""
         return self._acked.seq
+
+    @property
+    def waiting(self) -> int | None:
+        """Events that the bus has not acknowledged yet; None while it has said nothing."""
+        if not self._acked.seq:
+            return None
+        head = self._database.read.one(int, "SELECT seq FROM mlp_head") or 0
+        return max(0, head - self._acked.seq)
 
     async def trim(self, *, keep_ms: int = KEEP_MS) -> int:
         """Remove what the bus has and what is old enough; returns how many, TRIM_ROWS_MAX at most.

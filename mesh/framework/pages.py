@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mesh.framework.identity import Identity
     from mesh.framework.inbox import ServiceInbox
     from mesh.framework.outbox import ServiceOutbox
+    from mesh.framework.traffic import Traffic
 
 
 ID_DIGITS = 32
@@ -53,6 +54,7 @@ class Pages:
         self._metrics = metrics
         self._documents: dict[str, bytes] = {}
         self.app: App
+        self.traffic: Traffic
         self.ready = False
 
     def table(self) -> dict[str, Page]:
@@ -66,6 +68,7 @@ class Pages:
             "/counters": self._counters,
             "/parked": self._parked,
             "/diverged": self._diverged,
+            "/traffic": self._show_traffic,
         }
 
     def controls(self) -> dict[tuple[str, str], Page]:
@@ -127,6 +130,11 @@ class Pages:
                 "parked": read.one(int, "SELECT count(*) FROM mlp_parked") or 0,
             }
         )
+
+    async def _show_traffic(self, request: web.BaseRequest) -> web.Response:
+        """How this service asks and is asked; for the operator alone."""
+        await self._admit(request)
+        return _page(self.traffic.told())
 
     async def _admit(self, request: web.BaseRequest) -> None:
         identity.admit(await self.app.caller(request), OPERATOR)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,6 +30,8 @@ from mesh.framework.context import Context, Wires
 from mesh.framework.controls import Controls
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.drain import LINGER_MAX_S, Server
+from mesh.framework.erasure import Erasure
+from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
@@ -36,7 +39,9 @@ from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
 from mesh.framework.tables import find_service
+from mesh.framework.traffic import Traffic
 from mesh.framework.transaction import Tx, Vocabulary
+from mesh.tracing import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -71,6 +76,7 @@ def run(module: str) -> NoReturn:
     telemetry.setup_logging(os.environ.get("MESH_SERVICE", module))
     try:
         chosen = settings(os.environ)
+        _record(chosen)
         service, schema = find_service(module, chosen.service)
         check(service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -83,6 +89,8 @@ def run(module: str) -> NoReturn:
     except MeshError as error:
         log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
         sys.exit(1)
+    finally:
+        telemetry.recorder.close()
     if fatal is not None:
         why = fatal.evidence if isinstance(fatal, MeshError) else ()
         log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
@@ -97,6 +105,7 @@ class _Process:
         self._service = service
         self._schema = schema
         self._settings = chosen
+        self._erasure = Erasure(service, chosen.data_dir)
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
 
@@ -136,6 +145,11 @@ class _Process:
             ]
         )
         await store.write(found_epoch)
+        words = self._vocabulary()
+        await self._plant(store, words)
+        await self._erasure.again(store, words)
+
+    async def _plant(self, store: Database, words: Vocabulary) -> None:
         seed = self._service.seed
         if seed is None or self._settings.seed_file is None:
             return
@@ -146,19 +160,17 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(
-            _plant, self._vocabulary(lambda: None, lambda: None, lambda: 0), seed.plant, wanted
-        )
+        await store.write(_plant, words, seed.plant, wanted)
 
     def _vocabulary(
-        self, told: Callable[[], None], left: Callable[[], None], acked: Callable[[], int]
+        self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None
     ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
             told=told,
             left=left,
-            acked=acked,
+            erase=self._erasure.run,
         )
 
     async def _run(
@@ -167,10 +179,10 @@ class _Process:
         chosen = self._settings
         work: DeferredWork
         outbox = ServiceOutbox(store, chosen.service)
-        words = self._vocabulary(
-            wire.wake,
-            lambda: work.wake(),  # noqa: PLW0108  `work` is bound below
-            lambda: outbox.acked_seq,
+        words = replace(
+            self._vocabulary(wire.wake, lambda: work.wake()),  # noqa: PLW0108  bound below
+            acked=lambda: outbox.acked_seq,
+            follows=outbox.told,
         )
         asks = frozenset(self._service.asks)
         wires = Wires(
@@ -188,9 +200,11 @@ class _Process:
                 outermost=False,  # deferred work comes again by itself, with a backoff of its own
             ),
         )
-        listeners = [*self._service.listeners]
+        listeners = self._erasure.listeners(self._service.listeners)
         if who.trusts_issuer:
             listeners.append(Listener("auth.keys_changed", _keys_listener(who), identity.KeySet))
+            ended = Listener("auth.session_revoked", _sessions_listener(who), identity.Revoked)
+            listeners.append(ended)
         inbox = ServiceInbox(store, words, listeners, mark=_mark(chosen), broken=self._fail)
         await inbox.prepare(chosen.last_exit)
         metrics = Metrics()
@@ -204,6 +218,8 @@ class _Process:
         await wire.start()
         wire.relay(outbox)
         server = Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
+        pages.traffic = Traffic(self._service, client, app.gate.admission, server.everybody)
+        metrics.also(pages.traffic)
         runner = web.ServerRunner(
             server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S
         )
@@ -218,7 +234,8 @@ class _Process:
             ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, inbox)
-            await self._until_stopped(who, store, pages, beside)
+            counted = Counted(store, client, wire, inbox, outbox, metrics)
+            await self._until_stopped(who, store, pages, counted, beside)
         finally:
             notify.stopping()
             await site.stop()
@@ -232,6 +249,7 @@ class _Process:
         who: Identity,
         store: Database,
         pages: Pages,
+        counted: Counted,
         beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
@@ -242,7 +260,7 @@ class _Process:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 *(group.create_task(each) for each in beside),
-                group.create_task(_beat()),
+                group.create_task(_beat(counted)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -265,6 +283,19 @@ class _Process:
         """The database cannot be trusted any more: stop, so that it is opened afresh."""
         self._fatal = self._fatal or error
         self._stop.set()
+
+
+def _record(chosen: Settings) -> None:
+    """Begin to record spans as the OTEL_… variables say. What they have wrong is said, and passes."""
+    wanted = variables.sampling(os.environ)
+    for complaint in wanted.complaints:
+        log.warning(complaint)
+    wanted.choose()
+    if wanted.recording:
+        try:
+            telemetry.recorder.start(chosen.data_dir)
+        except OSError as error:
+            log.warning("no spans are recorded", extra=telemetry.facts(why=str(error)))
 
 
 def _identity(chosen: Settings) -> Identity:
@@ -292,6 +323,15 @@ def _keys_listener(who: Identity) -> Callable[[Tx, identity.KeySet], None]:
     return on_keys_changed
 
 
+def _sessions_listener(who: Identity) -> Callable[[Tx, identity.Revoked], None]:
+    def on_session_revoked(tx: Tx, data: identity.Revoked) -> None:
+        """Take no access token of that session any more."""
+        identity.keep_revoked(tx, data)
+        tx.after_commit(lambda: who.revoke(data))
+
+    return on_session_revoked
+
+
 def _plant(
     inner: Transaction, words: Vocabulary, plant: Callable[[Tx, object], None], seed: object
 ) -> None:
@@ -301,7 +341,8 @@ def _plant(
         now=clock.now_ms(),
     )
     if first:
-        plant(Tx(inner, words, bus.Trace(telemetry.new_trace().traceparent, "", "seed")), seed)
+        untold = codec.replace(telemetry.new_trace(), sampled=False)  # nobody asked for it
+        plant(Tx(inner, words, bus.Trace(untold.traceparent, "", "seed")), seed)
 
 
 def _listener(chosen: Settings) -> socket.socket:
@@ -312,9 +353,10 @@ def _listener(chosen: Settings) -> socket.socket:
     return listener
 
 
-async def _beat() -> None:
+async def _beat(counted: Counted) -> None:
     while True:
         notify.beat()
+        counted.second()
         await asyncio.sleep(notify.BEAT_S)
 
 
@@ -339,4 +381,7 @@ def _gauges(
     metrics.gauge("commits", "Durable transactions since the start", lambda: store.commits)
     metrics.gauge("events_applied", "Events applied since the start", lambda: inbox.events_applied)
     metrics.gauge("deferred_running", "Deferred work under way", lambda: work.running)
+    metrics.gauge(
+        "spans_dropped", "Spans that could not be kept", lambda: telemetry.recorder.dropped
+    )
     metrics.gauge("log_lines_dropped", "Lines that could not be written", telemetry.dropped)

@@ -37,10 +37,12 @@ class Allow:
     """Who may call an operation; an empty one lets nobody in.
 
     `roles` are roles of users (any one suffices; `user` is every logged-in user), `services`
-    names of callers.
+    names of callers. `owner` lets every user in, each to what is their own: to others the action
+    answers that it is not there, as to those who ask for nothing.
     """
 
     anyone: bool = False
+    owner: bool = False
     roles: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     operator: bool = False
@@ -48,12 +50,18 @@ class Allow:
 
 ANYONE = Allow(anyone=True)
 USER = Allow(roles=("user",))
+OWNER = Allow(owner=True)
 OPERATOR = Allow(operator=True)
 
 
 def roles(*names: str) -> Allow:
     """Users with any of these roles."""
     return Allow(roles=names)
+
+
+def owner_or(*names: str) -> Allow:
+    """Whose it is, and users with any of these roles."""
+    return Allow(owner=True, roles=names)
 
 
 def services(*names: str) -> Allow:
@@ -247,6 +255,8 @@ class Service:
     moves: tuple[Moves, ...] = ()
     seed: Seed | None = None  # type: ignore[type-arg]
     unsettled: str | None = None
+    erases: Callable[[Tx, str], None] | None = None
+    """For who tells `user.erased`: removes all it holds of a person, by id; safe to run again."""
 
 
 def check(service: Service) -> None:
@@ -271,6 +281,11 @@ def check(service: Service) -> None:
             f"event {row.event!r}: must begin with `{service.name}.` and have its key {row.key!r}"
             for row in service.tells
             if not row.event.startswith(f"{service.name}.") or row.key not in codec.fields(row.data)
+        ),
+        *(
+            f"event {row.event!r}: carries personal or secret data: {', '.join(found)}"
+            for row in service.tells
+            if (found := codec.personal_fields(row.data))
         ),
         *(
             f"agreement {row.name!r}: `beside` names the other services, at least one"

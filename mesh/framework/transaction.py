@@ -6,9 +6,10 @@ Everything done through it is one commit: the rows, the events told, the work le
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from mesh import clock, codec
+from mesh import clock, codec, telemetry
 from mesh.errors import Broken
 from mesh.framework import outbox
 
@@ -37,6 +38,10 @@ class Vocabulary:
     """Called after a commit that deferred something."""
     acked: Callable[[], int] = lambda: 0
     """Up to which event the bus has them; asked on the writer's thread."""
+    erase: Callable[[Tx, str], None] | None = None
+    """How this service erases a person."""
+    follows: Callable[[outbox.Told], None] = lambda _: None
+    """Called after a commit with each event that it told."""
 
 
 class Tx:
@@ -87,15 +92,21 @@ class Tx:
         row = self._vocabulary.tells.get(type(data))
         if row is None:
             raise Broken(f"{type(data).__name__} is not among the events this service tells")
-        outbox.append(
+        subject = str(getattr(data, row.key))
+        came = telemetry.parse_traceparent(self.trace.traceparent)
+        step = came.child() if came is not None else None
+        seq = outbox.append(
             self._inner,
             event_type=row.event,
-            key=str(getattr(data, row.key)),
-            trace=self.trace,
+            key=subject,
+            trace=self.trace if step is None else self.trace.at(step.traceparent),
             body=codec.encode(data),
             ts_ms=self.now_ms,
             acked=self._vocabulary.acked(),
         )
+        parent_id = came.span_id if came is not None else ""
+        event = outbox.Told(seq, row.event, subject, step, parent_id)
+        self._inner.after_commit(partial(self._vocabulary.follows, event))
         self._inner.after_commit(self._vocabulary.told)
 
     def defer(
@@ -134,6 +145,19 @@ class Tx:
             cause=self.trace.cause,
         )
         self._inner.after_commit(self._vocabulary.left)
+
+    def erase(self, user_id: str) -> None:
+        """Erase a person for good: rows, stored answers and bytes, also should a copy come back.
+
+        Raises: StorageFull; Broken when the service's table does not say how.
+        """
+        if self._vocabulary.erase is None:
+            raise Broken("this service's table does not say how it erases a person")
+        self._vocabulary.erase(self, user_id)
+
+    def scrub(self) -> None:
+        """Soon after this commit, leave no copy in the -wal of what it deleted."""
+        self._inner.scrub()
 
     def undefer(self, action: str, *, key: str) -> None:
         """The work is done or no longer wanted."""

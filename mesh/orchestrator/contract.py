@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from msgspec import Struct
 
-from mesh.config import Dependency, Healthcheck, RestartPolicy
+from mesh.config import Dependency, Healthcheck, RestartPolicy, Sandbox
 from mesh.figures import Asks, Hears, Tells
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class Program(Struct, frozen=True, kw_only=True):
 
     When something under one of the paths in `watch` changes, it is restarted, if that is wanted.
     `tokens` names the file in which a token for each of `audiences` is kept fresh.
+
+    `sandbox` None or off puts no walls around it; else it may write `writes`, of which the first is
+    its own folder, and read `reads` and libraries, but for what lies in the `hidden` folders.
     """
 
     name: str
@@ -65,7 +68,10 @@ class Program(Struct, frozen=True, kw_only=True):
     health: Healthcheck | None = None
     tokens: str | None = None
     audiences: tuple[str, ...] = ()
-    sandbox: Literal["auto", "required", "off"] = "auto"
+    sandbox: Sandbox | None = None
+    writes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 FaultKind = Literal["kill", "pause", "latency", "error", "drop"]

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from mesh import codec
 from mesh.errors import Forbidden, InvalidInput, MeshError, NotFound, Overloaded, TooLarge
+from mesh.orchestrator import walls
 from mesh.orchestrator.contract import Fault
 
 if TYPE_CHECKING:
@@ -154,12 +155,24 @@ class Control:
             writer.transport.abort()
 
     def _refusal(self, writer: asyncio.StreamWriter) -> MeshError | None:
-        _, uid = _peer(writer)
+        pid, uid = _peer(writer)
         if uid != os.getuid():
             return Forbidden("this mesh belongs to another user")
+        if self._walled(pid):
+            return Forbidden("a program inside walls does not ask who put them up")
         if len(self._clients) > CLIENTS_MAX:
             return Overloaded(f"{CLIENTS_MAX} connections are open already")
         return None
+
+    def _walled(self, pid: int) -> bool:
+        """Whether a process is a walled program's, or was: the operator's tokens open every door."""
+        branch = walls.branch(pid)
+        if branch is None:
+            return False
+        programs = {row.pid: row for row in self._supervisor.status().services}
+        found = programs.get(branch)
+        rows = programs.values() if found is None else [found]
+        return any(row.sandbox == "landlock" for row in rows)
 
     async def _next(self, reader: asyncio.StreamReader) -> bytes:
         """The next line; nothing when the client has hung up, was idle, or the mesh is ending."""

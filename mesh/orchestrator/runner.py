@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mesh import clock
 from mesh.errors import MeshError, PortTaken, Unavailable
-from mesh.orchestrator import logs, probe, token_file
+from mesh.orchestrator import logs, probe, token_file, walls
 from mesh.orchestrator.contract import UP, LastExit, LastProbe, Lease, ProgramStatus, Transition
 from mesh.orchestrator.figures import Told
 from mesh.orchestrator.life import (
@@ -132,6 +132,7 @@ class Runner:
             cpu_percent=self._share(usage[0], now_s) if usage is not None else None,
             rss_bytes=usage[1] if usage is not None else None,
             lag=self._lag if child is not None else None,
+            sandbox=walls.shown(self.program) if child is not None else None,
             cause=self.life.cause,
         )
         return self._told.shown(row, now_s)
@@ -221,6 +222,7 @@ class Runner:
         self._cpu, self._cpu_percent = (0.0, 0.0), None
         self._probed = None
         try:
+            self._make_folder()
             self._renew_tokens()
             self.child = await self._made()
         except (MeshError, OSError) as error:
@@ -231,6 +233,11 @@ class Runner:
             self.child.go()
         else:
             self.child.abandon()
+
+    def _make_folder(self) -> None:
+        """Its own, which it could not make inside its walls. Raises: OSError."""
+        for folder in self.program.writes[:1]:
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _renew_tokens(self) -> None:
         """Write them now, and again before they expire for as long as it runs. Raises: OSError."""
@@ -279,7 +286,7 @@ class Runner:
             "environment": self._environment
             | ({"MESH_LAST_EXIT": self.life.died} if self.life.died else {}),
             "working_dir": str(Path(program.working_dir).absolute()),
-            "sandbox": program.sandbox,
+            "walls": walls.planned(program, self._environment, self.log),
             "descriptors": [],
         }
 

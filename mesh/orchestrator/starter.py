@@ -24,11 +24,15 @@ import importlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import NoReturn, TypedDict
+from typing import TYPE_CHECKING, NoReturn, TypedDict
+
+if TYPE_CHECKING:
+    from mesh.orchestrator.walls import Walls
 
 MESSAGE_BYTES_MAX = 128 * 1024
 """Largest request; most of it is a program's environment, which Linux caps at about this size."""
@@ -41,7 +45,20 @@ _LISTEN_FD = 3
 _PARKED_FD_MIN = 16
 """Descriptors wait at numbers from here on while those below are cleared."""
 
+CORE_BYTES_MAX = 0
+"""A dump would hold every key and password that was in memory."""
+
+NOFILE_MAX = 1024
+"""The cap of connections of a service and its files, twice; a leak then ends one program alone."""
+
+ADDRESS_BYTES_MAX = 4 * 2**30
+"""Of a program of ours, some twenty times what it uses. Other runtimes reserve more than they use."""
+
+_WALLS = ("mesh.orchestrator.landlock", "mesh.orchestrator.imports")
+"""Imported before anything that is preloaded: what is needed once the walls are to stand."""
+
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _ENDED = signal.SIGTERM
 _EX_CONFIG = 78
@@ -62,7 +79,7 @@ class Order(TypedDict):
     command: list[str] | None
     environment: dict[str, str]
     working_dir: str
-    sandbox: str
+    walls: Walls | None
     descriptors: list[str]
 
 
@@ -76,7 +93,10 @@ def main() -> None:
     supervisor = os.getppid()
     _end_with_supervisor(line)
     sys.path[:] = sys.argv[2].split(os.pathsep)
-    failed = _preload(sys.argv[3:])
+    failed = _preload([*_WALLS])
+    if not failed:
+        sys.modules[_WALLS[-1]].prepare()
+    failed |= _preload(sys.argv[3:])
     _outlive_supervisor()
     gc.collect()
     gc.freeze()
@@ -219,18 +239,43 @@ def _become(order: Order, held: Held, supervisor: int) -> None:
         os.chdir(order["working_dir"])
     except OSError as error:
         _give_up(door, f"cannot enter {order['working_dir']}: {error.strerror}")
-    enter_sandbox(order["sandbox"])
+    _limit(python=python)
+    if order["walls"] is not None:
+        enter_sandbox(order["walls"], door, python=python)
     if order["command"] is not None:
         _execute(order["command"], door)
     os.close(door)
     _call(order)
 
 
-def enter_sandbox(_mode: str) -> None:
-    """Where a program's walls go up: after its descriptors, before the first line of its own.
+def _limit(*, python: bool) -> None:
+    """What one program may take of the machine, and that its memory is left nowhere."""
+    resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES_MAX, CORE_BYTES_MAX))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = NOFILE_MAX if most == resource.RLIM_INFINITY else min(NOFILE_MAX, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files if python else most))
+    if python:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        if most == resource.RLIM_INFINITY or most > ADDRESS_BYTES_MAX:
+            resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_BYTES_MAX, ADDRESS_BYTES_MAX))
 
-    There are none yet, whatever the mode asks for; `mesh ps` says so by an empty column.
+
+def enter_sandbox(walls: Walls, door: int, *, python: bool) -> None:
+    """Put up a program's walls: after its descriptors, before the first line of its own.
+
+    One that cannot have them does not run: `mesh ps` would say what is not so.
     """
+    from mesh.orchestrator import imports, landlock  # noqa: PLC0415  (found by the path we are given)
+
+    try:
+        landlock.enter(walls["grants"])
+    except OSError as error:
+        _give_up(
+            door, f"cannot enter its sandbox: {error.strerror}; `sandbox: off` runs it without"
+        )
+    if python:
+        imports.confine(walls["unlisted"], walls["bytecode"])
+        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _execute(command: list[str], door: int) -> NoReturn:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mesh.resilience.policy import BreakerPolicy
 
 
-_STATES: tuple[State, ...] = ("closed", "half-open", "open")
+STATES: tuple[State, ...] = ("closed", "half-open", "open")
+"""From well to worse."""
 
 
 class Figures(Struct, frozen=True):
@@ -40,7 +41,7 @@ class Figures(Struct, frozen=True):
             retries=self.retries + other.retries,
             held_back=self.held_back + other.held_back,
             in_flight=self.in_flight + other.in_flight,
-            state=max(self.state, other.state, key=_STATES.index),
+            state=max(self.state, other.state, key=STATES.index),
         )
 
 

@@ -132,6 +132,9 @@ class FileOutbox:
             events.append(Event(self.stream, *row))
         return events
 
+    def taken(self, position: Position) -> None:
+        pass
+
     async def acknowledged(self, position: Position) -> None:
         self.acked = max(self.acked, position)
 

@@ -83,3 +83,16 @@ def snapshot(here: Path) -> Callable[[str, Done], None]:
         assert shown == file.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture
+def kept() -> Callable[[str, list[str]], None]:
+    """The same for lines that no command printed."""
+
+    def check(name: str, shown: list[str]) -> None:
+        file = SNAPSHOTS / f"{name}.txt"
+        if WRITE:
+            file.write_text("\n".join(shown) + "\n", encoding="utf-8")
+        assert shown == file.read_text(encoding="utf-8").splitlines()
+
+    return check

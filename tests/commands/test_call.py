@@ -342,10 +342,26 @@ def test_seeded_users_come_from_the_seeds_of_the_running_mesh(tmp_path):
     (tmp_path / "user.json").write_text(json.dumps({"users": users}))
     (tmp_path / "product.json").write_text(json.dumps({"products": []}))
     (tmp_path / "broken.json").write_text("{")
-    assert seeded_users(tmp_path) == [Seeded("alice", ("customer",)), Seeded("sam", ())]
+    assert seeded_users(tmp_path) == [
+        Seeded("alice", ("customer",), "usr_1"),
+        Seeded("sam", (), "usr_2"),
+    ]
     assert seeded_users(tmp_path / "nowhere") == []
 
 
 def test_an_empty_security_list_lets_anyone_in():
     open_document = Document({"security": [], "paths": {"/": {"get": {"operationId": "x"}}}})
     assert open_document.operations["x"].access == Access(True, (), False, ())
+
+
+@pytest.mark.parametrize(
+    ("target", "who"),
+    [("/users/usr_6", "nora"), ("/users/usr_66", "alice"), ("/orders?x=/usr_6", "alice")],
+)
+def test_what_belongs_to_somebody_is_asked_for_by_that_one(monkeypatch, target, who):
+    people = [Seeded("alice", ("customer",), "usr_1"), Seeded("nora", ("customer",), "usr_6")]
+    answer = http.Answer(201, {}, b'{"access_token": "t"}', 1.0)
+    monkeypatch.setattr(caller.http, "ask", lambda *_, **__: answer)
+    urls = {"order": "http://order", "user": "http://user"}
+    chosen = Speakers(lambda *_: "operator", lambda _: ACT_AS, urls, people, 1.0)
+    assert chosen.choose("order", OPERATIONS["list"], None, target).said == who

@@ -71,6 +71,7 @@ def test_a_service_of_ours_is_told_where_everything_is(project, here):
         "PYTHONUNBUFFERED": "1",
         "MESH_IDENTITY_FILE": f"{data}/run/identity/order.json",
         "MESH_BUS_URL": f"zmq://{project.sockets}",
+        "TMPDIR": f"{data}/order/tmp",
         "LEVEL": "debug",
         "FROM_FILE": "yes",
     }
@@ -87,15 +88,53 @@ def test_other_programs_get_no_secret_and_the_bus_is_one_of_them(project):
         "MESH_TOKEN_FILE",
         "DATABASE_URL",
         "PYTHONUNBUFFERED",
+        "TMPDIR",
     }
     data = project.data
     assert web.environment["DATABASE_URL"] == f"sqlite:///{data}/web/web.db"
-    assert web.environment["MESH_TOKEN_FILE"] == web.tokens == f"{data}/run/tokens/web.json"
+    assert web.environment["MESH_TOKEN_FILE"] == web.tokens == f"{data}/run/tokens/web/tokens.json"
     assert web.audiences == ("order", "bus")
     assert (worker.port, worker.health) == (None, Healthcheck(("NONE",)))
     assert web.addresses == {"MESH_EVENTS_URL": "bus/events"}
     assert (bus.entry, bus.port) == ("mesh.bus:serve", 0)
     assert bus.environment["MESH_GUESTS"] == "worker web"
+
+
+def walled(project, name, **asked):
+    programs = Programs(project, **asked)
+    return next(program for program in programs.all if program.name == name)
+
+
+def test_a_program_sees_its_own_files_and_the_project_but_nobodys_data(project, here):
+    order, bus, data = walled(project, "order"), walled(project, "bus"), here / "data"
+    assert (order.writes, order.hidden) == ((f"{data}/order",), (str(data),))
+    assert set(order.reads) == {str(here)}
+    assert set(order.sandbox.read) == {
+        f"{data}/run/identity/order.json",
+        f"{data}/run/seed/order.json",
+        f"{data}/run/tokens/order",
+    }
+    assert bus.writes == (f"{data}/bus", str(project.sockets))
+    assert bus.sandbox.read == (f"{data}/run/identity/bus.json",)
+    assert bus.sandbox.network == "peers"
+    for program in Programs(project, no_sandbox=True).all:
+        assert program.sandbox.mode == "off"
+        assert "TMPDIR" not in program.environment
+
+
+def test_meshes_side_by_side_do_not_see_one_anothers_data(project, here):
+    beside = Project(Options(name="two"))
+    assert walled(beside, "order").writes == (f"{here}/data/two/order",)
+    assert walled(beside, "order").hidden == (f"{here}/data",)
+    around = Project(Options(data=str(here)))
+    assert f"{here}/run" in walled(around, "order").hidden
+    assert str(here) not in walled(around, "order").hidden
+
+
+def test_the_built_in_shop_reads_nothing_of_the_folder_it_is_begun_in(tmp_path):
+    shop = Project(Options(), env={}, cwd=tmp_path)
+    assert walled(shop, "order").reads == ()
+    assert walled(shop, "order").sandbox.network == "peers"
 
 
 def test_identities_and_seeds_are_the_owners_alone(project, here):
@@ -169,7 +208,7 @@ def test_the_verdict_on_a_release_of_sqlite_is_right(version, has):
 def test_doctor_finds_nothing_wrong_and_leaves_nothing_behind(mesh, here):
     done = mesh("doctor", "--json")
     checks = {check["name"]: check for check in json.loads(done.out)["checks"]}
-    assert list(checks) == ["python", "sqlite", "ports", "sockets", "configuration"]
+    assert list(checks) == ["python", "sqlite", "ports", "sockets", "sandbox", "configuration"]
     assert checks["sqlite"]["status"] == "pass"
     assert checks["configuration"]["status"] == "pass"
     assert sorted(path.name for path in here.iterdir()) == ["mesh.yaml"]

@@ -204,6 +204,18 @@ BAD = {
         service("command: x, sandbox: on"),
         "4:32: services.order.sandbox: must be auto or required or off, not `on`",
     ),
+    "sandbox with a slip": (
+        service("command: x, sandbox: {netwrok: peers}"),
+        "4:33: services.order.sandbox.netwrok: unknown key, did you mean `network`?",
+    ),
+    "sandbox with an unknown word": (
+        service("command: x, sandbox: {network: closed}"),
+        "4:42: services.order.sandbox.network: must be open or peers, not `closed`",
+    ),
+    "sandbox that reads what is not there": (
+        service("command: x, sandbox: {read: [assets]}"),
+        "4:40: services.order.sandbox.read: no folder or file assets",
+    ),
     "seed is a list": (
         service("command: x, seed: [1]"),
         "4:29: services.order.seed: must be a mapping, not a list",

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from mesh.config import Config, Dependency, Healthcheck, RestartPolicy, WatchRule
+from mesh.config import Config, Dependency, Healthcheck, RestartPolicy, Sandbox, WatchRule
 from mesh.configs import load
 from mesh.errors import ConfigInvalid
 
@@ -65,7 +65,7 @@ def test_load_reads_every_key(tmp_path):
     assert order.stop_signal == "SIGINT"
     assert order.stop_grace_period_s == 90.0
     assert order.healthcheck == Healthcheck(("http", "/readyz"), 0.5, 2.0, 5, 1.0)
-    assert order.sandbox == "off"
+    assert order.sandbox == Sandbox("off")
     assert order.watch == (WatchRule("src"),)
     assert web.command == ("node", "server.js", "--port", "80")
     assert web.socket == "own"

@@ -159,9 +159,14 @@ FITS = [
     {"healthcheck": {"test": ["tcp"], "interval": "500ms"}},
     {"healthcheck": {"disable": True}},
     {"develop": {"watch": [{"path": "src", "action": "restart"}]}},
+    {"sandbox": "required"},
+    {"sandbox": {"network": "peers", "read": ".", "write": ["."]}},
     {"x-anything": 1},
 ]
 FITS_NOT = [
+    {"sandbox": "on"},
+    {"sandbox": {"network": "closed"}},
+    {"sandbox": {"netwrok": "peers"}},
     {"port": 70_000},
     {"port": "7001"},
     {"prot": 1},

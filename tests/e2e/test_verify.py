@@ -115,6 +115,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("order", "money kept is the total of what is paid for"): Case(
         "UPDATE payments SET amount_minor = 1 WHERE order_id = '{paid}'", "{paid}"
     ),
+    ("order", "every step is in the table of moves"): Case(
+        "UPDATE history SET new = 'delivered' WHERE order_id = '{paid}' AND version = 2", "{paid}"
+    ),
     ("order", "the history is contiguous"): Case(
         "DELETE FROM history WHERE order_id = '{paid}' AND version = 2", "{paid}"
     ),

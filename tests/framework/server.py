@@ -16,7 +16,16 @@ from multidict import CIMultiDict
 
 from mesh import bus, clock, codec, tokens
 from mesh.client import Client
-from mesh.framework import ANYONE, Operation, Service, check_match, identity, roles, services
+from mesh.framework import (
+    ANYONE,
+    Operation,
+    Service,
+    check_match,
+    drain,
+    identity,
+    roles,
+    services,
+)
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.identity import Identity, KeySet, keep_keys
@@ -24,6 +33,7 @@ from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import ServiceOutbox
 from mesh.framework.pages import Pages
+from mesh.framework.traffic import Traffic
 from tests.services.in_process import PROJECT, Room, room
 
 if TYPE_CHECKING:
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mesh.framework import Context
+    from mesh.framework.connections import Connections
 
 CALLS = {
     "auth": (),
@@ -249,6 +260,7 @@ class Server:
         self.shelf: Shelf
         self.app: App
         self.pages: Pages
+        self.everybody: Connections
         self.fatal: list[BaseException] = []
         self.port = 0
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
@@ -317,17 +329,15 @@ def _bearer(token: str) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def listening(handler) -> AsyncIterator[int]:
-    """A low-level HTTP server on a loopback port, set up as a service's process does it."""
-    runner = web.ServerRunner(
-        web.Server(
+    """A low-level HTTP server on a loopback port, for a bare handler or one that is set up."""
+    if not isinstance(handler, web.Server):
+        handler = web.Server(
             handler,
             access_log=None,
             max_line_size=LINE_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
-        ),
-        handle_signals=False,
-        shutdown_timeout=0.2,
-    )
+        )
+    runner = web.ServerRunner(handler, handle_signals=False, shutdown_timeout=0.2)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
@@ -371,7 +381,13 @@ async def served(directory: Path) -> AsyncIterator[Server]:
         pages.ready = True
         server.app, server.pages = app, pages
         try:
-            async with listening(app.handle) as server.port:
+            door = drain.Server(
+                app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX
+            )
+            server.everybody = door.everybody
+            pages.traffic = Traffic(shelf.service, client, app.gate.admission, door.everybody)
+            metrics.also(pages.traffic)
+            async with listening(door) as server.port:
                 try:
                     yield server
                 finally:

@@ -13,8 +13,9 @@ import pytest_asyncio
 
 from mesh import codec
 from mesh.errors import DatabaseBroken
-from mesh.framework import app as door
-from mesh.framework import openapi
+from mesh.framework import openapi, reading
+from mesh.framework.gate import Gate
+from mesh.resilience.admission import Admission
 from tests.framework.server import Server, served
 
 if TYPE_CHECKING:
@@ -435,11 +436,9 @@ async def test_process_is_told_to_stop_when_the_database_is_broken(server, monke
 
 
 async def test_overload_sheds_at_once_when_nobody_else_may_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "IN_FLIGHT_MAX", 1)
-    monkeypatch.setattr(door, "WAITING_MAX", 0)
-    monkeypatch.setattr(door, "WAIT_S", 2 * POLL_S)
-    monkeypatch.setattr(door, "REQUEST_S", 4 * POLL_S)
+    monkeypatch.setattr(reading, "REQUEST_S", 4 * POLL_S)
     async with served(tmp_path) as server, asyncio.timeout(POLL_S):
+        server.app.gate = Gate(Admission(places_max=1, waiting_max=0, wait_s=2 * POLL_S))
         running = asyncio.create_task(server.ask("POST", "/slow-things", {"name": "a"}))
         await server.shelf.entered.wait()
         shed = await server.ask("GET", "/things/a")
@@ -453,9 +452,8 @@ async def test_overload_sheds_at_once_when_nobody_else_may_wait(tmp_path, monkey
 
 
 async def test_overload_sheds_when_no_place_becomes_free_in_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "IN_FLIGHT_MAX", 1)
-    monkeypatch.setattr(door, "WAIT_S", 0.05)
     async with served(tmp_path) as server, asyncio.timeout(POLL_S):
+        server.app.gate = Gate(Admission(places_max=1, wait_s=0.05))
         running = asyncio.create_task(server.ask("POST", "/slow-things", {"name": "a"}))
         await server.shelf.entered.wait()
         assert_problem(await server.ask("GET", "/things/a"), 503, "overloaded")
@@ -464,14 +462,13 @@ async def test_overload_sheds_when_no_place_becomes_free_in_time(tmp_path, monke
 
 
 async def test_waiting_request_is_answered_when_a_place_becomes_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "IN_FLIGHT_MAX", 1)
-    monkeypatch.setattr(door, "WAIT_S", POLL_S)
-    monkeypatch.setattr(door, "REQUEST_S", 2 * POLL_S)
+    monkeypatch.setattr(reading, "REQUEST_S", 2 * POLL_S)
     async with served(tmp_path) as server, asyncio.timeout(POLL_S):
+        server.app.gate = Gate(Admission(places_max=1, wait_s=POLL_S))
         running = asyncio.create_task(server.ask("POST", "/slow-things", {"name": "a"}))
         await server.shelf.entered.wait()
         waiting = asyncio.create_task(server.ask("GET", "/things/a"))
-        while not server.app._waiting:
+        while not server.app.gate.admission.waiting:
             await asyncio.sleep(0.001)
         server.shelf.gate.set()
         assert [(await running).status, (await waiting).status] == [201, 200]

@@ -20,6 +20,7 @@ PAGES = [
     ("POST", "/parked/retry?id=" + "0" * 32),
     ("POST", "/parked/drop?id=" + "0" * 32),
     ("GET", "/diverged"),
+    ("GET", "/traffic"),
     ("POST", "/diverged/resolve"),
 ]
 
@@ -103,3 +104,17 @@ async def test_pages_that_change_something_are_not_there_for_reading(server: Ser
     for path in ("/parked/retry", "/parked/drop", "/diverged/resolve"):
         answer = await server.ask("GET", path, headers=server.peer("operator"))
         assert answer.status == 404
+
+
+async def test_traffic_counts_whom_is_let_in_and_metrics_tell_the_same(server: Server):
+    for _ in range(3):
+        assert (await server.ask("GET", "/things/a")).status == 200
+    told = (await server.ask("GET", "/traffic", headers=server.peer("operator"))).json
+    assert told["asks"] == []
+    assert told["admission"] | {"lag_ms": 0} == {
+        "places": 64, "taken": 0, "waiting": 0, "admitted": 3, "shed": 0, "lag_ms": 0,
+    }  # fmt: skip
+    assert told["connections"]["open"] >= 1
+    text = (await server.ask("GET", "/metrics")).raw.decode()
+    assert "mesh_admitted_total 3.0" in text
+    assert "mesh_shed_total 0.0" in text

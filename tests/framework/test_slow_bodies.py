@@ -8,7 +8,9 @@ import contextlib
 import pytest
 
 from mesh import clock
-from mesh.framework import app as door
+from mesh.framework import reading
+from mesh.framework.gate import Gate
+from mesh.resilience.admission import WAIT_S, Admission
 from tests.framework.server import served
 
 HEAD = (
@@ -42,14 +44,14 @@ async def begun(server, count: int, head: bytes = HEAD):
 
 
 async def test_others_are_answered_while_more_bodies_stall_than_there_are_places(
-    tmp_path, monkeypatch
+    tmp_path,
 ):
-    monkeypatch.setattr(door, "IN_FLIGHT_MAX", 2)
     async with served(tmp_path) as server, begun(server, 5):
+        server.app.gate = Gate(Admission(places_max=2))
         begun_s = clock.monotonic_s()
         assert (await server.ask("GET", "/things/a")).status == 200
         assert (await server.ask("POST", "/open-things", {"name": "lamp"})).status == 201
-        assert clock.monotonic_s() - begun_s < door.WAIT_S / 2
+        assert clock.monotonic_s() - begun_s < WAIT_S / 2
 
 
 async def test_body_is_taken_when_its_rest_comes_late(server):
@@ -59,7 +61,7 @@ async def test_body_is_taken_when_its_rest_comes_late(server):
 
 
 async def test_stalled_body_is_refused_as_the_senders_fault(server, monkeypatch):
-    monkeypatch.setattr(door, "BODY_S", 0.05)
+    monkeypatch.setattr(reading, "BODY_S", 0.05)
     async with begun(server, 1) as [(reader, _)]:
         async with asyncio.timeout(2):
             assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
@@ -67,7 +69,7 @@ async def test_stalled_body_is_refused_as_the_senders_fault(server, monkeypatch)
 
 
 async def test_further_slow_body_is_shed_when_many_are_on_their_way(server, monkeypatch):
-    monkeypatch.setattr(door, "READING_MAX", 3)
+    monkeypatch.setattr(reading, "READING_MAX", 3)
     async with begun(server, 3), begun(server, 4) as more:
         answers = [await reader.readline() for reader, _ in more[-1:]]
         assert answers[0].startswith(b"HTTP/1.1 503 ")

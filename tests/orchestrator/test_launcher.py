@@ -51,7 +51,7 @@ def order(**changes):
         "command": None,
         "environment": {},
         "working_dir": str(PROGRAMS),
-        "sandbox": "off",
+        "walls": None,
         "descriptors": ["door", "notify", "log"],
         **changes,
     }

@@ -20,6 +20,7 @@ from mesh.client import problem_error
 from mesh.errors import DeadlineExceeded, MeshError, ServiceUnavailable
 from mesh.framework import Context, Tx, conditional, idempotency, identity
 from mesh.framework.context import Wires
+from mesh.framework.erasure import Erasure
 from mesh.framework.outbox import found_epoch
 from mesh.framework.problems import problem
 from mesh.framework.transaction import Vocabulary
@@ -48,7 +49,12 @@ class Room:
     """One service with its database; `ask` is what its HTTP door does."""
 
     def __init__(
-        self, service: Service, store: Database, pool: ThreadPoolExecutor, *neighbours: Room
+        self,
+        service: Service,
+        store: Database,
+        directory: Path,
+        pool: ThreadPoolExecutor,
+        *neighbours: Room,
     ) -> None:
         self.service = service
         self.database = store
@@ -57,11 +63,13 @@ class Room:
         self.loses_answers = False
         self._running = idempotency.Running()
         self._neighbours = {room.service.name: room for room in neighbours}
+        self.erasure = Erasure(service, directory)
         words = Vocabulary(
             tells={row.data: row for row in service.tells},
             deferred=frozenset(row.name for row in service.deferred),
             told=lambda: None,
             left=lambda: None,
+            erase=self.erasure.run,
         )
         asks = frozenset(service.asks)
         self.wires = Wires(service.name, PROJECT, store, _Client(self), asks, words, pool, THREADS)
@@ -74,6 +82,7 @@ class Room:
         caller: Caller = identity.ANONYMOUS,
         key: str | None = None,
         match: str | None = None,
+        source: str = "127.0.0.1",
     ) -> object:
         """Answer one request. `members` is a struct or a dict, as JSON would carry it."""
         row = next(row for row in self.service.operations if row.name == name)
@@ -82,6 +91,7 @@ class Room:
         takes = codec.convert(codec.plain(members), row.takes)
         trace = telemetry.new_trace()
         ctx = Context(self.wires, caller, trace, "req_test", clock.monotonic_s() + 5.0)
+        ctx.source = source
         if row.match:
             ctx.match = conditional.required_match(match)
         if key is None or row.key == "none":
@@ -113,6 +123,31 @@ class Room:
 
         return await self.database.write(run)
 
+    async def work(self) -> list[str]:
+        """Do everything that is deferred and due, as long as there is any; what was done."""
+        done = []
+        while rows := self.database.read.all(
+            _Due,
+            "SELECT action, key, args FROM deferred WHERE due_ms <= :now ORDER BY due_ms LIMIT 10",
+            now=clock.now_ms(),
+        ):
+            for due in rows:
+                row = next(row for row in self.service.deferred if row.name == due.action)
+                who = identity.Caller("service", self.service.name)
+                until_s = clock.monotonic_s() + 5.0
+                ctx = Context(self.wires, who, telemetry.new_trace(), "evt_test", until_s)
+                await row.action(ctx, codec.decode(due.args, row.takes))
+                await self.transact(lambda tx, due=due: tx.undefer(due.action, key=due.key))
+                done.append(due.action)
+        return done
+
+    async def hear(self, *told: Told) -> None:
+        """Apply events of another room, each to the listener that the table names, if any."""
+        for one in told:
+            for row in self.erasure.listeners(self.service.listeners):
+                if row.event == one.type:
+                    await self.transact(row.react, codec.convert(one.data, row.reads))
+
     def told(self, kind: str = "") -> list[Told]:
         """What it has told, in order."""
         rows = self.database.read.all(
@@ -130,6 +165,12 @@ class Room:
         for row in self.service.invariants:
             found.setdefault(row.name, []).extend(self.database.read.all(str, row.offenders))
         return {name: rows for name, rows in found.items() if rows}
+
+
+class _Due(Struct):
+    action: str
+    key: str
+    args: bytes
 
 
 class _Row(Struct):
@@ -177,7 +218,7 @@ async def room(service: Service, directory: Path, *neighbours: Room) -> AsyncIte
             [*database.found_in(FRAMEWORK, "mesh"), *database.found_in(own, service.name)]
         )
         await store.write(found_epoch)
-        yield Room(service, store, pool, *neighbours)
+        yield Room(service, store, directory / service.name, pool, *neighbours)
     finally:
         await store.close()
         pool.shutdown()

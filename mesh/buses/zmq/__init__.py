@@ -44,11 +44,15 @@ OPEN = "open"
 
 def program(
     url: str, directory: Path, sockets: Path, keys: Path | None
-) -> tuple[tuple[str, ...], str]:
-    """The broker's arguments, and the url its clients connect to."""
+) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """The broker's arguments, the url its clients connect to, and where it makes its sockets."""
     where = Path(_directory_of(url) or sockets).absolute()
     known = OPEN if keys is None else str(keys.absolute())
-    return (str(directory.absolute()), str(where), known), f"zmq://{quote(str(where))}"
+    return (
+        (str(directory.absolute()), str(where), known),
+        f"zmq://{quote(str(where))}",
+        (str(where),),
+    )
 
 
 def serve(args: list[str]) -> None:

@@ -143,6 +143,11 @@ class ZmqBus:
         known = [each.lag for each in self._deliveries.values() if each.attached]
         return sum(known) if known and len(known) == len(self._deliveries) else None
 
+    @property
+    def lags(self) -> dict[str, int]:
+        """The same of each stream of which something is known."""
+        return {name: each.lag for name, each in self._deliveries.items() if each.attached}
+
     async def heads(self, *, timeout_s: float) -> list[StreamHead]:
         """Every stream the bus knows, with its head. Raises BusUnavailable."""
         with self._tail() as tail:

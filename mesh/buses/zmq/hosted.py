@@ -321,6 +321,9 @@ class HostedOutbox:
         """Events beyond `seq`, in order."""
         return self._hosted.after(self._stream, seq, rows_max, bytes_max)
 
+    def taken(self, position: Position) -> None:
+        """Nobody waits for it."""
+
     async def acknowledged(self, position: Position) -> None:
         """The bus holds everything up to here durably."""
         self.acked = max(self.acked, position)

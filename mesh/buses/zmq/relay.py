@@ -106,6 +106,7 @@ class Relay:
                 case ReadState():
                     self._spawn(self._read_state(output))
                 case Acknowledged(position):
+                    self._outbox.taken(position)
                     self._unreported = position
                     self._report()
                 case Reconnect(after_s):

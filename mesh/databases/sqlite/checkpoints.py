@@ -45,7 +45,13 @@ class Checkpoints:
         self._commits = 0
         self._long = size_of(wal) > WAL_BYTES
         """Known to have outgrown its room since the last complete checkpoint."""
+        self._scrub = False
+        """Whether the -wal still has to be cut for what has been deleted."""
         self._not_before_s = 0.0
+
+    def scrub(self) -> None:
+        """Cut the -wal as soon as no reader needs it."""
+        self._scrub = True
 
     def overdue(self) -> bool:
         """Count one commit; whether a checkpoint must be now, although work may wait."""
@@ -53,11 +59,11 @@ class Checkpoints:
         if self._commits % LOOK_COMMITS:
             return False
         self._long = size_of(self._wal) > WAL_BYTES
-        return self._long and clock.monotonic_s() >= self._not_before_s
+        return (self._long or self._scrub) and clock.monotonic_s() >= self._not_before_s
 
     def idle_wait_s(self) -> float | None:
         """After how much quiet to run one; None when there is nothing worth it."""
-        if self._commits < IDLE_COMMITS and not self._long:
+        if self._commits < IDLE_COMMITS and not self._long and not self._scrub:
             return None
         return max(IDLE_S, self._not_before_s - clock.monotonic_s())
 
@@ -67,7 +73,8 @@ class Checkpoints:
         Raises: StorageFull (nothing is lost), DatabaseBroken.
         """
         self._not_before_s = clock.monotonic_s() + RETRY_S
-        mode = "TRUNCATE" if size_of(self._wal) > TRUNCATE_BYTES else "PASSIVE"
+        cut = self._scrub or size_of(self._wal) > TRUNCATE_BYTES
+        mode = "TRUNCATE" if cut else "PASSIVE"
         ask = self._statements.ask
         ask("PRAGMA busy_timeout = 0")  # TRUNCATE would wait for readers
         try:
@@ -77,4 +84,5 @@ class Checkpoints:
         if not hindered and frames == copied:
             self._commits = 0
             self._long = False
+            self._scrub = self._scrub and not cut
             self._not_before_s = 0.0

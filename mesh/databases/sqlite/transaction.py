@@ -22,12 +22,13 @@ class SqliteTransaction:
     statement after that would commit on its own).
     """
 
-    __slots__ = ("_over", "_statements", "callbacks")
+    __slots__ = ("_over", "_statements", "callbacks", "scrubs")
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
         self._over = False
         self.callbacks: list[Callable[[], None]] = []
+        self.scrubs = False
 
     def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
         """The first row; None when there is none, or for NULL as a plain value."""
@@ -51,6 +52,11 @@ class SqliteTransaction:
         """Call this on the event loop once the commit is durable, before the caller goes on."""
         self._check()
         self.callbacks.append(callback)
+
+    def scrub(self) -> None:
+        """Have the -wal cut soon after the commit; `secure_delete` has overwritten the rest."""
+        self._check()
+        self.scrubs = True
 
     def define(self, sql: str) -> None:
         """Run a statement that changes the schema. For migrations only."""

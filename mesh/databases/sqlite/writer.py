@@ -22,7 +22,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from mesh import clock
-from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Job
+from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Flush, Job
 from mesh.databases.sqlite.checkpoints import Checkpoints
 from mesh.databases.sqlite.connections import open_writer
 from mesh.databases.sqlite.faults import broken
@@ -65,6 +65,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._backlog = Backlog()
         self._sweep: asyncio.TimerHandle | None = None
+        self._flush_s = 0.0
         self._stopping = False
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
@@ -85,7 +86,7 @@ class Writer:
 
     def submit(self, work: Callable[[SqliteTransaction], T]) -> Coroutine[object, object, T]:
         """Queue a function now; the coroutine is the wait for its answer."""
-        job = Job(work, self._loop.create_future(), clock.monotonic_s() + WAIT_S)
+        job = Job(work, self._loop.create_future(), clock.monotonic_s() + WAIT_S, self.groups)
         if self._stopping:
             job.fail(DatabaseBusy("the database is closed"))
         elif not self._backlog.put(job):
@@ -107,16 +108,19 @@ class Writer:
 
     def _expire(self) -> None:
         """Refuse those that have waited too long; come again for the next."""
-        for job in self._backlog.overdue(clock.monotonic_s()):
-            job.fail(DatabaseBusy(f"no transaction could begin within {WAIT_S:g} s"))
-        due_s = self._backlog.next_due_s()
+        now_s = clock.monotonic_s()
+        for job in self._backlog.overdue(now_s, self.groups):
+            waited_s = now_s - job.begin_by_s + WAIT_S
+            job.fail(DatabaseBusy(f"no transaction could begin within {waited_s:.2f} s"))
+        look_s = self._backlog.next_look_s(now_s)
         self._sweep = None
-        if due_s is not None:
-            self._sweep = self._loop.call_later(due_s - clock.monotonic_s(), self._expire)
+        if look_s is not None:
+            self._sweep = self._loop.call_later(look_s - now_s, self._expire)
 
-    def _deliver(self, jobs: list[Job]) -> None:
+    def _deliver(self, jobs: list[Job], flush: Flush) -> None:
         for job in jobs:
             job.answer()
+            job.tell(flush)
             if job.error is None:
                 self.commits += 1
                 for callback in job.callbacks:
@@ -211,7 +215,7 @@ class Writer:
             if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
                 self.writable = False
         if jobs:
-            self._post(self._deliver, jobs)
+            self._post(self._deliver, jobs, Flush(self._flush_s, clock.monotonic_s(), len(jobs)))
         if lost is None and self._checkpoints.overdue():
             self._attend(self._checkpoints.run)
 
@@ -229,7 +233,9 @@ class Writer:
             if self.broken is not None:
                 raise self.broken  # noqa: TRY301  answered like any other failure to begin
             control("BEGIN IMMEDIATE")
-            if self._fill(take, limit, jobs):
+            kept = self._fill(take, limit, jobs)
+            self._flush_s = clock.monotonic_s()
+            if kept:
                 control("COMMIT")
                 self.groups += 1
                 self.writable = self.writable or connection.total_changes > before
@@ -287,6 +293,8 @@ class Writer:
             tx.end()
         if job.error is None:
             job.callbacks = tx.callbacks
+            if tx.scrubs:
+                self._checkpoints.scrub()
         if isinstance(statements.fault, DatabaseBroken):
             raise statements.fault
         if not statements.connection.in_transaction:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.errors import Conflict, Unauthenticated
-from mesh.framework import facts, tokens
-from mesh.services.auth import model, store
+from mesh.errors import Conflict, NotFound, Overloaded, Unauthenticated
+from mesh.framework import facts, iso, tokens
+from mesh.services.auth import keys, model, store
 from mesh.services.auth.messages import (
     CredentialsView,
-    Jwk,
-    KeysChanged,
+    Explanation,
+    Keys,
     KeySet,
     SessionRevoked,
     Tokens,
@@ -22,19 +22,23 @@ from mesh.services.auth.messages import (
 )
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    from mesh.framework import Context, Tx
+    from mesh.framework import Context, Reader, Tx
     from mesh.services.auth.messages import (
+        Ended,
+        EndSessions,
+        Explain,
         IssueToken,
+        KeyRef,
         NoMembers,
         RefreshToken,
         RevokeToken,
         Seed,
+        SessionRef,
         SetCredentials,
+        SubjectRef,
         VerifyCredentials,
     )
-    from mesh.services.auth.model import Credentials, PublicKey, Session
+    from mesh.services.auth.model import Credentials, Session, Tries
 
 ISSUER = "auth"
 
@@ -51,7 +55,7 @@ async def set_credentials(ctx: Context, request: SetCredentials) -> CredentialsV
     model.check_password(request.password)
     known = store.credentials_of(ctx.read, request.subject)
     if known is not None and not request.replace:
-        if known.login == request.login and await _is_right(ctx, known, known.login, request):
+        if known.login == request.login and await _is_right(ctx, known, request):
             return CredentialsView(known.subject, known.version)
         raise _exist()
     phc = await ctx.compute(model.hash_password, request.password)
@@ -64,10 +68,11 @@ async def verify_credentials(ctx: Context, request: VerifyCredentials) -> Verifi
     An unknown login costs and answers the same as a wrong password.
 
     Raises: Unauthenticated (`bad-credentials`), Throttled, Overloaded.
-    Effects: a failure is counted; a success clears the count and renews an outdated hash.
+    Effects: a failure is counted, for this login and the source and for the source alone; a
+        success clears the former and renews an outdated hash.
     """
     known = store.credentials_by_login(ctx.read, request.login)
-    if not await _is_right(ctx, known, request.login, request) or known is None:
+    if not await _is_right(ctx, known, request) or known is None:
         raise Unauthenticated("the login or the password is wrong", code="bad-credentials")
     if model.is_outdated(known.hash):
         phc = await ctx.compute(model.hash_password, request.password)
@@ -115,13 +120,82 @@ async def revoke_token(ctx: Context, request: RevokeToken) -> None:
     await ctx.write(_sign_out, model.refresh_hash(request.refresh_token))
 
 
+async def end_session(ctx: Context, request: SessionRef) -> None:
+    """End one session, for user; one that is over or unknown is answered the same.
+
+    Effects: the session ends and auth.session_revoked is told, in one transaction.
+    """
+    await ctx.write(_sign_off, request.id)
+
+
+async def end_sessions(ctx: Context, request: EndSessions) -> None:
+    """End every session of a subject, whose rights have changed.
+
+    Effects: they end and auth.session_revoked is told of each, in one transaction.
+    """
+    await ctx.write(end_all, request.subject, request.reason)
+
+
+async def erase_credentials(ctx: Context, request: SubjectRef) -> None:
+    """Forget a subject: its login, its hash, its sessions, what was guessed at it.
+
+    Effects: they end and auth.session_revoked is told of each, in one transaction; the bytes are
+        gone soon after.
+    """
+    await ctx.write(_erase, request.subject)
+
+
+async def explain(ctx: Context, request: Explain) -> Explanation:
+    """Tell how a subject stands with auth: sessions, failed logins, what it waits for.
+
+    Raises: NotFound when nothing is known of it.
+    """
+    now_ms = ctx.now_ms
+    found = store.standing(ctx.read, request.id, now_ms)
+    if found.changed_at_ms is None and not found.sessions:
+        raise NotFound(f"auth knows no subject {request.id}", code="no-such-subject")
+    known = found.changed_at_ms is not None
+    locked = found.locked_until_ms > now_ms and found.failures >= model.FREE_TRIES
+    until = iso(found.locked_until_ms) if locked else None
+    return Explanation(
+        id=request.id,
+        has_credentials=known,
+        credentials_changed_at=iso(found.changed_at_ms) if found.changed_at_ms else None,
+        live_sessions=found.sessions,
+        failed_logins=found.failures,
+        locked_until=until,
+        waits_for=f"{until}: too many failed logins from one source" if until else None,
+        possible=(*(("log in",) if known else ()), *(("revoke",) if found.sessions else ())),
+    )
+
+
+async def rotate_keys(ctx: Context, _: NoMembers) -> Keys:
+    """Sign with a new key from now on; the one before stays published while tokens of it live.
+
+    Raises: Conflict (`too-many-keys`) when KEYS_MAX are published.
+    Effects: both keys and auth.keys_changed in one transaction.
+    """
+    return await ctx.write(keys.rotate)
+
+
+async def revoke_key(ctx: Context, request: KeyRef) -> Keys:
+    """Take a key out of the key set at once, with every access token that it has signed.
+
+    For a key that is in the wrong hands. Sessions go on: their refresh tokens are no work of
+    any key. A key that is not there is gone already.
+
+    Effects: a new key if it was the one that signs, and auth.keys_changed, in one transaction.
+    """
+    return await ctx.write(keys.revoke, request.kid)
+
+
 async def jwks(ctx: Context, _: NoMembers) -> KeySet:
     """The keys that access tokens are signed with.
 
     Effects: the first key, if there was none.
     """
-    keys = store.published_keys(ctx.read, ctx.now_ms)
-    return KeySet(_jwks(keys or await ctx.write(_first_keys)))
+    found = store.published_keys(ctx.read, ctx.now_ms)
+    return KeySet(keys.published(found or await ctx.write(keys.first)))
 
 
 def plant(tx: Tx, seed: Seed) -> None:
@@ -131,34 +205,61 @@ def plant(tx: Tx, seed: Seed) -> None:
 
 
 async def _is_right(
-    ctx: Context, known: Credentials | None, login: str, shown: SetCredentials | VerifyCredentials
+    ctx: Context, known: Credentials | None, shown: SetCredentials | VerifyCredentials
 ) -> bool:
-    """Whether the password is right, at the pace that earlier failures of this login allow.
+    """Whether the password is right, at the pace that earlier failures allow.
+
+    The guess is noted before it is hashed, so that those that come at the same time see one another.
 
     Raises: Throttled, before any hashing; Overloaded.
     """
-    tries = store.tries(ctx.read, login)
-    counted = model.next_turn(tries, ctx.now_ms) is not None
-    if counted:
-        await ctx.write(_take_turn, login)
+    _check_pace(ctx.read, shown, ctx.now_ms)  # the writer is not to be guessed busy
+    guess = ctx.new_id("gss")
+    counted = await ctx.write(_begin_guess, guess, shown)
     phc = model.hash_of_nobody() if known is None else known.hash
-    right = await ctx.compute(model.matches, phc, shown.password)
-    if right and tries is not None:
-        await ctx.write(store.clear_tries, login)
-    elif not right and not counted:
-        await ctx.write(_count_failure, login)
+    try:
+        right = await ctx.compute(model.matches, phc, shown.password)
+    except Overloaded:
+        await ctx.write(store.drop_guess, guess)
+        raise
+    await ctx.write(_end_guess, guess, shown, right=right, counted=counted)
     return right
 
 
-def _take_turn(tx: Tx, login: str) -> None:
-    counted = model.next_turn(store.tries(tx, login), tx.now_ms)
+def _check_pace(
+    read: Reader | Tx, shown: SetCredentials | VerifyCredentials, now_ms: int
+) -> Tries | None:
+    """The tries with this one counted in advance; None when it is free. Raises: Throttled."""
+    tries = store.tries(read, shown.login, shown.source)
+    model.check_pace(tries, store.pace(read, shown.login, shown.source, now_ms), now_ms)
+    return model.next_turn(tries, now_ms)
+
+
+def _begin_guess(tx: Tx, guess: str, shown: SetCredentials | VerifyCredentials) -> bool:
+    counted = _check_pace(tx, shown, tx.now_ms)
+    store.put_guess(tx, guess, shown.login, shown.source)
     if counted is not None:
-        store.put_tries(tx, login, counted)
+        store.put_tries(tx, shown.login, shown.source, counted)
+    return counted is not None
 
 
-def _count_failure(tx: Tx, login: str) -> None:
+def _end_guess(
+    tx: Tx,
+    guess: str,
+    shown: SetCredentials | VerifyCredentials,
+    *,
+    right: bool,
+    counted: bool,
+) -> None:
+    if right:
+        store.drop_guess(tx, guess)
+        store.clear_tries(tx, shown.login, shown.source)
+        return
+    store.fail_guess(tx, guess)
     store.sweep_tries(tx, tx.now_ms - model.FORGET_MS)
-    store.put_tries(tx, login, model.after_failure(store.tries(tx, login), tx.now_ms))
+    if not counted:
+        tries = store.tries(tx, shown.login, shown.source)
+        store.put_tries(tx, shown.login, shown.source, model.after_failure(tries, tx.now_ms))
 
 
 def _exist() -> Conflict:
@@ -174,15 +275,14 @@ def _set(tx: Tx, subject: str, login: str, phc: str, *, replace: bool) -> Creden
         raise Conflict("this login belongs to another subject", code="login-taken")
     version = store.put_credentials(tx, subject, login, phc)
     store.clear_tries(tx, login)
-    for family in store.live_families(tx, subject):
-        _end(tx, family, subject, "credentials-changed")
+    end_all(tx, subject, "credentials-changed")
     return CredentialsView(subject, version)
 
 
 def _open(
     tx: Tx, session_id: str, subject: str, refresh_hash: bytes
 ) -> tuple[tokens.SigningKey, Session]:
-    key = _signing_key(tx)
+    key = keys.signing(tx)
     session = model.Session(session_id, subject, session_id, tx.now_ms + model.REFRESH_MS)
     _put(tx, session, refresh_hash)
     store.evict_sessions(tx, subject, model.SESSIONS_MAX)
@@ -207,7 +307,7 @@ def _rotate(
         return None
     successor = model.Session(successor_id, shown.subject, shown.family, shown.expires_at_ms)
     _put(tx, successor, refresh_hash)
-    return _signing_key(tx), successor
+    return keys.signing(tx), successor
 
 
 def _put(tx: Tx, session: Session, refresh_hash: bytes) -> None:
@@ -221,35 +321,34 @@ def _sign_out(tx: Tx, shown_hash: bytes) -> None:
         _end(tx, shown.family, shown.subject, "signed-out")
 
 
-def _end(
-    tx: Tx,
-    family: str,
-    subject: str,
-    reason: Literal["signed-out", "reused-token", "credentials-changed"],
-) -> None:
+def _sign_off(tx: Tx, session_id: str) -> None:
+    first = store.session(tx, session_id)
+    if first is not None:
+        _end(tx, first.family, first.subject, "signed-out")
+
+
+def end_all(tx: Tx, subject: str, reason: Ended) -> None:
+    """End every session of a subject."""
+    for family in store.live_families(tx, subject):
+        _end(tx, family, subject, reason)
+
+
+def _erase(tx: Tx, subject: str) -> None:
+    tx.erase(subject)
+
+
+def forget(tx: Tx, subject: str) -> None:
+    """Delete all that is known of a subject. Once more does nothing."""
+    end_all(tx, subject, "erased")
+    store.delete_sessions(tx, subject)
+    store.delete_credentials(tx, subject)
+
+
+def _end(tx: Tx, family: str, subject: str, reason: Ended) -> None:
     """End a session, and tell it if it was not over already."""
     if store.revoke_live(tx, family):
-        tx.tell(SessionRevoked(family, subject, reason))
-
-
-def _signing_key(tx: Tx) -> tokens.SigningKey:
-    """The key that signs; made and told of when it is first needed."""
-    found = store.signing_key(tx)
-    if found is not None:
-        return found
-    new = tokens.new_key()
-    store.put_signing_key(tx, new)
-    tx.tell(KeysChanged(new.kid, _jwks(store.published_keys(tx, tx.now_ms))))
-    return new
-
-
-def _first_keys(tx: Tx) -> list[PublicKey]:
-    _signing_key(tx)
-    return store.published_keys(tx, tx.now_ms)
-
-
-def _jwks(keys: list[PublicKey]) -> tuple[Jwk, ...]:
-    return tuple(Jwk(**tokens.jwk(key.kid, key.public)) for key in keys)
+        until_ms = tx.now_ms + model.ACCESS_S * model.MS_PER_S
+        tx.tell(SessionRevoked(family, subject, reason, until_ms))
 
 
 def _tokens(

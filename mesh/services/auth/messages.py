@@ -18,6 +18,11 @@ Subject = Annotated[str, Meta(min_length=1, max_length=64)]
 Login = Annotated[str, Meta(min_length=1, max_length=LOGIN_CHARACTERS_MAX)]
 Role = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,30}$(?!\n)")]
 Refresh = Annotated[str, SECRET, Meta(min_length=1, max_length=512)]
+Source = Annotated[
+    str, Meta(max_length=64, description="The address that the person who guesses came from")
+]
+SessionId = Annotated[str, Meta(pattern=r"^ses_[0-9a-f-]{36}$(?!\n)")]
+Kid = Annotated[str, Meta(pattern=r"^[0-9a-f]{1,64}$(?!\n)")]
 
 
 class SetCredentials(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +37,7 @@ class SetCredentials(Struct, frozen=True, forbid_unknown_fields=True):
         str, SECRET, Meta(min_length=PASSWORD_CHARACTERS[0], max_length=PASSWORD_CHARACTERS[1])
     ]
     replace: bool = True
+    source: Source = ""
 
 
 class CredentialsView(Struct, frozen=True):
@@ -46,6 +52,7 @@ class VerifyCredentials(Struct, frozen=True, forbid_unknown_fields=True):
 
     login: Login
     password: Annotated[str, SECRET, Meta(max_length=PASSWORD_CHARACTERS[1])]
+    source: Source = ""
 
 
 class Verified(Struct, frozen=True):
@@ -82,6 +89,50 @@ class Tokens(Struct, frozen=True):
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  a scheme's name, not a secret
 
 
+class SessionRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which session."""
+
+    id: SessionId
+
+
+class EndSessions(Struct, frozen=True, forbid_unknown_fields=True):
+    """A subject whose sessions shall all end, and why."""
+
+    subject: Subject
+    reason: Literal["roles-changed", "suspended"]
+
+
+class SubjectRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which subject."""
+
+    subject: Subject
+
+
+class Explain(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which subject."""
+
+    id: Subject
+
+
+class Explanation(Struct, frozen=True):
+    """How a subject stands with auth. Times are null where there is none."""
+
+    id: str
+    has_credentials: bool
+    credentials_changed_at: str | None
+    live_sessions: int
+    failed_logins: int
+    locked_until: str | None
+    waits_for: str | None
+    possible: tuple[str, ...]
+
+
+class KeyRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which signing key."""
+
+    kid: Kid
+
+
 class NoMembers(Struct, frozen=True, forbid_unknown_fields=True):
     """A request without members."""
 
@@ -103,6 +154,14 @@ class KeySet(Struct, frozen=True):
     keys: tuple[Jwk, ...]
 
 
+class Keys(Struct, frozen=True):
+    """The key that signs from now on, and every published one. `changed`: whether that is new."""
+
+    kid: str
+    keys: tuple[Jwk, ...]
+    changed: bool
+
+
 class KeysChanged(Struct, frozen=True):
     """Told when the key set is another: `kid` is the key that signs from now on."""
 
@@ -110,12 +169,27 @@ class KeysChanged(Struct, frozen=True):
     keys: tuple[Jwk, ...]
 
 
+Ended = Literal[
+    "signed-out", "reused-token", "credentials-changed", "roles-changed", "suspended", "erased"
+]
+
+
 class SessionRevoked(Struct, frozen=True):
-    """Told when a session ended before its time."""
+    """Told when a session ended before its time.
+
+    `until_ms` (wall time) is when the last of its access tokens is over by itself.
+    """
 
     session_id: str
     subject: str
-    reason: Literal["signed-out", "reused-token", "credentials-changed"]
+    reason: Ended
+    until_ms: int
+
+
+class UserChanged(Struct, frozen=True):
+    """What is read of `user.roles_changed`, `user.suspended` and `user.erased`."""
+
+    user_id: str
 
 
 class SeedCredentials(Struct, frozen=True, forbid_unknown_fields=True):

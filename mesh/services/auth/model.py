@@ -1,16 +1,22 @@
-"""The rules of passwords, lockouts and refresh tokens. Pure but for the randomness of secrets."""
+"""The rules of passwords, the pace of guesses, refresh tokens and keys.
+
+Pure but for the randomness of secrets and the list of common passwords, which is read once.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import secrets
+from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from msgspec import Struct
 
 from mesh.errors import Broken, InvalidInput, Throttled
+from mesh.framework import tokens
 
 MS_PER_S = 1000
 
@@ -25,16 +31,36 @@ One hash takes 19 MiB and about 30 ms, of which two run at a time.
 """
 
 FREE_TRIES = 5
-"""Failures in a row before a login has to wait between tries."""
+"""Failures in a row, of one login from one source, before they have to wait between tries."""
 
 LOCK_S_MAX = 15 * 60
-"""Longest wait between two tries: a stranger can slow a user down but never lock one out."""
+"""Longest wait between two tries. Who comes from another source does not wait at all: a stranger
+can slow a user down but never lock one out."""
+
+OPEN_MAX = 12
+"""Guesses of one login from one source being hashed at a time, as long as none has failed."""
+
+SOURCE_FAILURES = 20
+"""Failures of one source, over all logins, within SOURCE_MS; then it waits until one is older."""
+
+SOURCE_MS = 60 * MS_PER_S
+SOURCE_OPEN = 10
+"""Guesses of one source that may be in the pool beside its failures: 30 a minute reach the hash."""
+
+OPEN_MS = 10 * MS_PER_S
+"""A guess without an outcome after this was cut off by a crash; no hash takes as long."""
 
 FORGET_MS = 3600 * MS_PER_S
 """Failures this long past count no more; what an attacker gains is five free tries an hour."""
 
-ACCESS_S = 600
+ACCESS_S = tokens.ACCESS_S
 """Life of an access token, which nothing but its end or a revocation event stops."""
+
+RETIRE_MS = (ACCESS_S + tokens.LEEWAY_S + 60) * MS_PER_S
+"""A key stays published this long after its last signature, a minute more than any token lives."""
+
+KEYS_MAX = 80
+"""Keys published at a time: one that signs and the retiring ones of a rotation every ten seconds."""
 
 REFRESH_MS = 30 * 24 * 3600 * MS_PER_S
 """Life of a session; using its refresh token does not prolong it."""
@@ -58,10 +84,23 @@ class Credentials(Struct, frozen=True):
 
 
 class Tries(Struct, frozen=True):
-    """Failed tries of one login, and when (wall time) the next is let through."""
+    """Failed tries of one login from one source, and when (wall time) the next is let through."""
 
     failures: int
     locked_until_ms: int
+
+
+class Pace(Struct, frozen=True):
+    """What else bears on the next guess: those being hashed, and the source's failures.
+
+    `full_since_ms` is when the SOURCE_FAILURES-th newest failure of the source was; None if
+    there are fewer.
+    """
+
+    open: int
+    source_open: int
+    source_failures: int
+    full_since_ms: int | None
 
 
 class Session(Struct, frozen=True):
@@ -79,6 +118,15 @@ class PublicKey(Struct, frozen=True):
 
     kid: str
     public: str
+
+
+class Standing(Struct, frozen=True):
+    """What is known of a subject, without the secrets."""
+
+    changed_at_ms: int | None
+    sessions: int
+    failures: int
+    locked_until_ms: int
 
 
 def _phc_base64(raw: bytes) -> str:
@@ -121,7 +169,7 @@ def check_password(password: str) -> None:
 
     Raises: InvalidInput (code `password-too-common`).
     """
-    if password.lower() in COMMON:
+    if password.lower() in common_passwords():
         raise InvalidInput(
             "this password is among the most common ones",
             pointer="/password",
@@ -137,11 +185,30 @@ def lock_s(failures: int) -> int:
     return min(1 << doublings, LOCK_S_MAX)
 
 
+@functools.cache
+def common_passwords() -> frozenset[str]:
+    """The most common ones of public leaks, as far as their length is admitted at all."""
+    lines = Path(__file__).with_name("common_passwords.txt").read_text("utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
+def check_pace(tries: Tries | None, pace: Pace, now_ms: int) -> None:
+    """Let a guess through to the hash, or not, for what else is being guessed.
+
+    Raises: Throttled.
+    """
+    if pace.full_since_ms is not None:
+        raise _too_many(pace.full_since_ms + SOURCE_MS - now_ms)
+    if pace.source_failures + pace.source_open >= SOURCE_FAILURES + SOURCE_OPEN:
+        raise _too_many(MS_PER_S)
+    tries = _remembered(tries, now_ms)
+    failures = tries.failures if tries else 0
+    if pace.open >= (max(1, FREE_TRIES - failures) if failures else OPEN_MAX):
+        raise _too_many(MS_PER_S)
+
+
 def next_turn(tries: Tries | None, now_ms: int) -> Tries | None:
     """Ask for a try. None when tries are free, else the tries with this one counted in advance.
-
-    Counting before the password is looked at makes tries that come at the same time wait for
-    one another.
 
     Raises: Throttled.
     """
@@ -150,10 +217,7 @@ def next_turn(tries: Tries | None, now_ms: int) -> Tries | None:
         return None
     wait_ms = tries.locked_until_ms - now_ms
     if wait_ms > 0:
-        raise Throttled(
-            "too many failed logins; wait before the next try",
-            retry_after_s=-(-wait_ms // MS_PER_S),
-        )
+        raise _too_many(wait_ms)
     return _failed(tries.failures + 1, now_ms)
 
 
@@ -166,6 +230,13 @@ def after_failure(tries: Tries | None, now_ms: int) -> Tries:
     if tries is not None and tries.failures >= FREE_TRIES:
         return tries
     return _failed(tries.failures + 1 if tries else 1, now_ms)
+
+
+def _too_many(wait_ms: int) -> Throttled:
+    return Throttled(
+        "too many failed logins; wait before the next try",
+        retry_after_s=max(1, -(-wait_ms // MS_PER_S)),
+    )
 
 
 def _failed(failures: int, now_ms: int) -> Tries:
@@ -207,26 +278,3 @@ def is_lost_answer(spent: Session, successor: Session | None, now_ms: int) -> bo
         and spent.revoked_at_ms is not None
         and now_ms - spent.revoked_at_ms <= RETRY_MS
     )
-
-
-_WORDS = """
-00000000 0123456789 01234567 0987654321 11111111 1111111111 11112222 11223344 1122334455 12121212
-12341234 1234554321 123454321 12345678 123456789 1234567890 12345678910 123456789a 12345679
-1234qwer 123123123 123321123 123qweasd 147258369 1q2w3e4r 1q2w3e4r5t 1qaz2wsx 1qazxsw2 19841984
-22222222 55555555 66666666 77777777 87654321 88888888 987654321 99999999 a1234567 a12345678
-aaaaaaaa abc12345 abcd1234 abcdefgh access14 adminadmin administrator alexander arsenal1 asdasdasd
-asdf1234 asdfasdf asdfghjk asdfghjkl babygirl baseball basketball benjamin blink182 business
-butterfly carolina caroline changeme charlie1 charlotte chelsea1 chocolate computer corvette
-cowboys1 danielle december dolphins drowssap einstein elephant elizabeth explorer fireball
-football football1 garfield goldfish hardcore hello123 helpless iloveyou iloveyou1 internet
-jennifer jessica1 jonathan jordan23 justinbieber kimberly letmein1 letmein123 liverpool lovelove
-maverick mercedes michael1 michelle midnight mustang1 nicholas nintendo october1 p@ssw0rd pa55word
-passw0rd password password1 password12 password123 password1234 patricia pokemon1 princess
-princess1 q1w2e3r4 q1w2e3r4t5 qazwsxedc qwer1234 qwerasdf qwerty12 qwerty123 qwerty1234
-qwerty12345 qwertyui qwertyuiop rush2112 samantha scorpion slipknot snowball softball starwars
-startrek steelers stephanie strawberry sunshine sunshine1 superman superman1 swordfish testtest
-trustno1 undertaker valentina vanessa1 victoria welcome1 welcome123 whatever william1 xxxxxxxx
-yankees1 zaq12wsx zxcvbnm1 zxcvbnm123
-"""
-COMMON = frozenset(_WORDS.split())
-"""The most common passwords of public leaks, as far as their length is admitted at all."""

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from types import NoneType
 
-from mesh.framework import ANYONE, Invariant, Operation, Seed, Service, Tells, services
-from mesh.services.auth import actions, messages, promises
+from mesh.framework import (
+    ANYONE,
+    OPERATOR,
+    Invariant,
+    Listener,
+    Operation,
+    Seed,
+    Service,
+    Tells,
+    services,
+)
+from mesh.services.auth import actions, listeners, messages, promises
 
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 NOBODY = "usr_00000000-0000-7000-8000-0000000000ff"
@@ -64,6 +74,63 @@ service = Service(
             status=204,
         ),
         Operation(
+            "end-session",
+            "DELETE /sessions/{id}",
+            actions.end_session,
+            messages.SessionRef,
+            NoneType,
+            allow=services("user"),
+            example=messages.SessionRef("ses_00000000-0000-7000-8000-0000000000ff"),
+            status=204,
+        ),
+        Operation(
+            "end-sessions",
+            "POST /subjects/{subject}/end-sessions",
+            actions.end_sessions,
+            messages.EndSessions,
+            NoneType,
+            allow=services("user"),
+            example=messages.EndSessions(NOBODY, "suspended"),
+            status=204,
+        ),
+        Operation(
+            "erase-credentials",
+            "DELETE /credentials/{subject}",
+            actions.erase_credentials,
+            messages.SubjectRef,
+            NoneType,
+            allow=services("user"),
+            example=messages.SubjectRef(NOBODY),
+            status=204,
+        ),
+        Operation(
+            "explain",
+            "GET /subjects/{id}/explain",
+            actions.explain,
+            messages.Explain,
+            messages.Explanation,
+            allow=OPERATOR,
+            example=messages.Explain(ALICE),
+        ),
+        Operation(
+            "rotate-keys",
+            "POST /keys/rotate",
+            actions.rotate_keys,
+            messages.NoMembers,
+            messages.Keys,
+            allow=OPERATOR,
+            example=messages.NoMembers(),
+        ),
+        Operation(
+            "revoke-key",
+            "DELETE /keys/{kid}",
+            actions.revoke_key,
+            messages.KeyRef,
+            messages.Keys,
+            allow=OPERATOR,
+            example=messages.KeyRef("0" * 16),
+        ),
+        Operation(
             "jwks",
             "GET /.well-known/jwks.json",
             actions.jwks,
@@ -72,6 +139,11 @@ service = Service(
             allow=ANYONE,
             example=messages.NoMembers(),
         ),
+    ),
+    listeners=(
+        Listener("user.roles_changed", listeners.on_roles_changed, messages.UserChanged),
+        Listener("user.suspended", listeners.on_suspended, messages.UserChanged),
+        Listener("user.erased", listeners.on_erased, messages.UserChanged),
     ),
     tells=(
         Tells("auth.keys_changed", messages.KeysChanged, key="kid"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh.framework import SigningKey
-from mesh.services.auth.model import Credentials, PublicKey, Session, Tries
+from mesh.services.auth import model
+from mesh.services.auth.model import Credentials, Pace, PublicKey, Session, Standing, Tries
 
 if TYPE_CHECKING:
     from mesh.framework import Reader, Tx
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 SWEEP_MAX = 50
 """Rows one sweep removes: it rides on transactions that somebody waits for."""
 
-KEYS_MAX = 8
-"""Published keys: one signs, the others are retiring."""
+KEYS_READ_MAX = 2 * model.KEYS_MAX
+"""Rows of keys read at once: more than are ever published."""
 
 
 def credentials_of(read: Reader | Tx, subject: str) -> Credentials | None:
@@ -63,39 +64,124 @@ def rehash(tx: Tx, known: Credentials, phc: str) -> None:
     )
 
 
-def tries(read: Reader | Tx, login: str) -> Tries | None:
-    """Failed tries of a login; None when there are none."""
+def delete_credentials(tx: Tx, subject: str) -> None:
+    """With everything that was guessed at them."""
+    for table in ("attempts", "guesses"):
+        tx.execute(
+            f"DELETE FROM {table} WHERE login IN"  # noqa: S608  two names of our own
+            " (SELECT login FROM credentials WHERE subject = :subject)",
+            subject=subject,
+        )
+    tx.execute("DELETE FROM credentials WHERE subject = :subject", subject=subject)
+
+
+def standing(read: Reader | Tx, subject: str, now_ms: int) -> Standing:
+    """What is known of a subject, also of one that has nothing here."""
+    found = read.one(
+        Standing,
+        "SELECT (SELECT changed_at_ms FROM credentials WHERE subject = :subject) AS changed_at_ms,"
+        " (SELECT count(*) FROM sessions WHERE subject = :subject AND revoked_at_ms IS NULL"
+        " AND expires_at_ms > :now) AS sessions,"
+        " coalesce(max(a.failures), 0) AS failures,"
+        " coalesce(max(a.locked_until_ms), 0) AS locked_until_ms"
+        " FROM attempts a JOIN credentials c ON c.login = a.login WHERE c.subject = :subject",
+        subject=subject,
+        now=now_ms,
+    )
+    assert found is not None
+    return found
+
+
+def tries(read: Reader | Tx, login: str, source: str) -> Tries | None:
+    """Failed tries of a login from a source; None when there are none."""
     return read.one(
-        Tries, "SELECT failures, locked_until_ms FROM attempts WHERE login = :login", login=login
+        Tries,
+        "SELECT failures, locked_until_ms FROM attempts WHERE login = :login AND source = :source",
+        login=login,
+        source=source,
     )
 
 
-def put_tries(tx: Tx, login: str, made: Tries) -> None:
-    """Keep the tries of a login."""
+def put_tries(tx: Tx, login: str, source: str, made: Tries) -> None:
+    """Keep the tries of a login from a source."""
     tx.execute(
-        "INSERT INTO attempts (login, failures, locked_until_ms)"
-        " VALUES (:login, :failures, :locked_until_ms)"
-        " ON CONFLICT (login) DO UPDATE SET failures = excluded.failures,"
+        "INSERT INTO attempts (login, source, failures, locked_until_ms)"
+        " VALUES (:login, :source, :failures, :locked_until_ms)"
+        " ON CONFLICT (login, source) DO UPDATE SET failures = excluded.failures,"
         " locked_until_ms = excluded.locked_until_ms",
         login=login,
+        source=source,
         failures=made.failures,
         locked_until_ms=made.locked_until_ms,
     )
 
 
-def clear_tries(tx: Tx, login: str) -> None:
-    """Forget a login's failures."""
-    tx.execute("DELETE FROM attempts WHERE login = :login", login=login)
+def clear_tries(tx: Tx, login: str, source: str | None = None) -> None:
+    """Forget a login's failures: those from one source, or all."""
+    tx.execute(
+        "DELETE FROM attempts WHERE login = :login AND (:source IS NULL OR source = :source)",
+        login=login,
+        source=source,
+    )
 
 
 def sweep_tries(tx: Tx, before_ms: int) -> None:
     """Drop a bounded number of those whose lock ended before that time."""
     tx.execute(
-        "DELETE FROM attempts WHERE login IN (SELECT login FROM attempts"
+        "DELETE FROM attempts WHERE (login, source) IN (SELECT login, source FROM attempts"
         " WHERE locked_until_ms < :before_ms ORDER BY locked_until_ms LIMIT :most)",
         before_ms=before_ms,
         most=SWEEP_MAX,
     )
+
+
+def pace(read: Reader | Tx, login: str, source: str, now_ms: int) -> Pace:
+    """What is being guessed, and what this source has guessed wrong."""
+    found = read.one(
+        Pace,
+        "SELECT count(*) FILTER (WHERE login = :login AND failed = 0) AS open,"
+        " count(*) FILTER (WHERE failed = 0) AS source_open,"
+        " count(*) FILTER (WHERE failed = 1) AS source_failures,"
+        " (SELECT at_ms FROM guesses WHERE source = :source AND failed = 1 AND at_ms > :since"
+        " ORDER BY at_ms DESC LIMIT 1 OFFSET :beyond) AS full_since_ms"
+        " FROM guesses WHERE source = :source"
+        " AND (failed = 1 AND at_ms > :since OR failed = 0 AND at_ms > :alive)",
+        login=login,
+        source=source,
+        since=now_ms - model.SOURCE_MS,
+        alive=now_ms - model.OPEN_MS,
+        beyond=model.SOURCE_FAILURES - 1,
+    )
+    assert found is not None
+    return found
+
+
+def put_guess(tx: Tx, guess: str, login: str, source: str) -> None:
+    """Note a guess that is about to be hashed; with it, drop some of those that count no more."""
+    tx.execute(
+        "DELETE FROM guesses WHERE id IN"
+        " (SELECT id FROM guesses WHERE at_ms <= :before ORDER BY at_ms LIMIT :most)",
+        before=tx.now_ms - model.SOURCE_MS,
+        most=SWEEP_MAX,
+    )
+    tx.execute(
+        "INSERT INTO guesses (id, login, source, failed, at_ms)"
+        " VALUES (:id, :login, :source, 0, :now)",
+        id=guess,
+        login=login,
+        source=source,
+        now=tx.now_ms,
+    )
+
+
+def fail_guess(tx: Tx, guess: str) -> None:
+    """It was wrong: it counts for a while."""
+    tx.execute("UPDATE guesses SET failed = 1 WHERE id = :id", id=guess)
+
+
+def drop_guess(tx: Tx, guess: str) -> None:
+    """It was right, or nobody looked: it counts no more."""
+    tx.execute("DELETE FROM guesses WHERE id = :id", id=guess)
 
 
 def session(read: Reader | Tx, session_id: str) -> Session | None:
@@ -154,6 +240,11 @@ def live_families(read: Reader | Tx, subject: str) -> list[str]:
     )
 
 
+def delete_sessions(tx: Tx, subject: str) -> None:
+    """Every token of a subject, spent or not."""
+    tx.execute("DELETE FROM sessions WHERE subject = :subject", subject=subject)
+
+
 def evict_sessions(tx: Tx, subject: str, keep: int) -> None:
     """Drop the live tokens of all but a subject's newest sessions."""
     tx.execute(
@@ -191,8 +282,28 @@ def published_keys(read: Reader | Tx, now_ms: int) -> list[PublicKey]:
         " WHERE retires_at_ms IS NULL OR retires_at_ms > :now"
         " ORDER BY created_at_ms DESC, kid LIMIT :most",
         now=now_ms,
-        most=KEYS_MAX,
+        most=KEYS_READ_MAX,
     )
+
+
+def retire_signing_key(tx: Tx, until_ms: int) -> None:
+    """The key that signs signs no more, and is published until then; its private half is gone."""
+    tx.execute(
+        "UPDATE signing_keys SET retires_at_ms = :until_ms, private = zeroblob(0)"
+        " WHERE retires_at_ms IS NULL",
+        until_ms=until_ms,
+    )
+    tx.execute(
+        "DELETE FROM signing_keys WHERE kid IN (SELECT kid FROM signing_keys"
+        " WHERE retires_at_ms <= :now ORDER BY retires_at_ms LIMIT :most)",
+        now=tx.now_ms,
+        most=SWEEP_MAX,
+    )
+
+
+def delete_key(tx: Tx, kid: str) -> bool:
+    """Publish it no more; False when there is none of that id."""
+    return tx.execute("DELETE FROM signing_keys WHERE kid = :kid", kid=kid) == 1
 
 
 def put_signing_key(tx: Tx, key: SigningKey) -> None:

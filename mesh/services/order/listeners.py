@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.services.order import actions, messages, store
+from mesh.services.order import messages, placing, replica
 
 if TYPE_CHECKING:
     from mesh.framework import Tx
@@ -15,12 +15,33 @@ def on_stock_changed(tx: Tx, event: messages.StockChanged) -> None:
 
     A hold takes stock away, so an order's own hold wakes nobody.
     """
-    store.see_stock(tx, event.product_id, event.stock_version, event.available)
+    replica.see_stock(tx, event.product_id, event.stock_version, event.available)
     freed = event.d_on_hand - event.d_reserved
-    if freed > 0 and store.waits(tx, event.product_id):
-        tx.defer("wake", messages.Wake(event.product_id), key=event.product_id)
+    if freed > 0:
+        _wake(tx, event.product_id)
+
+
+def on_created(tx: Tx, event: messages.ProductCreated) -> None:
+    """Remember what a new product costs."""
+    replica.see_price(tx, event.product_id, event.version, event.price_minor)
+
+
+def on_price_changed(tx: Tx, event: messages.PriceChanged) -> None:
+    """Remember what it costs now; orders that were quoted a price keep it."""
+    replica.see_price(tx, event.product_id, event.version, event.price_minor)
+
+
+def on_discontinued(tx: Tx, event: messages.Discontinued) -> None:
+    """Who waits for it waits in vain: asked once more, product refuses and they are cancelled."""
+    replica.see_discontinued(tx, event.product_id, event.version)
+    _wake(tx, event.product_id)
 
 
 def on_hold_expired(tx: Tx, event: messages.HoldExpired) -> None:
     """A hold was not paid in time: its order is over, also if the hold's answer is still coming."""
-    actions.end_for_lost_hold(tx, event.order_id, event.version)
+    placing.lose_hold(tx, event.order_id, event.version)
+
+
+def _wake(tx: Tx, product_id: str) -> None:
+    if replica.waits(tx, product_id):
+        tx.defer("wake", messages.Wake(product_id), key=product_id)

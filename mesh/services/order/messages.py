@@ -11,8 +11,14 @@ from mesh.framework import Call, Policy
 LINES_MAX = 50
 PAGE_MAX = 100
 
-OrderId = Annotated[str, Meta(pattern=r"^ord_[0-9a-f-]{36}$")]
-ProductId = Annotated[str, Meta(pattern=r"^prd_[0-9a-f-]{36}$")]
+OrderId = Annotated[
+    str,
+    Meta(
+        pattern=r"^ord_[0-9a-f-]{36}$(?!\n)", examples=["ord_00000000-0000-7000-8000-000000000001"]
+    ),
+]
+ProductId = Annotated[str, Meta(pattern=r"^prd_[0-9a-f-]{36}$(?!\n)")]
+Reason = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=120)]
 Status = Literal[
     "pending",
@@ -44,7 +50,7 @@ class Address(Struct, frozen=True, forbid_unknown_fields=True):
     line1: Text
     city: Text
     postcode: Annotated[str, Meta(min_length=1, max_length=20)]
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
     line2: Annotated[str, Meta(max_length=120)] | None = None
     region: Annotated[str, Meta(max_length=120)] | None = None
 
@@ -68,6 +74,7 @@ class ListOrders(Struct, frozen=True, forbid_unknown_fields=True):
     """A page of orders, the oldest first: one's own, or everybody's for staff."""
 
     status: Status | None = None
+    user_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     page_size: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 20
     page_token: Annotated[str, Meta(max_length=64)] | None = None
 
@@ -86,7 +93,22 @@ class Cancel(Struct, frozen=True, forbid_unknown_fields=True):
     """Cancel an order that has not been shipped."""
 
     id: OrderId
-    reason: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    reason: Reason | None = None
+
+
+class Ship(Struct, frozen=True, forbid_unknown_fields=True):
+    """A paid order goes out."""
+
+    id: OrderId
+    carrier: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
+    tracking: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class Return(Struct, frozen=True, forbid_unknown_fields=True):
+    """What was shipped has come back."""
+
+    id: OrderId
+    reason: Reason | None = None
 
 
 class LineView(Struct, frozen=True):
@@ -100,14 +122,16 @@ class LineView(Struct, frozen=True):
 
 
 class OrderView(Struct, frozen=True):
-    """An order; sums are null until product has said the prices."""
+    """An order; sums are null until product has said the prices, `ship_to` once it was forgotten."""
 
     id: str
     user_id: str
     status: Status
     reason: str
     lines: list[LineView]
-    ship_to: Address
+    ship_to: Address | None
+    carrier: str | None
+    tracking: str | None
     on_shortage: OnShortage
     subtotal_minor: int | None
     shipping_minor: int | None
@@ -164,8 +188,35 @@ class StatusChanged(Struct, frozen=True):
     lines: list[ToldLine]
 
 
-class Decide(Struct, frozen=True):
-    """Deferred: find out whether an order's stock can be held."""
+class SeedLine(Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a seeded order, with what product would have said of it."""
+
+    product_id: ProductId
+    sku: Text
+    name: Text
+    quantity: Annotated[int, Meta(ge=1, le=1000)]
+    unit_price_minor: Annotated[int, Meta(ge=0, le=10**8)]
+
+
+class SeedOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """One order of the configuration; product's seed holds its stock."""
+
+    id: OrderId
+    user_id: Text
+    status: Literal["reserved", "paid", "shipped", "delivered"]
+    lines: Annotated[list[SeedLine], Meta(min_length=1, max_length=LINES_MAX)]
+    ship_to: Address
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] = "EUR"
+
+
+class Seed(Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration's `seed:` of order."""
+
+    orders: list[SeedOrder] = []
+
+
+class Owed(Struct, frozen=True):
+    """Deferred: something is still to be done for an order."""
 
     order_id: str
 
@@ -175,30 +226,6 @@ class Wake(Struct, frozen=True):
 
     product_id: str
     after: str = ""
-
-
-class Release(Struct, frozen=True):
-    """Deferred: an order is over; give its stock back."""
-
-    order_id: str
-
-
-class Capture(Struct, frozen=True):
-    """Deferred: commit the hold, then take the money."""
-
-    order_id: str
-
-
-class Refund(Struct, frozen=True):
-    """Deferred: give the money back."""
-
-    order_id: str
-
-
-class Expire(Struct, frozen=True):
-    """Deferred: the time to pay is over."""
-
-    order_id: str
 
 
 class HoldLine(Struct, frozen=True):
@@ -260,6 +287,14 @@ class CommittedHold(Struct, frozen=True):
     version: int
 
 
+class HoldSeen(Struct, frozen=True):
+    """What is read of a hold that product shows."""
+
+    state: str
+    version: int
+    expires_at_ms: int
+
+
 class StockChanged(Struct, frozen=True):
     """What is read of `product.stock_changed`."""
 
@@ -277,6 +312,29 @@ class HoldExpired(Struct, frozen=True):
     version: int
 
 
+class ProductCreated(Struct, frozen=True):
+    """What is read of `product.created`."""
+
+    product_id: str
+    price_minor: int
+    version: int
+
+
+class PriceChanged(Struct, frozen=True):
+    """What is read of `product.price_changed`."""
+
+    product_id: str
+    price_minor: int
+    version: int
+
+
+class Discontinued(Struct, frozen=True):
+    """What is read of `product.discontinued`."""
+
+    product_id: str
+    version: int
+
+
 HOLD_S = 1.5
 """A decided order is worth most of the two seconds that a caller waits; without it, it is pending."""
 
@@ -284,4 +342,6 @@ HOLD = Call("product", "PUT /holds/{order_id}", Hold, Held, Policy(timeout_s=HOL
 COMMIT_HOLD = Call(
     "product", "POST /holds/{order_id}/commit", HoldRef, CommittedHold, repeatable=True
 )
+SHIP_HOLD = Call("product", "POST /holds/{order_id}/ship", HoldRef, CommittedHold, repeatable=True)
 RELEASE_HOLD = Call("product", "DELETE /holds/{order_id}", HoldRef, type(None))
+GET_HOLD = Call("product", "GET /holds/{order_id}", HoldRef, HoldSeen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -12,7 +12,8 @@ from mesh.framework import Move, Moves
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mesh.services.order.messages import HeldLine, OrderLine, Short, Status
+    from mesh.services.order.messages import HeldLine, OrderLine, Short
+    from mesh.services.order.replica import SeenRow
 
 SHIPPING_MINOR = 490
 SHIPPING_FREE_FROM_MINOR = 5000
@@ -22,6 +23,9 @@ DRIVE_AFTER_S = 5.0
 
 ATTEMPTS_MAX = 3
 """Payments that may be declined before the order is cancelled."""
+
+SEED_HELD_MS = 365 * 24 * 3600 * 1000
+"""How long a seeded order waits for its payment: long enough to be tried at leisure."""
 
 OWNER_OR_STAFF = ("owner", "staff")
 
@@ -51,6 +55,12 @@ MOVES = Moves(
     ),
 )
 """Guards, the 409's `allowed` list, explanations and the diagram all read it."""
+
+DRIVING = frozenset({"decide", "capture"})
+"""Work that nobody needs to do unless whoever should have done it at once did not."""
+
+OF_A_STATUS = ("decide", "capture", "expire")
+"""Work that belongs to the status in which it was left: it ends with it. The rest is owed."""
 
 TERMINAL = frozenset(MOVES.terminal)
 UNDECIDED = frozenset({"pending", "backordered"})
@@ -88,15 +98,15 @@ def require(status: str, verb: str) -> None:
         )
 
 
-def after(status: str, cause: str) -> Status:
-    """The status that this cause leads to.
+def move(status: str, cause: str) -> Move:
+    """What this cause does.
 
     Raises: Broken when the table has no such move.
     """
-    move = MOVES.find(status, cause)
-    if move is None:
+    found = MOVES.find(status, cause)
+    if found is None:
         raise Broken(f"an order that is {status} has no move for {cause!r}")
-    return cast("Status", move.target)
+    return found
 
 
 def merged(lines: Sequence[OrderLine]) -> dict[str, int]:
@@ -117,20 +127,19 @@ def sums(wanted: Mapping[str, int], quoted: Sequence[HeldLine]) -> Sums | None:
     return Sums(subtotal, shipping, currencies.pop())
 
 
-def short_overtaken(
-    answer: Short, wanted: Mapping[str, int], seen: Mapping[str, tuple[int, int]]
-) -> bool:
-    """Whether events already told of stock that a "short" did not know of.
+def short_overtaken(answer: Short, wanted: Mapping[str, int], seen: Mapping[str, SeenRow]) -> bool:
+    """Whether events already told what a "short" did not know: of stock, or that there will be none.
 
     Args:
-        seen: product → (stock_version, available) of the newest event heard.
+        seen: the newest heard of each product.
 
     Such an answer must not put an order to sleep: the event that would wake it has passed.
     """
-    return any(
-        version > answer.versions.get(line.product_id, 0) and available >= wanted[line.product_id]
+    return any(row.discontinued for row in seen.values()) or any(
+        row.stock_version > answer.versions.get(line.product_id, 0)
+        and row.available >= wanted[line.product_id]
         for line in answer.shortages
-        for version, available in [seen.get(line.product_id, (0, 0))]
+        if (row := seen.get(line.product_id)) is not None
     )
 
 

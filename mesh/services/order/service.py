@@ -9,14 +9,29 @@ from mesh.framework import (
     Invariant,
     Listener,
     Operation,
+    Seed,
     Service,
     Tells,
     roles,
 )
-from mesh.services.order import actions, listeners, messages, model, promises, store
+from mesh.services.order import (
+    actions,
+    fulfilling,
+    listeners,
+    messages,
+    model,
+    paying,
+    placing,
+    planting,
+    promises,
+    store,
+)
 
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
-ORDER = messages.OrderRef("ord_00000000-0000-7000-8000-000000000001")
+RESERVED, UNWANTED, PAID, SHIPPED, DELIVERED = (
+    messages.OrderRef(f"ord_00000000-0000-7000-8000-00000000000{n}") for n in range(1, 6)
+)
+"""Orders of the seed, each where an example finds it."""
 
 service = Service(
     name="order",
@@ -25,7 +40,7 @@ service = Service(
         Operation(
             "create",
             "POST /orders",
-            actions.create,
+            placing.create,
             messages.PlaceOrder,
             messages.OrderView,
             allow=roles("customer"),
@@ -59,7 +74,7 @@ service = Service(
             messages.OrderRef,
             messages.OrderView,
             allow=USER,
-            example=ORDER,
+            example=RESERVED,
         ),
         Operation(
             "history",
@@ -68,48 +83,91 @@ service = Service(
             messages.OrderRef,
             messages.History,
             allow=USER,
-            example=ORDER,
+            example=RESERVED,
         ),
         Operation(
             "pay",
             "POST /orders/{id}/payment",
-            actions.pay,
+            paying.pay,
             messages.Pay,
             messages.OrderView,
             allow=USER,
-            example=messages.Pay(ORDER.id, "tok_visa"),
+            example=messages.Pay(RESERVED.id, "tok_visa"),
             key="optional",
             may_be_accepted=True,
         ),
         Operation(
             "cancel",
             "POST /orders/{id}/cancel",
-            actions.cancel,
+            fulfilling.cancel,
             messages.Cancel,
             messages.OrderView,
             allow=USER,
-            example=messages.Cancel(ORDER.id),
+            example=messages.Cancel(UNWANTED.id),
+            key="optional",
+        ),
+        Operation(
+            "ship",
+            "POST /orders/{id}/shipment",
+            fulfilling.ship,
+            messages.Ship,
+            messages.OrderView,
+            allow=roles("staff"),
+            example=messages.Ship(PAID.id, "DHL", "JD014600003828"),
+            key="optional",
+        ),
+        Operation(
+            "deliver",
+            "POST /orders/{id}/delivery",
+            fulfilling.deliver,
+            messages.OrderRef,
+            messages.OrderView,
+            allow=roles("staff"),
+            example=SHIPPED,
+            key="optional",
+        ),
+        Operation(
+            "return",
+            "POST /orders/{id}/return",
+            fulfilling.take_back,
+            messages.Return,
+            messages.OrderView,
+            allow=roles("staff"),
+            example=messages.Return(DELIVERED.id, "does not fit the desk"),
             key="optional",
         ),
     ),
-    asks=(messages.HOLD, messages.COMMIT_HOLD, messages.RELEASE_HOLD),
+    asks=(
+        messages.HOLD,
+        messages.COMMIT_HOLD,
+        messages.SHIP_HOLD,
+        messages.RELEASE_HOLD,
+        messages.GET_HOLD,
+    ),
     listeners=(
         Listener("product.stock_changed", listeners.on_stock_changed, messages.StockChanged),
+        Listener("product.created", listeners.on_created, messages.ProductCreated),
+        Listener("product.price_changed", listeners.on_price_changed, messages.PriceChanged),
+        Listener("product.discontinued", listeners.on_discontinued, messages.Discontinued),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
     ),
     tells=(Tells("order.status_changed", messages.StatusChanged, key="order_id"),),
     deferred=(
-        Deferred("decide", actions.decide, messages.Decide),
-        Deferred("wake", actions.wake, messages.Wake),
-        Deferred("release", actions.release, messages.Release),
-        Deferred("capture", actions.capture, messages.Capture),
-        Deferred("refund", actions.refund, messages.Refund),
-        Deferred("expire", actions.expire, messages.Expire),
+        Deferred("decide", placing.decide, messages.Owed),
+        Deferred("wake", placing.wake, messages.Wake),
+        Deferred("release", placing.release, messages.Owed),
+        Deferred("ship-hold", fulfilling.ship_hold, messages.Owed),
+        Deferred("capture", paying.capture, messages.Owed),
+        Deferred("refund", paying.refund, messages.Owed),
+        Deferred("expire", placing.expire, messages.Owed),
     ),
     invariants=(
         Invariant("V4", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"),
         Invariant(
             "V4", "money kept is the total of what is paid for", promises.MONEY_HOLDS, "orders"
+        ),
+        Invariant(
+            "V6", "every step is in the table of moves", promises.STEPS_ALLOWED, of="history"
         ),
         Invariant("V6", "the history is contiguous", promises.HISTORY_CONTIGUOUS, of="history"),
         Invariant("V6", "one event was told for each step", promises.TOLD, of="history"),
@@ -153,5 +211,6 @@ service = Service(
         ),
     ),
     moves=(model.MOVES,),
+    seed=Seed(messages.Seed, planting.plant),
     unsettled=store.UNSETTLED,
 )

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
     from mesh.framework import Reader, Tx
     from mesh.services.order.messages import HeldLine, ListOrders
-    from mesh.services.order.model import Charge
 
 LINES_MAX = 50
 STEPS_MAX = 1000
-WAKE_MAX = 200
-"""Backorders of one product that are tried in one go."""
+OWED_MAX = 10
+"""More than one order can have at a time."""
 
 
 class OrderRow(Struct, frozen=True):
@@ -52,22 +51,29 @@ class StepRow(Struct, frozen=True):
     at_ms: int
 
 
-class PaymentRow(Struct, frozen=True):
-    """One payment."""
+class ShipmentRow(Struct, frozen=True):
+    """Where an order goes, and how; empty words once that was forgotten."""
 
-    id: str
-    attempt: str
-    amount_minor: int
-    state: str
-    token: str | None
+    name: str
+    line1: str
+    line2: str | None
+    city: str
+    region: str | None
+    postcode: str
+    country: str
+    carrier: str | None
+    tracking: str | None
+    forgotten: bool
 
 
-class SeenRow(Struct, frozen=True):
-    """The newest stock heard of."""
+class OwedRow(Struct, frozen=True):
+    """Work left for later."""
 
-    product_id: str
-    stock_version: int
-    available: int
+    action: str
+    due_ms: int
+    dated: bool
+    attempts: int
+    error: str | None
 
 
 _ORDER = (
@@ -118,7 +124,7 @@ def insert(tx: Tx, order: OrderRow, wanted: dict[str, int], to: Address) -> bool
     return True
 
 
-def get(reads: Reader, order_id: str) -> OrderRow | None:
+def get(reads: Reader | Tx, order_id: str) -> OrderRow | None:
     """One order."""
     return reads.one(OrderRow, f"{_ORDER} WHERE id = :id", id=order_id)
 
@@ -135,7 +141,7 @@ def page(user_id: str | None, wanted: ListOrders) -> tuple[str, dict[str, str | 
     }
 
 
-def lines(reads: Reader, order_id: str) -> list[LineView]:
+def lines(reads: Reader | Tx, order_id: str) -> list[LineView]:
     """An order's lines."""
     return reads.all(
         LineView,
@@ -146,13 +152,38 @@ def lines(reads: Reader, order_id: str) -> list[LineView]:
     )
 
 
-def ship_to(reads: Reader, order_id: str) -> Address | None:
-    """Where an order goes."""
+def shipment(reads: Reader | Tx, order_id: str) -> ShipmentRow | None:
+    """Where an order goes, and how."""
     return reads.one(
-        Address,
-        "SELECT name, line1, line2, city, region, postcode, country FROM shipments"
-        " WHERE order_id = :id",
+        ShipmentRow,
+        "SELECT name, line1, line2, city, region, postcode, country, carrier, tracking, forgotten"
+        " FROM shipments WHERE order_id = :id",
         id=order_id,
+    )
+
+
+def address(row: ShipmentRow) -> Address | None:
+    """The address of a shipment, None once it was forgotten."""
+    if row.forgotten:
+        return None
+    return Address(
+        name=row.name,
+        line1=row.line1,
+        city=row.city,
+        postcode=row.postcode,
+        country=row.country,
+        line2=row.line2,
+        region=row.region,
+    )
+
+
+def set_parcel(tx: Tx, order_id: str, carrier: str | None, tracking: str | None) -> None:
+    """Note who carries it, and under what number."""
+    tx.execute(
+        "UPDATE shipments SET carrier = :carrier, tracking = :tracking WHERE order_id = :id",
+        id=order_id,
+        carrier=carrier,
+        tracking=tracking,
     )
 
 
@@ -229,117 +260,14 @@ def set_line_prices(tx: Tx, order_id: str, quoted: Sequence[HeldLine]) -> None:
         )
 
 
-def see_stock(tx: Tx, product_id: str, stock_version: int, available: int) -> None:
-    """Keep the newest stock heard of."""
-    tx.execute(
-        "INSERT INTO stock_seen (product_id, stock_version, available)"
-        " VALUES (:product_id, :version, :available)"
-        " ON CONFLICT (product_id) DO UPDATE SET stock_version = excluded.stock_version,"
-        " available = excluded.available WHERE excluded.stock_version > stock_seen.stock_version",
-        product_id=product_id,
-        version=stock_version,
-        available=available,
-    )
-
-
-def seen(reads: Reader, order_id: str) -> dict[str, tuple[int, int]]:
-    """The newest stock heard of, for each product of an order."""
-    rows = reads.all(
-        SeenRow,
-        "SELECT product_id, stock_version, available FROM stock_seen JOIN lines USING (product_id)"
-        " WHERE order_id = :id LIMIT :most",
-        id=order_id,
-        most=LINES_MAX,
-    )
-    return {row.product_id: (row.stock_version, row.available) for row in rows}
-
-
-def lose_hold(tx: Tx, order_id: str, version: int) -> None:
-    """Note that a hold of this version has expired."""
-    tx.execute(
-        "INSERT INTO hold_lost (order_id, version) VALUES (:id, :version)"
-        " ON CONFLICT (order_id) DO UPDATE SET version = max(version, excluded.version)",
-        id=order_id,
-        version=version,
-    )
-
-
-def lost_version(reads: Reader, order_id: str) -> int:
-    """The newest hold of this order known to have expired; 0 for none."""
-    found = reads.one(int, "SELECT version FROM hold_lost WHERE order_id = :id", id=order_id)
-    return found or 0
-
-
-def waits(reads: Reader, product_id: str) -> bool:
-    """Whether a backorder waits for this product."""
-    sql = "SELECT 1 FROM backorders WHERE product_id = :product_id LIMIT 1"
-    return reads.one(int, sql, product_id=product_id) is not None
-
-
-def waiting(reads: Reader, product_id: str, after: str) -> list[str]:
-    """The next backorders beyond `after` that want this product, the oldest first."""
+def owed(reads: Reader, order_id: str) -> list[OwedRow]:
+    """What is left to do for an order."""
     return reads.all(
-        str,
-        "SELECT order_id FROM backorders WHERE product_id = :product_id AND order_id > :after"
-        " ORDER BY order_id LIMIT :most",
-        product_id=product_id,
-        after=after,
-        most=WAKE_MAX,
-    )
-
-
-def start_capture(tx: Tx, payment_id: str, order: OrderRow, attempt: str, token: str) -> None:
-    """Note that a payment is about to be taken."""
-    tx.execute(
-        "INSERT INTO payments (id, order_id, kind, attempt, amount_minor, state, token, at_ms)"
-        " VALUES (:id, :order_id, 'capture', :attempt, :amount, 'started', :token, :now)",
-        id=payment_id,
-        order_id=order.id,
-        attempt=attempt,
-        amount=order.total_minor,
-        token=token,
-        now=tx.now_ms,
-    )
-
-
-def open_capture(reads: Reader, order_id: str) -> PaymentRow | None:
-    """The payment that is being taken."""
-    return reads.one(
-        PaymentRow,
-        "SELECT id, attempt, amount_minor, state, token FROM payments"
-        " WHERE order_id = :id AND kind = 'capture' AND state = 'started'",
+        OwedRow,
+        "SELECT action, due_ms, dated, attempts, error FROM deferred WHERE key = :id"
+        " ORDER BY due_ms LIMIT :most",
         id=order_id,
-    )
-
-
-def captures(reads: Reader, order_id: str) -> int:
-    """How many payments were tried."""
-    sql = "SELECT count(*) FROM payments WHERE order_id = :id AND kind = 'capture'"
-    return reads.one(int, sql, id=order_id) or 0
-
-
-def end_capture(tx: Tx, payment_id: str, state: str, charge: Charge | None) -> None:
-    """Note how a payment ended."""
-    tx.execute(
-        "UPDATE payments SET state = :state, brand = :brand, last4 = :last4 WHERE id = :id",
-        id=payment_id,
-        state=state,
-        brand=charge.brand if charge else None,
-        last4=charge.last4 if charge else None,
-    )
-
-
-def refund(tx: Tx, order_id: str) -> int:
-    """Give back what was captured, once; returns how many rows that made."""
-    return tx.execute(
-        "INSERT INTO payments (id, order_id, kind, attempt, amount_minor, state, brand, last4,"
-        " at_ms) SELECT :id, order_id, 'refund', :attempt, amount_minor, 'succeeded', brand, last4,"
-        " :now FROM payments WHERE order_id = :order_id AND kind = 'capture'"
-        " AND state = 'succeeded' ON CONFLICT DO NOTHING",
-        id=tx.new_id("pay"),
-        order_id=order_id,
-        attempt=f"{order_id}/refund",
-        now=tx.now_ms,
+        most=OWED_MAX,
     )
 
 

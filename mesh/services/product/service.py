@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mesh.framework import (
     ANYONE,
+    Allow,
     Deferred,
     Invariant,
     Operation,
@@ -13,10 +14,16 @@ from mesh.framework import (
     roles,
     services,
 )
-from mesh.services.product import actions, messages, promises
+from mesh.services.product import actions, holding, messages, promises
 
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
-ORDER = "ord_00000000-0000-7000-8000-000000000001"
+MUG = "prd_00000000-0000-7000-8000-000000000002"
+RADIO = "prd_00000000-0000-7000-8000-000000000007"
+
+RESERVED = "ord_00000000-0000-7000-8000-000000000001"
+SHIPPED = "ord_00000000-0000-7000-8000-000000000004"
+NOBODYS = "ord_00000000-0000-7000-8000-000000000099"
+"""Orders of the seed whose holds the examples ask about; of the last one there is none."""
 
 service = Service(
     name="product",
@@ -54,6 +61,28 @@ service = Service(
             key="optional",
         ),
         Operation(
+            "update",
+            "PATCH /products/{id}",
+            actions.update,
+            messages.UpdateProduct,
+            messages.ProductView,
+            allow=roles("staff"),
+            example=messages.UpdateProduct(LAMP, description="Steel, warm light, two metres"),
+            key="optional",
+            match=True,
+        ),
+        Operation(
+            "discontinue",
+            "POST /products/{id}/discontinue",
+            actions.discontinue,
+            messages.DiscontinueProduct,
+            messages.ProductView,
+            allow=roles("staff"),
+            example=messages.DiscontinueProduct(RADIO),
+            key="optional",
+            match=True,
+        ),
+        Operation(
             "restock",
             "POST /products/{id}/stock-adjustments",
             actions.restock,
@@ -63,6 +92,24 @@ service = Service(
             example=messages.Restock(LAMP, delta=10, reason="delivery"),
             status=201,
             key="optional",
+        ),
+        Operation(
+            "ledger",
+            "GET /products/{id}/ledger",
+            actions.ledger,
+            messages.ListLedger,
+            messages.LedgerPage,
+            allow=roles("staff"),
+            example=messages.ListLedger(LAMP),
+        ),
+        Operation(
+            "explain",
+            "GET /products/{id}/explanation",
+            actions.explain,
+            messages.GetProduct,
+            messages.Explanation,
+            allow=roles("staff"),
+            example=messages.GetProduct(MUG),
         ),
         Operation(
             "quote",
@@ -76,38 +123,62 @@ service = Service(
         Operation(
             "hold",
             "PUT /holds/{order_id}",
-            actions.hold,
+            holding.hold,
             messages.Hold,
             messages.HoldView,
             allow=services("order"),
-            example=messages.Hold(ORDER, [messages.Line(LAMP, 1)]),
+            example=messages.Hold(RESERVED, [messages.Line(MUG, 2)]),
+        ),
+        Operation(
+            "get-hold",
+            "GET /holds/{order_id}",
+            holding.look,
+            messages.HoldRef,
+            messages.HoldView,
+            allow=Allow(roles=("staff",), services=("order",)),
+            example=messages.HoldRef(RESERVED),
         ),
         Operation(
             "commit-hold",
             "POST /holds/{order_id}/commit",
-            actions.commit_hold,
+            holding.commit_hold,
             messages.HoldRef,
             messages.HoldView,
             allow=services("order"),
-            example=messages.HoldRef(ORDER),
+            example=messages.HoldRef(RESERVED),
+        ),
+        Operation(
+            "ship-hold",
+            "POST /holds/{order_id}/ship",
+            holding.ship_hold,
+            messages.HoldRef,
+            messages.HoldView,
+            allow=services("order"),
+            example=messages.HoldRef(SHIPPED),
         ),
         Operation(
             "release-hold",
             "DELETE /holds/{order_id}",
-            actions.release_hold,
+            holding.release_hold,
             messages.HoldRef,
             type(None),
             allow=services("order"),
-            example=messages.HoldRef(ORDER),
+            example=messages.HoldRef(NOBODYS),
             status=204,
         ),
     ),
     tells=(
         Tells("product.created", messages.Created, key="product_id"),
+        Tells("product.updated", messages.Updated, key="product_id"),
+        Tells("product.price_changed", messages.PriceChanged, key="product_id"),
+        Tells("product.discontinued", messages.Discontinued, key="product_id"),
         Tells("product.stock_changed", messages.StockChanged, key="product_id"),
+        Tells("product.out_of_stock", messages.OutOfStock, key="product_id"),
+        Tells("product.back_in_stock", messages.BackInStock, key="product_id"),
+        Tells("product.low_stock", messages.LowStock, key="product_id"),
         Tells("product.hold_expired", messages.HoldExpired, key="order_id"),
     ),
-    deferred=(Deferred("expire-hold", actions.expire_hold, messages.ExpireHold),),
+    deferred=(Deferred("expire-hold", holding.expire_hold, messages.ExpireHold),),
     invariants=(
         Invariant(
             "V1", "nothing is oversold: 0 ≤ reserved ≤ on_hand", promises.NO_OVERSELL, "products"

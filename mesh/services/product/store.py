@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from mesh.services.product.messages import ProductView, QuotedLine
+from mesh.services.product.messages import HoldState, ProductView, QuotedLine
 from mesh.services.product.model import HoldRow
 
 if TYPE_CHECKING:
     from mesh.framework import Reader, Tx
-    from mesh.services.product.messages import CreateProduct, ListProducts, SeedProduct
-    from mesh.services.product.model import HoldState
+    from mesh.services.product.messages import (
+        CreateProduct,
+        ListProducts,
+        SeedProduct,
+        UpdateProduct,
+    )
 
 _VIEW = (
     "SELECT id, sku, name, description, price_minor, currency, on_hand, reserved,"
@@ -26,7 +30,38 @@ class Stock(Struct, frozen=True):
     sku: str
     on_hand: int
     reserved: int
+    available: int
+    low_water: int
     stock_version: int
+
+
+class LedgerRow(Struct, frozen=True):
+    """One change of a product's stock."""
+
+    stock_version: int
+    d_on_hand: int
+    d_reserved: int
+    on_hand: int
+    reserved: int
+    reason: str
+    ref: str
+    at_ms: int
+
+
+class PriceRow(Struct, frozen=True):
+    """A price, and since when."""
+
+    price_minor: int
+    from_ms: int
+
+
+class OpenHoldRow(Struct, frozen=True):
+    """What one order holds of one product."""
+
+    order_id: str
+    state: HoldState
+    quantity: int
+    expires_at_ms: int
 
 
 def insert(tx: Tx, product_id: str, product: CreateProduct | SeedProduct) -> None:
@@ -45,11 +80,64 @@ def insert(tx: Tx, product_id: str, product: CreateProduct | SeedProduct) -> Non
         currency=product.currency,
         low_water=product.low_water,
     )
+    append_price(tx, product_id, product.price_minor)
+
+
+def append_price(tx: Tx, product_id: str, price_minor: int) -> None:
+    """From now on it costs this; of two changes within a millisecond the later one counts."""
     tx.execute(
-        "INSERT INTO prices (product_id, price_minor, from_ms) VALUES (:id, :price_minor, :now)",
+        "INSERT INTO prices (product_id, price_minor, from_ms) VALUES (:id, :price_minor, :now)"
+        " ON CONFLICT (product_id, from_ms) DO UPDATE SET price_minor = excluded.price_minor",
         id=product_id,
-        price_minor=product.price_minor,
+        price_minor=price_minor,
         now=tx.now_ms,
+    )
+
+
+def update(tx: Tx, before: ProductView, wanted: UpdateProduct) -> None:
+    """Change what the catalogue says; None leaves a member as it is."""
+    tx.execute(
+        "UPDATE products SET name = coalesce(:name, name),"
+        " description = coalesce(:description, description),"
+        " price_minor = coalesce(:price_minor, price_minor),"
+        " low_water = coalesce(:low_water, low_water), version = version + 1 WHERE id = :id",
+        id=before.id,
+        name=wanted.name,
+        description=wanted.description,
+        price_minor=wanted.price_minor,
+        low_water=wanted.low_water,
+    )
+
+
+def discontinue(tx: Tx, product_id: str) -> None:
+    """Sell it no longer."""
+    tx.execute(
+        "UPDATE products SET status = 'discontinued', version = version + 1 WHERE id = :id",
+        id=product_id,
+    )
+
+
+def prices(reads: Reader, product_id: str, most: int) -> list[PriceRow]:
+    """What a product has cost, the newest price first."""
+    return reads.all(
+        PriceRow,
+        "SELECT price_minor, from_ms FROM prices WHERE product_id = :id"
+        " ORDER BY from_ms DESC LIMIT :most",
+        id=product_id,
+        most=most,
+    )
+
+
+def ledger(reads: Reader, product_id: str, before: int, most: int) -> list[LedgerRow]:
+    """A product's latest changes of stock older than `before`, the newest first."""
+    return reads.all(
+        LedgerRow,
+        "SELECT stock_version, d_on_hand, d_reserved, on_hand, reserved, reason, ref, at_ms"
+        " FROM ledger WHERE product_id = :id AND stock_version < :before"
+        " ORDER BY stock_version DESC LIMIT :most",
+        id=product_id,
+        before=before,
+        most=most,
     )
 
 
@@ -58,7 +146,7 @@ def sku_taken(tx: Tx, sku: str) -> bool:
     return tx.one(int, "SELECT 1 FROM products WHERE sku = :sku", sku=sku) is not None
 
 
-def get(reads: Reader, product_id: str) -> ProductView | None:
+def get(reads: Reader | Tx, product_id: str) -> ProductView | None:
     """One product."""
     return reads.one(ProductView, f"{_VIEW} WHERE id = :id", id=product_id)
 
@@ -80,7 +168,7 @@ def page(wanted: ListProducts) -> tuple[str, dict[str, str | int | None]]:
     }
 
 
-def quoted(reads: Reader, product_id: str, quantity: int) -> QuotedLine | None:
+def quoted(reads: Reader | Tx, product_id: str, quantity: int) -> QuotedLine | None:
     """What is to be said of one line right now; None for a product that is not sold."""
     return reads.one(
         QuotedLine,
@@ -100,7 +188,8 @@ def move_stock(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> Stoc
         " stock_version = stock_version + 1"
         " WHERE id = :id AND reserved + :d_reserved >= 0"
         " AND reserved + :d_reserved <= on_hand + :d_on_hand"
-        " RETURNING sku, on_hand, reserved, stock_version",
+        " RETURNING sku, on_hand, reserved, on_hand - reserved AS available, low_water,"
+        " stock_version",
         id=product_id,
         d_on_hand=d_on_hand,
         d_reserved=d_reserved,
@@ -128,7 +217,7 @@ def append_ledger(
     )
 
 
-def get_hold(reads: Reader, order_id: str) -> HoldRow | None:
+def get_hold(reads: Reader | Tx, order_id: str) -> HoldRow | None:
     """An order's hold, in whatever state."""
     return reads.one(
         HoldRow,
@@ -137,7 +226,7 @@ def get_hold(reads: Reader, order_id: str) -> HoldRow | None:
     )
 
 
-def hold_lines(reads: Reader, order_id: str) -> list[QuotedLine]:
+def hold_lines(reads: Reader | Tx, order_id: str) -> list[QuotedLine]:
     """What a hold holds, at the price it was held for."""
     return reads.all(
         QuotedLine,
@@ -147,6 +236,14 @@ def hold_lines(reads: Reader, order_id: str) -> list[QuotedLine]:
         " WHERE l.order_id = :order_id ORDER BY l.product_id LIMIT 100",
         order_id=order_id,
     )
+
+
+OPEN_HOLDS = (
+    "SELECT l.order_id, h.state, l.quantity, h.expires_at_ms FROM holds h"
+    " JOIN hold_lines l ON l.order_id = h.order_id AND l.product_id = :id"
+    " WHERE h.state IN ('held', 'committed') ORDER BY h.order_id LIMIT :most"
+)
+"""Who holds some of a product, the oldest order first; there may be many to look through."""
 
 
 def put_hold(tx: Tx, order_id: str, version: int, expires_at_ms: int) -> None:

@@ -1,103 +1,67 @@
-"""What user is asked, one function per operation.
-
-Whatever lets somebody in asks auth first and fails closed: without auth's yes nothing is
-returned.
-"""
+"""What user is asked about people, one function per operation; how they come in is in `entry`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from mesh.errors import (
-    Conflict,
-    Forbidden,
-    InvalidInput,
-    MeshError,
-    ServiceUnavailable,
-    Throttled,
-    Unauthenticated,
+from mesh.errors import Conflict, NotFound
+from mesh.framework import check_match
+from mesh.services.user import calls, entry, messages, model, store
+from mesh.services.user.messages import (
+    AddressPage,
+    AddressView,
+    Erased,
+    Explanation,
+    LoginPage,
+    OrdersPage,
+    Reinstated,
+    RolesChanged,
+    Suspended,
+    UserPage,
+    UserView,
 )
-from mesh.services.user import messages, model, store
-from mesh.services.user.messages import Registered, SessionView, UserPage, UserView
 
 if TYPE_CHECKING:
-    from mesh.framework import Call, Context, Tx
-    from mesh.services.user.model import Outcome, User
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-
-
-async def register(ctx: Context, request: messages.Register) -> UserView:
-    """Take a new user.
-
-    After a failure on our side the same key, or the same e-mail, goes on where it ended: the first
-    password that reached auth stands, and a pending user has let nobody in. A user who is there
-    already is shown only to a request that was seen before and proves the password again.
-
-    Raises: Conflict (`email-taken`), InvalidInput (`password-too-common`), Throttled;
-        ServiceUnavailable when auth is away.
-    Effects, in order: 1. the user committed as `pending`
-                       2. auth asked to keep the credentials; the user's id is their key
-                       3. `active`, a customer, user.registered told, in one transaction
-    """
-    email = model.normal(request.email)
-    user = store.user_by_email(ctx.read, email)
-    if user is None:
-        user = await ctx.write(_begin, ctx.entity_id("usr"), email, request.display_name)
-    if user.status != "pending":
-        return await _again(ctx, user, request.password)
-    first = messages.FirstCredentials(user.id, email, request.password)
-    try:
-        await _ask_auth(ctx, messages.SET_CREDENTIALS, first)
-    except InvalidInput as refusal:
-        raise InvalidInput(refusal.detail, code=refusal.code, pointer="/password") from refusal
-    except (Conflict, Unauthenticated):
-        raise model.email_taken() from None
-    return await ctx.conclude(_activate, user.id, request.display_name)
-
-
-async def login(ctx: Context, request: messages.Login) -> SessionView:
-    """Open a session for whoever knows the password.
-
-    Raises: Unauthenticated (`bad-credentials`), Forbidden (`user-suspended`), Throttled;
-        ServiceUnavailable when auth is away.
-    Effects, in order: 1. auth asked whose credentials these are
-                       2. auth asked for a session, unless they are refused
-                       3. the history's line committed
-    """
-    email = model.normal(request.email)
-    try:
-        shown = messages.Shown(email, request.password)
-        proven = await _ask_auth(ctx, messages.VERIFY_CREDENTIALS, shown)
-        user = model.check_may_log_in(store.user(ctx.read, proven.subject))
-    except (Forbidden, Unauthenticated) as refusal:
-        known = store.user_by_email(ctx.read, email)
-        known_id = known.id if known else None
-        await ctx.write(_note, ctx.new_id("lgn"), known_id, "refused", ctx.caller.subject)
-        raise (refusal if isinstance(refusal, Forbidden) else model.bad_credentials()) from None
-    return await _open_session(ctx, user, "accepted")
-
-
-async def act_as(ctx: Context, request: messages.ActAs) -> SessionView:
-    """Open a session for the operator in the name of a user, without the password.
-
-    Raises: NotFound, Conflict (`ambiguous-login`), Forbidden when the user is not active;
-        ServiceUnavailable when auth is away.
-    Effects, in order: 1. auth asked for a session 2. the history's line committed
-    """
-    name = model.normal(request.login)
-    if "@" in name:
-        known = store.user_by_email(ctx.read, name)
-        found = [known] if known else []
-    else:
-        found = store.users_called(ctx.read, name)
-    return await _open_session(ctx, model.the_one(found, name), "acted-as")
+    from mesh.framework import Context, Reader, Tx
+    from mesh.services.user.model import User
 
 
 async def me(ctx: Context, _: messages.NoMembers) -> UserView:
     """Show the caller."""
-    return _shown(ctx, ctx.caller.id)
+    return _shown(ctx.read, ctx.caller.id)
+
+
+async def update_me(ctx: Context, request: messages.UpdateMe) -> UserView:
+    """Change the caller's own profile.
+
+    Raises: PreconditionFailed when it is not the version that was read.
+    """
+    return await ctx.write(_update, ctx.caller.id, ctx.match, request.display_name)
+
+
+async def list_addresses(ctx: Context, request: messages.ListAddresses) -> AddressPage:
+    """Show a page of the caller's own addresses."""
+    size = request.page_size
+    found = store.addresses(ctx.read, ctx.caller.id, request.page_token or "", size + 1)
+    page = found[:size]
+    return AddressPage(tuple(page), page[-1].id if len(found) > size else None)
+
+
+async def add_address(ctx: Context, request: messages.AddAddress) -> AddressView:
+    """Add an address of the caller's own.
+
+    Raises: Conflict (`too-many-addresses`).
+    """
+    return await ctx.conclude(_add_address, ctx.entity_id("adr"), ctx.caller.id, request)
+
+
+async def remove_address(ctx: Context, request: messages.AddressRef) -> None:
+    """Remove one of the caller's own addresses.
+
+    Raises: NotFound, also for somebody else's.
+    """
+    if not await ctx.write(store.delete_address, request.id, ctx.caller.id):
+        raise NotFound(f"no address {request.id}", code="no-such-address")
 
 
 async def get(ctx: Context, request: messages.GetUser) -> UserView:
@@ -106,112 +70,233 @@ async def get(ctx: Context, request: messages.GetUser) -> UserView:
     Raises: NotFound, also for a user that is somebody else.
     """
     model.check_may_see(ctx.caller, request.id)
-    return _shown(ctx, request.id)
+    return _shown(ctx.read, request.id)
 
 
 async def list_users(ctx: Context, request: messages.ListUsers) -> UserPage:
-    """Show a page of all users."""
+    """Show a page of all users, or of those in a status or with a role."""
     size = request.page_size
-    found = store.users_after(ctx.read, request.page_token or "", size + 1)
+    found = await ctx.scan(
+        model.User,
+        store.USERS_AFTER,
+        id=request.page_token or "",
+        status=request.status,
+        role=request.role,
+        most=size + 1,
+    )
     page = found[:size]
-    roles = store.roles_between(ctx.read, page[0].id, page[-1].id, size) if page else {}
+    roles = store.roles_of(ctx.read, [user.id for user in page])
     return UserPage(
         items=tuple(model.view(user, roles.get(user.id, [])) for user in page),
         next_page_token=page[-1].id if len(found) > size else None,
     )
 
 
+async def logins(ctx: Context, request: messages.ListLogins) -> LoginPage:
+    """Show a page of a user's login history, the newest first, to itself or to an admin.
+
+    Raises: NotFound, also for a user that is somebody else.
+    """
+    size = request.page_size
+    _found(ctx, request.id)
+    found = store.logins(ctx.read, request.id, request.page_token, size + 1)
+    page = tuple(map(model.login_view, found[:size]))
+    return LoginPage(page, page[-1].id if len(found) > size else None)
+
+
+async def orders(ctx: Context, request: messages.ListOrders) -> OrdersPage:
+    """Show a page of a user's orders as they were last heard of, to itself or to an admin.
+
+    Raises: NotFound, also for a user that is somebody else.
+    """
+    size = request.page_size
+    _found(ctx, request.id)
+    found = store.orders(ctx.read, request.id, request.page_token, size + 1)
+    page = tuple(map(model.order_view, found[:size]))
+    return OrdersPage(page, page[-1].order_id if len(found) > size else None)
+
+
+async def explain(ctx: Context, request: messages.GetUser) -> Explanation:
+    """Tell how a user stands: status, what is waited for, what is possible, the newest of all.
+
+    Raises: NotFound, also for a user that is somebody else.
+    """
+    user = _found(ctx, request.id)
+    newest = model.EXPLAINED_MAX
+    return Explanation(
+        id=user.id,
+        status=user.status,
+        roles=tuple(store.roles(ctx.read, user.id)),
+        version=user.version,
+        created_at=model.view(user, ()).created_at,
+        waits_for=model.waits_for(user),
+        possible=model.possible(user),
+        logins=tuple(map(model.login_view, store.logins(ctx.read, user.id, None, newest))),
+        orders=tuple(map(model.order_view, store.orders(ctx.read, user.id, None, newest))),
+    )
+
+
+async def grant(ctx: Context, request: messages.RoleOf) -> UserView:
+    """Give a user a role. With another set of roles one has to log in anew.
+
+    Raises: NotFound, Conflict (`user-pending`).
+    Effects: the role, user.roles_changed and the end of the sessions deferred, in one transaction.
+    """
+    return await ctx.write(_grant, request.id, request.role, ctx.caller.id)
+
+
+async def revoke(ctx: Context, request: messages.RoleOf) -> UserView:
+    """Take a role from a user; one that is not there is gone already.
+
+    Raises: NotFound, Conflict (`user-pending`, `last-admin`).
+    Effects: as of `grant`.
+    """
+    return await ctx.write(_revoke, request.id, request.role)
+
+
+async def suspend(ctx: Context, request: messages.GetUser) -> UserView:
+    """Let a user come in no more, until they are reinstated.
+
+    Raises: NotFound, Conflict (`user-pending`, `last-admin`).
+    Effects: the status, user.suspended and the end of the sessions deferred, in one transaction.
+    """
+    return await ctx.write(_suspend, request.id)
+
+
+async def reinstate(ctx: Context, request: messages.GetUser) -> UserView:
+    """Let a suspended user come in again.
+
+    Raises: NotFound, Conflict (`user-pending`).
+    """
+    return await ctx.write(_reinstate, request.id)
+
+
+async def erase(ctx: Context, request: messages.GetUser) -> None:
+    """Forget a user: itself, or anybody as an admin. There is no way back.
+
+    Raises: NotFound, also for a user that is somebody else; Conflict (`last-admin`).
+    Effects: the id noted for restores; the rows gone, user.erased told and the erasure at auth
+        deferred, in one transaction; the bytes gone soon after.
+    """
+    model.check_may_see(ctx.caller, request.id)
+    await ctx.write(_erase, request.id)
+
+
+async def end_sessions(ctx: Context, left: messages.EndSessions) -> None:
+    """Deferred: have auth end every session of somebody whose rights have changed."""
+    await ctx.ask(calls.END_SESSIONS, left)
+
+
+async def erase_credentials(ctx: Context, left: messages.EraseCredentials) -> None:
+    """Deferred: have auth forget somebody."""
+    await ctx.ask(calls.ERASE_CREDENTIALS, left)
+
+
 def plant(tx: Tx, seed: messages.Seed) -> None:
     """The configuration's users, active from the start."""
     for row in seed.users:
         store.insert_pending(tx, row.id, model.normal(row.email), row.display_name)
-        _activate(tx, row.id, row.display_name, row.roles)
+        entry.activate(tx, row.id, row.display_name, row.roles)
+        for address in row.addresses:
+            store.put_address(tx, address.id, row.id, address)
 
 
-async def _again(ctx: Context, user: User, password: str) -> UserView:
-    """The e-mail is somebody's: answer only a request that may have made it so itself."""
-    if not ctx.resumed:
-        raise model.email_taken()
-    try:
-        proven = await _ask_auth(
-            ctx, messages.VERIFY_CREDENTIALS, messages.Shown(user.email, password)
-        )
-    except Unauthenticated:
-        raise model.email_taken() from None
-    if proven.subject != user.id:
-        raise model.email_taken()
-    return _shown(ctx, user.id)
+def forget(tx: Tx, user_id: str) -> None:
+    """Delete all that is known of a user, and say so. Once more does nothing."""
+    if store.delete_user(tx, user_id):
+        tx.tell(Erased(user_id))
+        tx.defer("erase-credentials", messages.EraseCredentials(user_id), key=user_id)
 
 
-async def _ask_auth(
-    ctx: Context, call: Call[In, Out], request: In, *, key: str | None = None
-) -> Out:
-    """Ask auth; what is neither a yes nor a no about the request is a 503.
-
-    Raises: Conflict, InvalidInput, Throttled, Unauthenticated (`bad-credentials`): auth's no;
-        ServiceUnavailable.
-    """
-    try:
-        return await ctx.ask(call, request, key=key)
-    except (Conflict, InvalidInput, Throttled):
-        raise
-    except MeshError as error:
-        if error.code == model.BAD_CREDENTIALS:
-            raise
-        raise ServiceUnavailable(
-            "identities cannot be checked just now: auth does not answer"
-        ) from error
+def _found(ctx: Context, user_id: str) -> User:
+    """A user that the caller may see. Raises: NotFound."""
+    if ctx.caller.kind != "operator":
+        model.check_may_see(ctx.caller, user_id)
+    return _user(ctx.read, user_id)
 
 
-async def _open_session(ctx: Context, user: User, outcome: Outcome) -> SessionView:
-    login_id = ctx.new_id("lgn")
-    roles = tuple(store.roles(ctx.read, user.id))
-    granted = await _ask_auth(
-        ctx, messages.ISSUE_TOKEN, messages.Grant(user.id, roles), key=login_id
-    )
-    await ctx.write(_note, login_id, user.id, outcome, ctx.caller.subject)
-    return SessionView(
-        access_token=granted.access_token,
-        refresh_token=granted.refresh_token,
-        expires_in=granted.expires_in,
-        user_id=user.id,
-        roles=roles,
-    )
-
-
-def _shown(ctx: Context, user_id: str) -> UserView:
-    user = store.user(ctx.read, user_id)
+def _user(read: Reader | Tx, user_id: str) -> User:
+    user = store.user(read, user_id)
     if user is None:
         raise model.not_found(user_id)
-    return model.view(user, store.roles(ctx.read, user_id))
-
-
-def _begin(tx: Tx, user_id: str, email: str, display_name: str) -> User:
-    """The user of this e-mail: a new pending one, or who came first."""
-    store.insert_pending(tx, user_id, email, display_name)
-    user = store.user_by_email(tx, email)
-    if user is None:
-        raise Conflict("this Idempotency-Key has made another user", code="user-exists")
     return user
 
 
-def _activate(
-    tx: Tx,
-    user_id: str,
-    display_name: str,
-    roles: tuple[messages.Role, ...] = model.FIRST_ROLES,
-) -> UserView:
-    """Make a pending user active, once; whoever comes second is shown the same."""
-    if store.activate(tx, user_id, display_name):
-        for role in roles:
-            store.grant(tx, user_id, role, granted_by=user_id)
-        tx.tell(Registered(user_id, tuple(roles), version=2))
-    user = store.user(tx, user_id)
-    if user is None:
-        raise model.not_found(user_id)
-    return model.view(user, store.roles(tx, user_id))
+def _shown(read: Reader | Tx, user_id: str) -> UserView:
+    return model.view(_user(read, user_id), store.roles(read, user_id))
 
 
-def _note(tx: Tx, login_id: str, user_id: str | None, outcome: Outcome, client: str) -> None:
-    store.sweep_logins(tx, tx.now_ms - model.KEEP_LOGINS_MS)
-    store.note_login(tx, login_id, user_id, outcome, client)
+def _update(tx: Tx, user_id: str, match: frozenset[str], display_name: str) -> UserView:
+    user = _user(tx, user_id)
+    check_match(match, user.version)
+    if user.display_name != display_name:
+        store.rename(tx, user_id, display_name)
+        store.bump(tx, user_id)
+    return _shown(tx, user_id)
+
+
+def _add_address(
+    tx: Tx, address_id: str, user_id: str, request: messages.AddAddress
+) -> AddressView:
+    """Once for each id, so that a request that is sent again adds nothing."""
+    _user(tx, user_id)
+    own = store.addresses(tx, user_id, "", model.ADDRESSES_MAX)
+    if address_id not in {address.id for address in own}:
+        if len(own) >= model.ADDRESSES_MAX:
+            raise Conflict(
+                f"nobody can have more than {model.ADDRESSES_MAX} addresses",
+                code="too-many-addresses",
+            )
+        more = {"line2": request.line2, "region": request.region}
+        store.put_address(tx, address_id, user_id, request, **more)
+        own = store.addresses(tx, user_id, "", model.ADDRESSES_MAX)
+    return next(address for address in own if address.id == address_id)
+
+
+def _grant(tx: Tx, user_id: str, role: messages.Role, granted_by: str) -> UserView:
+    model.check_not_pending(_user(tx, user_id))
+    if role not in store.roles(tx, user_id):
+        store.grant(tx, user_id, role, granted_by)
+        _roles_changed(tx, user_id)
+    return _shown(tx, user_id)
+
+
+def _revoke(tx: Tx, user_id: str, role: messages.Role) -> UserView:
+    user = model.check_not_pending(_user(tx, user_id))
+    if role == "admin":
+        _check_admin_left(tx, user)
+    if store.revoke(tx, user_id, role):
+        _roles_changed(tx, user_id)
+    return _shown(tx, user_id)
+
+
+def _roles_changed(tx: Tx, user_id: str) -> None:
+    version = store.bump(tx, user_id)
+    tx.tell(RolesChanged(user_id, tuple(store.roles(tx, user_id)), version))
+    tx.defer("end-sessions", messages.EndSessions(user_id, "roles-changed"), key=user_id)
+
+
+def _suspend(tx: Tx, user_id: str) -> UserView:
+    _check_admin_left(tx, model.check_not_pending(_user(tx, user_id)))
+    if store.move(tx, user_id, "active", "suspended"):
+        tx.tell(Suspended(user_id, store.bump(tx, user_id)))
+        tx.defer("end-sessions", messages.EndSessions(user_id, "suspended"), key=user_id)
+    return _shown(tx, user_id)
+
+
+def _reinstate(tx: Tx, user_id: str) -> UserView:
+    model.check_not_pending(_user(tx, user_id))
+    if store.move(tx, user_id, "suspended", "active"):
+        tx.tell(Reinstated(user_id, store.bump(tx, user_id)))
+    return _shown(tx, user_id)
+
+
+def _erase(tx: Tx, user_id: str) -> None:
+    _check_admin_left(tx, _user(tx, user_id))
+    tx.erase(user_id)
+
+
+def _check_admin_left(tx: Tx, user: User) -> None:
+    """Of an active admin who is about to be none. Raises: Conflict (`last-admin`)."""
+    if user.status == "active" and "admin" in store.roles(tx, user.id):
+        model.check_admin_left(store.other_admins(tx, user.id))

@@ -1,4 +1,4 @@
-"""What crosses user's wall, and what it says to auth. Every input refuses unknown members."""
+"""What crosses user's wall. Every input refuses unknown members."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mesh.framework import SECRET, Call, Policy
+from mesh.framework import PERSONAL, SECRET
 
 PAGE_MAX = 100
 """Users in one answer."""
-
-AUTH_S = 1.5
-"""For auth to hash a password: 30 ms of work, behind at most 18 others."""
 
 UserId = Annotated[
     str,
@@ -23,6 +20,7 @@ UserId = Annotated[
 ]
 Email = Annotated[
     str,
+    PERSONAL,
     Meta(
         pattern=r"^[!-?A-~]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$(?!\n)",
         max_length=254,
@@ -32,9 +30,19 @@ Email = Annotated[
 ]
 NewPassword = Annotated[str, SECRET, Meta(min_length=8, max_length=128)]
 Password = Annotated[str, SECRET, Meta(max_length=128)]
-DisplayName = Annotated[str, Meta(min_length=1, max_length=100)]
+DisplayName = Annotated[str, PERSONAL, Meta(min_length=1, max_length=100)]
+AddressId = Annotated[str, Meta(pattern=r"^adr_[0-9a-f-]{36}$(?!\n)")]
+LoginId = Annotated[str, Meta(pattern=r"^lgn_[0-9a-f-]{36}$(?!\n)")]
+OrderId = Annotated[str, Meta(pattern=r"^ord_[0-9a-f-]{36}$(?!\n)")]
+Line = Annotated[str, PERSONAL, Meta(min_length=1, max_length=120)]
+Postcode = Annotated[str, PERSONAL, Meta(min_length=1, max_length=20)]
+Country = Annotated[
+    str, PERSONAL, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")
+]
+PageSize = Annotated[int, Meta(ge=1, le=PAGE_MAX)]
 Role = Literal["customer", "staff", "admin"]
 Status = Literal["pending", "active", "suspended", "closed"]
+Outcome = Literal["accepted", "refused", "acted-as"]
 
 
 class Register(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,14 +56,14 @@ class Register(Struct, frozen=True, forbid_unknown_fields=True):
 class Login(Struct, frozen=True, forbid_unknown_fields=True):
     """Proof of who one is. Anything that is no known e-mail is simply wrong."""
 
-    email: Annotated[str, Meta(min_length=1, max_length=254)]
+    email: Annotated[str, PERSONAL, Meta(min_length=1, max_length=254)]
     password: Password
 
 
 class ActAs(Struct, frozen=True, forbid_unknown_fields=True):
     """The user to act as: an e-mail, or the part before its @ if that is nobody else's."""
 
-    login: Annotated[str, Meta(min_length=1, max_length=254)]
+    login: Annotated[str, PERSONAL, Meta(min_length=1, max_length=254)]
 
 
 class NoMembers(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,18 +77,149 @@ class GetUser(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListUsers(Struct, frozen=True, forbid_unknown_fields=True):
-    """A page of users, the oldest first."""
+    """A page of users, the oldest first: all, those in a status, those with a role."""
 
-    page_size: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 20
+    status: Status | None = None
+    role: Role | None = None
+    page_size: PageSize = 20
     page_token: UserId | None = None
+
+
+class UpdateMe(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be another in one's own profile."""
+
+    display_name: DisplayName
+
+
+class ChangePassword(Struct, frozen=True, forbid_unknown_fields=True):
+    """The password one has, and the one to have from now on."""
+
+    password: Password
+    new_password: NewPassword
+
+
+class AddAddress(Struct, frozen=True, forbid_unknown_fields=True):
+    """An address of one's own."""
+
+    name: Line
+    line1: Line
+    city: Line
+    postcode: Postcode
+    country: Country
+    line2: Annotated[str, PERSONAL, Meta(max_length=120)] | None = None
+    region: Annotated[str, PERSONAL, Meta(max_length=120)] | None = None
+
+
+class AddressRef(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of one's own addresses."""
+
+    id: AddressId
+
+
+class ListAddresses(Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of one's own addresses, the oldest first."""
+
+    page_size: PageSize = 20
+    page_token: AddressId | None = None
+
+
+class RoleOf(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user, and a role to give or to take away."""
+
+    id: UserId
+    role: Role
+
+
+class ListLogins(Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of a user's login history, the newest first."""
+
+    id: UserId
+    page_size: PageSize = 20
+    page_token: LoginId | None = None
+
+
+class ListOrders(Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of a user's orders as order has told of them, the newest first."""
+
+    id: UserId
+    page_size: PageSize = 20
+    page_token: OrderId | None = None
+
+
+class AddressView(Struct, frozen=True):
+    """An address."""
+
+    id: str
+    name: Annotated[str, PERSONAL]
+    line1: Annotated[str, PERSONAL]
+    line2: Annotated[str, PERSONAL] | None
+    city: Annotated[str, PERSONAL]
+    region: Annotated[str, PERSONAL] | None
+    postcode: Annotated[str, PERSONAL]
+    country: Annotated[str, PERSONAL]
+
+
+class AddressPage(Struct, frozen=True):
+    """One page; `next_page_token` is null on the last."""
+
+    items: tuple[AddressView, ...]
+    next_page_token: str | None
+
+
+class LoginView(Struct, frozen=True):
+    """Somebody came in, or was refused. `client` is who asked: anyone, or the operator."""
+
+    id: str
+    at: str
+    outcome: Outcome
+    client: str
+
+
+class LoginPage(Struct, frozen=True):
+    """One page; `next_page_token` is null on the last."""
+
+    items: tuple[LoginView, ...]
+    next_page_token: str | None
+
+
+class OrderSeen(Struct, frozen=True):
+    """An order's newest status that was heard of."""
+
+    order_id: str
+    status: str
+    version: int
+    total_minor: int | None
+    currency: str | None
+    heard_at: str
+
+
+class OrdersPage(Struct, frozen=True):
+    """One page; `next_page_token` is null on the last."""
+
+    items: tuple[OrderSeen, ...]
+    next_page_token: str | None
+
+
+class Explanation(Struct, frozen=True):
+    """How a user stands, what is waited for, and what is possible."""
+
+    id: str
+    status: Status
+    roles: tuple[Role, ...]
+    version: int
+    created_at: str
+    waits_for: str | None
+    possible: tuple[str, ...]
+    logins: tuple[LoginView, ...]
+    orders: tuple[OrderSeen, ...]
 
 
 class UserView(Struct, frozen=True):
     """A user. `version` is its ETag."""
 
     id: str
-    email: str
-    display_name: str
+    email: Annotated[str, PERSONAL]
+    display_name: Annotated[str, PERSONAL]
     status: Status
     roles: tuple[Role, ...]
     version: int
@@ -113,6 +252,69 @@ class Registered(Struct, frozen=True):
     version: int
 
 
+class RolesChanged(Struct, frozen=True):
+    """Told when a user got a role or lost one: `roles` are those that are left."""
+
+    user_id: str
+    roles: tuple[Role, ...]
+    version: int
+
+
+class Suspended(Struct, frozen=True):
+    """Told when a user may not come in any more."""
+
+    user_id: str
+    version: int
+
+
+class Reinstated(Struct, frozen=True):
+    """Told when a suspended user may come in again."""
+
+    user_id: str
+    version: int
+
+
+class Erased(Struct, frozen=True):
+    """Told when a user is no more: whoever holds something of theirs forgets it."""
+
+    user_id: str
+
+
+class StatusChanged(Struct, frozen=True):
+    """What is read of `order.status_changed`."""
+
+    order_id: str
+    user_id: str
+    new: str
+    version: int
+    total_minor: int | None
+    currency: str | None
+
+
+class EndSessions(Struct, frozen=True):
+    """Deferred: whose sessions auth is to end, and why."""
+
+    subject: str
+    reason: Literal["roles-changed", "suspended"]
+
+
+class EraseCredentials(Struct, frozen=True):
+    """Deferred: whose credentials auth is to forget."""
+
+    subject: str
+
+
+class SeedAddress(Struct, frozen=True, forbid_unknown_fields=True):
+    """An address with a fixed id."""
+
+    id: AddressId
+    name: Line
+    line1: Line
+    city: Line
+    postcode: Postcode
+    country: Country
+
+
 class SeedUser(Struct, frozen=True, forbid_unknown_fields=True):
     """One user with a fixed id; its credentials are in auth's seed."""
 
@@ -120,61 +322,10 @@ class SeedUser(Struct, frozen=True, forbid_unknown_fields=True):
     email: Email
     display_name: DisplayName
     roles: tuple[Role, ...] = ("customer",)
+    addresses: tuple[SeedAddress, ...] = ()
 
 
 class Seed(Struct, frozen=True, forbid_unknown_fields=True):
     """What a new mesh begins with."""
 
     users: tuple[SeedUser, ...] = ()
-
-
-class FirstCredentials(Struct, frozen=True):
-    """What auth is to keep; with `replace` off it changes nothing that is there."""
-
-    subject: str
-    login: str
-    password: str
-    replace: bool = False
-
-
-class Kept(Struct, frozen=True):
-    """What is read of auth's answer."""
-
-    subject: str
-
-
-class Shown(Struct, frozen=True):
-    """What auth is to check."""
-
-    login: str
-    password: str
-
-
-class Proven(Struct, frozen=True):
-    """Whose credentials they are, says auth."""
-
-    subject: str
-
-
-class Grant(Struct, frozen=True):
-    """Whom auth is to open a session for."""
-
-    subject: str
-    roles: tuple[Role, ...]
-
-
-class Granted(Struct, frozen=True):
-    """What is read of auth's answer."""
-
-    access_token: str
-    refresh_token: str
-    expires_in: int
-
-
-SET_CREDENTIALS = Call(
-    "auth", "PUT /credentials/{subject}", FirstCredentials, Kept, Policy(timeout_s=AUTH_S)
-)
-VERIFY_CREDENTIALS = Call(
-    "auth", "POST /credentials/verify", Shown, Proven, Policy(timeout_s=AUTH_S)
-)
-ISSUE_TOKEN = Call("auth", "POST /tokens", Grant, Granted)

@@ -18,6 +18,8 @@ class Stock(Struct, frozen=True):
     id: str
     available: int
     stock_version: int
+    price_minor: int
+    discontinued: bool
 
 
 class Line(Struct, frozen=True):
@@ -83,11 +85,16 @@ def _disagreements(order: Room, product: Room) -> list[str]:
     holds = _by_order(
         product,
         "SELECT h.order_id, h.state AS status, l.product_id, l.quantity FROM holds h"
-        " JOIN hold_lines l ON l.order_id = h.order_id WHERE h.state IN ('held', 'committed')",
+        " JOIN hold_lines l ON l.order_id = h.order_id WHERE h.state IN ('held', 'committed', 'shipped')",
     )
     orders = _orders(order)
     found = [f"a hold without an order: {order_id}" for order_id in holds.keys() - orders.keys()]
-    wanted = {"reserved": {"held", "committed"}, "paid": {"committed"}}
+    wanted = {
+        "reserved": {"held", "committed"},
+        "paid": {"committed"},
+        "shipped": {"shipped"},
+        "delivered": {"shipped"},
+    }
     for order_id, (status, lines) in orders.items():
         state, held = holds.get(order_id, ("none", {}))
         if status in {"pending", "paying"}:
@@ -100,7 +107,9 @@ def _disagreements(order: Room, product: Room) -> list[str]:
 def _asleep(order: Room, product: Room) -> list[str]:
     """V9: no backorder sleeps while its stock is there; the replica is what product has."""
     rows = product.database.read.all(
-        Stock, "SELECT id, on_hand - reserved AS available, stock_version FROM products"
+        Stock,
+        "SELECT id, on_hand - reserved AS available, stock_version, price_minor,"
+        " status = 'discontinued' AS discontinued FROM products",
     )
     stock = {row.id: row for row in rows}
     sleeping = [
@@ -109,8 +118,15 @@ def _asleep(order: Room, product: Room) -> list[str]:
         if status == "backordered"
         and all(stock[product_id].available >= n for product_id, n in lines.items())
     ]
+    sleeping += [
+        f"{order_id} waits for what is sold no longer"
+        for order_id, (status, lines) in _orders(order).items()
+        if status == "backordered" and any(stock[product_id].discontinued for product_id in lines)
+    ]
     believed = order.database.read.all(
-        Stock, "SELECT product_id AS id, available, stock_version FROM stock_seen"
+        Stock,
+        "SELECT product_id AS id, available, stock_version, price_minor, discontinued"
+        " FROM stock_seen",
     )
     return sleeping + [
         f"order believes {seen}, product has {stock[seen.id]}"

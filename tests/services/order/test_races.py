@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mesh import errors
-from mesh.services.order import actions, messages
+from mesh.services.order import messages, placing
 from mesh.services.order.model import DRIVE_AFTER_S
 from mesh.services.product.model import HOLD_MS
 from tests.services.order.conftest import ALICE, LAMP, SAM
@@ -145,10 +145,10 @@ async def test_order_stays_pending_and_is_decided_later_when_answers_are_always_
         await deliver(product, order)
         await restock(product, -1)
 
-    Interrupted(order, HOLD, *[stock_comes_and_goes] * actions.ASK_AGAIN_MAX)
+    Interrupted(order, HOLD, *[stock_comes_and_goes] * placing.ASK_AGAIN_MAX)
     placed = await create(order, 1, key="k")
     assert placed.status == "pending"
-    assert product.asked.count("hold") == actions.ASK_AGAIN_MAX
+    assert product.asked.count("hold") == placing.ASK_AGAIN_MAX
     await deliver(product, order)
     wall.forward(DRIVE_AFTER_S)
     await work(order)
@@ -229,7 +229,7 @@ async def test_order_expires_when_its_date_came_while_it_was_being_paid(order, p
 
     async def time_is_over():
         wall.forward(HOLD_S + 1)
-        assert await work(order, only={"expire"}) == ["expire"]
+        assert await work(order, only={"expire"}) == [], "who is paying is not hurried"
 
     Interrupted(order, COMMIT, time_is_over)
     body = {"id": placed.id, "payment_token": "tok_declined"}
@@ -273,16 +273,17 @@ async def test_nobody_is_woken_when_a_hold_takes_stock(order, product):
     await deliver(product, order)
     await create(order, 2, key="waits")
     await create(order, 1, key="takes")
-    assert await deliver(product, order) == 1
+    assert await deliver(product, order) == 2
+    assert product.told()[-1].type == "product.out_of_stock"
     assert "wake" not in left(order)
 
 
 async def test_every_backorder_is_tried_when_there_are_more_than_one_wake_takes(
     order, product, monkeypatch
 ):
-    from mesh.services.order import store
+    from mesh.services.order import replica
 
-    monkeypatch.setattr(store, "WAKE_MAX", 5)
+    monkeypatch.setattr(replica, "WAKE_MAX", 5)
     await plant(product, 0)
     large = [await create(order, 9, key=f"large {n}") for n in range(7)]
     small = [await create(order, 1, key=f"small {n}") for n in range(6)]

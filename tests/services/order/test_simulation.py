@@ -6,8 +6,7 @@ import pytest
 
 from mesh import clock
 from mesh.framework import Context, idempotency
-from mesh.services.order import actions as order_actions
-from mesh.services.order import store as order_store
+from mesh.services.order import placing, replica
 from tests.services.order.simulation import simulate
 
 SEEDS = int(os.environ.get("MESH_SIMULATION_SEEDS", "150"))
@@ -49,11 +48,11 @@ def _keep_for_ever(tx, order_id):
 
 
 SABOTAGE = {
-    "backorders are not woken": (order_store, "waits", lambda *_: False),
-    "stock seen is not renewed": (order_store, "see_stock", _first_stock_for_ever),
+    "backorders are not woken": (replica, "waits", lambda *_: False),
+    "stock seen is not renewed": (replica, "see_stock", _first_stock_for_ever),
     "a retry makes another order": (Context, "entity_id", lambda _, kind: clock.new_id(kind)),
     "answers are not kept": (idempotency, "store_answer", lambda *_: None),
-    "orders do not expire": (order_actions, "_expire", _keep_for_ever),
+    "orders do not expire": (placing, "_expire", _keep_for_ever),
 }
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from mesh.errors import Conflict, Gone, NotFound
 from mesh.framework import Caller
-from mesh.services.product import actions, messages, model
+from mesh.services.product import holding, messages, model
 from mesh.services.product.service import service
 from tests.services.in_process import Clock, outcomes, room
 
@@ -62,7 +62,7 @@ class Shop:
             str, "SELECT key FROM deferred WHERE due_ms <= :now ORDER BY key", now=self.wall.now_ms
         )
         for key in due:
-            await self.room.transact(actions._expire, key)
+            await self.room.transact(holding._expire, key)
             await self.room.transact(lambda tx, key: tx.undefer("expire-hold", key=key), key)
         return len(due)
 
@@ -211,7 +211,7 @@ async def test_expiry_does_nothing_before_its_date(shop: Shop):
     await shop.hold(ONE, {LAMP: 3})
     shop.wall.forward(HOLD_S - 0.001)
     assert await shop.run_due() == 0
-    await shop.room.transact(actions._expire, ONE)
+    await shop.room.transact(holding._expire, ONE)
     assert (shop.reserved(), shop.room.told("product.hold_expired")) == (3, [])
 
 
@@ -233,7 +233,7 @@ async def test_committed_hold_does_not_expire(shop: Shop):
     assert shop.deferred() == []
     assert (await shop.commit(ONE)).state == "committed"
     shop.wall.forward(HOLD_S + 1)
-    await shop.room.transact(actions._expire, ONE)
+    await shop.room.transact(holding._expire, ONE)
     assert (shop.reserved(), shop.room.told("product.hold_expired")) == (3, [])
     assert (await shop.hold(ONE, {LAMP: 3})).state == "committed"
 

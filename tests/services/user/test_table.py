@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Annotated
+
 import pytest
+from msgspec import Struct
 
 from mesh import codec
-from mesh.errors import Forbidden, InvalidInput, Unauthenticated
-from mesh.framework import Caller, identity
+from mesh.errors import Broken, Forbidden, InvalidInput, Unauthenticated
+from mesh.framework import PERSONAL, Caller, Tells, identity
 from mesh.framework.openapi import document
 from mesh.framework.service import check
 from mesh.services.auth.service import service as auth
-from mesh.services.user import messages
+from mesh.services.user import calls, messages
 from mesh.services.user.service import service
 
 CALLERS = {
@@ -27,7 +31,22 @@ ALLOWED = {
     "act-as": {"operator"},
     "me": PEOPLE,
     "get": PEOPLE,
-    "list": {"admin"},
+    **dict.fromkeys(
+        (
+            "logout",
+            "update-me",
+            "change-password",
+            "list-addresses",
+            "add-address",
+            "remove-address",
+            "logins",
+            "orders",
+            "erase",
+        ),
+        PEOPLE,
+    ),
+    "explain": PEOPLE | {"operator"},
+    **{name: {"admin"} for name in ("list", "grant", "revoke", "suspend", "reinstate")},
 }
 
 
@@ -37,8 +56,18 @@ def test_table_is_sound():
         "/users",
         "/sessions",
         "/sessions/act-as",
+        "/sessions/current",
         "/users/me",
+        "/users/me/password",
+        "/users/me/addresses",
+        "/users/me/addresses/{id}",
         "/users/{id}",
+        "/users/{id}/logins",
+        "/users/{id}/orders",
+        "/users/{id}/explain",
+        "/users/{id}/roles/{role}",
+        "/users/{id}/suspend",
+        "/users/{id}/reinstate",
     }
 
 
@@ -66,7 +95,7 @@ def test_passwords_are_marked_secret():
 
 
 @pytest.mark.parametrize(
-    "call", [messages.SET_CREDENTIALS, messages.VERIFY_CREDENTIALS, messages.ISSUE_TOKEN]
+    "call", [calls.SET_CREDENTIALS, calls.VERIFY_CREDENTIALS, calls.ISSUE_TOKEN]
 )
 def test_what_is_said_to_auth_is_what_auth_declares(call):
     row = next(row for row in auth.operations if row.route == call.route)
@@ -79,5 +108,42 @@ def test_what_is_said_to_auth_is_what_auth_declares(call):
         assert schema["type"] == given["properties"][name]["type"]
 
 
-def test_event_carries_ids_and_no_personal_data():
-    assert codec.fields(messages.Registered) == ("user_id", "roles", "version")
+@pytest.mark.parametrize("row", service.tells, ids=lambda row: row.event)
+def test_event_carries_ids_and_no_personal_data(row):
+    assert set(codec.fields(row.data)) <= {"user_id", "roles", "version"}
+
+
+class Street(Struct, frozen=True):
+    line1: messages.Line
+
+
+class Moved(Struct, frozen=True):
+    user_id: str
+    streets: tuple[Street, ...]
+
+
+class Renamed(Struct, frozen=True):
+    user_id: str
+    display_name: Annotated[str, PERSONAL] | None
+
+
+class Leaked(Struct, frozen=True):
+    user_id: str
+    password: messages.Password
+
+
+@pytest.mark.parametrize(
+    ("data", "member"),
+    [
+        (Moved, "Street.line1"),
+        (Renamed, "Renamed.display_name"),
+        (Leaked, "Leaked.password"),
+        (messages.UserView, "UserView.email"),
+    ],
+)
+def test_table_is_refused_when_an_event_would_carry_personal_data(data, member):
+    key = "id" if data is messages.UserView else "user_id"
+    doctored = replace(service, tells=(*service.tells, Tells("user.moved", data, key=key)))
+    with pytest.raises(Broken) as refused:
+        check(doctored)
+    assert member in refused.value.evidence[0]

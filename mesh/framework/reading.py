@@ -1,0 +1,129 @@
+"""What a request says: where it comes from, how long it may take, its body, its values.
+
+Bounded in length, in time and in how many bodies are on their way; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from mesh import clock, codec
+from mesh.errors import DeadlineExceeded, Forbidden, InvalidInput, Overloaded, Refused, TooLarge
+from mesh.framework.gate import LEFT_MIN_S
+
+if TYPE_CHECKING:
+    from mesh.framework.service import Operation
+
+REQUEST_S = 2.0
+"""Time for a request from outside that names no budget of its own."""
+
+BODY_S = 5.0
+"""A body must arrive within this; a stalled one holds a connection, not a place."""
+
+READING_MAX = 256
+"""Bodies on their way at a time, and so MiB of memory; beyond, 503. Most come with their head."""
+
+_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+
+
+class Bodies:
+    """Those on their way to one service."""
+
+    def __init__(self) -> None:
+        """None is."""
+        self._reading = 0
+
+    async def whole(self, request: web.BaseRequest) -> bytes:
+        """The whole body, bounded in length, in time and in how many are on their way.
+
+        Raises: InvalidInput, TooLarge; Refused (code `body-timeout`); Overloaded.
+        """
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise InvalidInput("encoded bodies are not taken", code="content-encoding")
+        if not request.can_read_body:
+            return b""
+        if (request.content_length or 0) > codec.BODY_BYTES_MAX:
+            raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+        if not request.content.is_eof() and self._reading >= READING_MAX:
+            raise Overloaded("too many bodies are on their way")
+        self._reading += 1
+        try:
+            if request.content.is_eof():  # all here: nothing to wait for, no timer to set
+                return await request.read()
+            async with asyncio.timeout(BODY_S):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes") from None
+        except TimeoutError:
+            raise Refused("the body did not come in time", code="body-timeout") from None
+        finally:
+            self._reading -= 1
+
+
+def check_origin(request: web.BaseRequest) -> None:
+    """Refuse what a page of another site could make a browser send."""
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
+        raise Refused("this server does not answer for that host", code="misdirected")
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Forbidden("requests of web pages are not taken", code="cross-site")
+
+
+def budget_s(request: web.BaseRequest) -> float:
+    """What the caller allows, in seconds; at most REQUEST_S.
+
+    Raises: DeadlineExceeded when less is left than any work takes.
+    """
+    header = request.headers.get("Mesh-Timeout")
+    if header is None:
+        return REQUEST_S
+    if not header.isdecimal():
+        raise InvalidInput("Mesh-Timeout must be whole milliseconds")
+    budget_s = min(REQUEST_S, int(header[:9]) / clock.MS_PER_S)
+    if budget_s < LEFT_MIN_S:
+        raise DeadlineExceeded("no time is left for this")
+    return budget_s
+
+
+def values(
+    request: web.BaseRequest,
+    operation: Operation,  # type: ignore[type-arg]
+    fields: dict[str, str],
+    raw: bytes,
+) -> object:
+    """Path, query and body as what the operation takes."""
+    found: dict[str, object] = dict(fields)
+    if "%00" in request.raw_path:
+        raise InvalidInput("text holds a NUL character")
+    if operation.rest_in_query:
+        return codec.convert(_texts(request, fields), operation.takes, loose=True)
+    has_members = len(codec.fields(operation.takes)) > len(fields)
+    if raw or has_members:
+        if request.content_type != "application/json":
+            raise InvalidInput("Content-Type must be application/json", code="content-type")
+        body = codec.read_json(raw)
+        if not isinstance(body, dict):
+            raise InvalidInput("the body must be a JSON object")
+        _check_path_says(fields.keys() & body.keys())
+        found.update(body)
+    return codec.convert(found, operation.takes)
+
+
+def _texts(request: web.BaseRequest, fields: dict[str, str]) -> dict[str, str]:
+    """Path and query: each name once, and nothing in the query that the path says."""
+    query = request.query
+    for name in query:
+        if len(query.getall(name)) > 1:
+            raise InvalidInput(f"{name} is given more than once", pointer=f"/{name}")
+    _check_path_says(fields.keys() & query.keys())
+    return {**query, **fields}
+
+
+def _check_path_says(twice: set[str]) -> None:
+    if twice:
+        name = min(twice)
+        raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")

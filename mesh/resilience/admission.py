@@ -1,0 +1,192 @@
+"""Who may begin, who waits and who is refused: how a program with more to do than it can stays quick.
+
+Under overload a queue helps nobody: it only makes every answer late. So a wait is bounded, and
+shorter once the queue has not been empty for a while (the controlled delay of CoDel, in the form
+of Maurer, "Fail at Scale", ACM Queue 13.8, 2015); whoever would not get in within that time is told
+at once. What is spent on a refusal is missing for an answer: the earlier, the cheaper.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLACES_MAX = 64
+"""Requests at work at a time: enough to fill the disk's flushes and a callee's connections."""
+
+WAITING_MAX = 256
+
+WAIT_S = 0.5
+"""Longest wait for a place, and at most half of what is left of the deadline: the other half is
+for the work."""
+
+STANDING_S = 0.1
+"""A queue that has not been empty for this long is no burst but overload…"""
+
+STANDING_WAIT_S = 0.1
+"""…and then this is the longest wait."""
+
+LAG_MAX_S = 0.05
+"""The event loop's own delay beyond which there are too many at work, whatever the places say."""
+
+LAG_INTERVAL_S = 0.2
+"""The least delay seen in so long is what counts (CoDel): a single one may be anybody's hiccup."""
+
+PLACES_MIN = 8
+"""Fewer would not share a commit any more."""
+
+SMOOTHING = 1 / 16
+"""Weight of the newest of the times between two places that became free."""
+
+
+class Ticket:
+    """One who waits. `admit` is called when a place is theirs."""
+
+    __slots__ = ("admit", "deadline_s", "gone", "until_s")
+
+    def __init__(self, deadline_s: float, until_s: float) -> None:
+        """Waits until `until_s` at most."""
+        self.deadline_s = deadline_s
+        self.until_s = until_s
+        self.gone = False
+        self.admit: Callable[[], None]
+
+    def __lt__(self, other: Ticket) -> bool:
+        """The oldest deadline first."""
+        return self.deadline_s < other.deadline_s
+
+
+class Figures(Struct, frozen=True):
+    """Of admission now, and counts since the start."""
+
+    places: int
+    taken: int
+    waiting: int
+    admitted: int
+    shed: int
+    lag_ms: float
+
+
+class Admission:
+    """The places of one program. Every `enter` that succeeds is followed by one `leave`."""
+
+    def __init__(
+        self, places_max: int = PLACES_MAX, waiting_max: int = WAITING_MAX, wait_s: float = WAIT_S
+    ) -> None:
+        """All places are free."""
+        self.places_max = self._places = places_max
+        self._waiting_max = waiting_max
+        self._wait_s = wait_s
+        self._queue: list[Ticket] = []
+        self._waiting = 0
+        self._empty_s = 0.0
+        self._left_s = 0.0
+        self._between_s = 0.0
+        self._lag_s = self._lag_least_s = 0.0
+        self._lag_since_s = 0.0
+        self.taken = 0
+        self.admitted = 0
+        self.shed = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether no place is free."""
+        return self.taken >= self._places
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._waiting
+
+    def full(self, now_s: float) -> bool:
+        """Whether a newcomer would not get in in time: to be refused before anything is spent."""
+        if self.taken < self._places or not self._waiting:
+            return False
+        if self._waiting >= self._waiting_max:
+            return True
+        return (self._waiting + 1) * self._between_s > self._patience_s(now_s)
+
+    def enter(self, now_s: float, deadline_s: float) -> Ticket | bool:
+        """Take a place (True), wait for one (a ticket) or be refused (False)."""
+        if self.taken < self._places and not self._waiting:
+            self._empty_s = now_s
+            self.taken += 1
+            self.admitted += 1
+            return True
+        if not self._waiting:
+            self._empty_s = now_s
+        wait_s = min(self._patience_s(now_s), (deadline_s - now_s) / 2)
+        if self._waiting >= self._waiting_max or (
+            self._waiting and (self._waiting + 1) * self._between_s > wait_s
+        ):
+            self.shed += 1
+            return False
+        ticket = Ticket(deadline_s, now_s + wait_s)
+        heappush(self._queue, ticket)
+        self._waiting += 1
+        return ticket
+
+    def give_up(self, ticket: Ticket) -> None:
+        """No place became free in time, or nobody waits any more. Idempotent."""
+        if ticket.gone:
+            return
+        ticket.gone = True
+        self._waiting -= 1
+        self.shed += 1
+        if len(self._queue) > 2 * self._waiting_max:
+            self._queue = [each for each in self._queue if not each.gone]
+            heapify(self._queue)
+
+    def leave(self, now_s: float) -> None:
+        """A place becomes free; those who wait get it, the oldest deadline first."""
+        if self._waiting or self.busy:
+            between_s = min(now_s - self._left_s, self._wait_s)
+            self._between_s += (between_s - self._between_s) * SMOOTHING
+        self._left_s = now_s
+        self.taken -= 1
+        while self._waiting and self.taken < self._places:
+            ticket = heappop(self._queue)
+            if ticket.gone:
+                continue
+            ticket.gone = True
+            self._waiting -= 1
+            self.taken += 1
+            self.admitted += 1
+            ticket.admit()
+        if not self._waiting:
+            self._empty_s = now_s
+
+    def lagged(self, now_s: float, lag_s: float) -> None:
+        """The event loop came round `lag_s` late: fewer places while that goes on, then more."""
+        self._lag_s = lag_s
+        if now_s - self._lag_since_s > 2 * LAG_INTERVAL_S:  # nothing was seen for long
+            self._lag_since_s, self._lag_least_s = now_s, lag_s
+            return
+        self._lag_least_s = min(self._lag_least_s, lag_s)
+        if now_s - self._lag_since_s < LAG_INTERVAL_S:
+            return
+        if self._lag_least_s > LAG_MAX_S:
+            self._places = max(min(PLACES_MIN, self.places_max), self._places * 3 // 4)
+        else:
+            self._places = min(self.places_max, self._places + 4)
+        self._lag_since_s, self._lag_least_s = now_s, lag_s
+
+    def figures(self) -> Figures:
+        """What there is to see."""
+        return Figures(
+            places=self._places,
+            taken=self.taken,
+            waiting=self._waiting,
+            admitted=self.admitted,
+            shed=self.shed,
+            lag_ms=round(self._lag_s * 1000, 1),
+        )
+
+    def _patience_s(self, now_s: float) -> float:
+        standing = self._waiting and now_s - self._empty_s > STANDING_S
+        return min(STANDING_WAIT_S, self._wait_s) if standing else self._wait_s

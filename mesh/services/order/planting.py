@@ -1,0 +1,68 @@
+"""Planting: the configuration's orders, each brought to its status by the steps that lead there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from mesh.errors import Broken
+from mesh.services.order import messages, model, payments, steps, store
+
+if TYPE_CHECKING:
+    from mesh.framework import Tx
+    from mesh.services.order.store import OrderRow
+
+ACTOR = "seed"
+TOKEN = "tok_visa"  # noqa: S105  a name that the simulated gateway knows, not a secret
+
+
+def plant(tx: Tx, seed: messages.Seed) -> None:
+    """The configuration's orders, with their fixed ids."""
+    for order in seed.orders:
+        _plant(tx, order)
+
+
+def _plant(tx: Tx, seed: messages.SeedOrder) -> None:
+    lines = [messages.OrderLine(line.product_id, line.quantity) for line in seed.lines]
+    wanted = model.merged(lines)
+    steps.place(tx, seed.id, seed.user_id, messages.PlaceOrder(lines, seed.ship_to), wanted)
+    order = _reserved(tx, steps.present(tx, seed.id), seed, wanted)
+    if seed.status == "reserved":
+        return
+    order = _paid(tx, order)
+    for cause in {"shipped": ["ship"], "delivered": ["ship", "deliver"]}.get(seed.status, []):
+        order = steps.step(tx, order, cause, "seeded", actor=ACTOR)
+
+
+def _reserved(
+    tx: Tx, order: OrderRow, seed: messages.SeedOrder, wanted: dict[str, int]
+) -> OrderRow:
+    quoted = [
+        messages.HeldLine(
+            line.product_id, line.sku, line.name, line.unit_price_minor, seed.currency
+        )
+        for line in seed.lines
+    ]
+    sums = model.sums(wanted, quoted)
+    if sums is None:
+        raise Broken(f"the seeded order {order.id} costs nothing that could be told")
+    store.set_line_prices(tx, order.id, quoted)
+    priced = replace(
+        order,
+        currency=sums.currency,
+        subtotal_minor=sums.subtotal_minor,
+        shipping_minor=sums.shipping_minor,
+        total_minor=sums.total_minor,
+        hold_version=1,
+        held_until_ms=tx.now_ms + model.SEED_HELD_MS,
+    )
+    return steps.step(tx, priced, "held", "stock held", actor=ACTOR)
+
+
+def _paid(tx: Tx, order: OrderRow) -> OrderRow:
+    payment_id = tx.new_id("pay")
+    payments.start_capture(tx, payment_id, order, f"{order.id}/1", TOKEN)
+    order = steps.step(tx, order, "pay", "payment started", actor=ACTOR)
+    payments.end_capture(tx, payment_id, "succeeded", model.charge(TOKEN))
+    return steps.step(tx, order, "captured", "payment captured", actor=ACTOR)

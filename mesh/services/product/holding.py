@@ -1,0 +1,196 @@
+"""Stock held for orders: all of it or nothing, until it is shipped, given back or its time is over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from mesh.errors import Broken, Conflict, Gone, NotFound
+from mesh.services.product import messages, model, stock, store
+
+if TYPE_CHECKING:
+    from mesh.framework import Context, Reader, Tx
+    from mesh.services.product.messages import HoldView, QuotedLine
+
+
+async def hold(ctx: Context, request: messages.Hold) -> HoldView:
+    """Hold stock for an order, all of it or nothing.
+
+    Asked again with the same lines, it answers with the same hold.
+
+    Raises: NotFound (`unknown-product`); Conflict (`insufficient-stock` with `shortages`, `lines`
+    and the `versions` they were read at; `hold-differs`); Gone (`hold-gone`, `discontinued`).
+    """
+    return await ctx.write(_hold, request.order_id, model.merged(request.lines))
+
+
+def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
+    found = store.get_hold(tx, order_id)
+    before = store.hold_lines(tx, order_id) if found else []
+    same = {line.product_id: line.quantity for line in before} == wanted
+    version = model.version_to_hold(found, same)
+    if version is None:
+        return _view(tx, order_id)
+    lines = quoted(tx, wanted)
+    short = model.shortages(lines)
+    if short:
+        raise Conflict(
+            "there is not enough stock",
+            code="insufficient-stock",
+            shortages=short,
+            versions={line.product_id: line.stock_version for line in lines},
+            lines=lines,
+        )
+    expires_at_ms = tx.now_ms + model.HOLD_MS
+    store.put_hold(tx, order_id, version, expires_at_ms)
+    if found is not None:
+        store.clear_hold_lines(tx, order_id)
+    for line in lines:
+        store.put_hold_line(tx, order_id, line)
+        stock.move(tx, line.product_id, 0, line.quantity, "hold", order_id)
+    tx.defer("expire-hold", messages.ExpireHold(order_id), key=order_id, on_ms=expires_at_ms)
+    held = [
+        replace(
+            line,
+            available=line.available - line.quantity,
+            stock_version=line.stock_version + 1,
+        )
+        for line in lines
+    ]
+    return messages.HoldView(order_id, "held", version, expires_at_ms, held)
+
+
+def quoted(reads: Reader | Tx, wanted: dict[str, int]) -> list[QuotedLine]:
+    """What is to be said of each line right now.
+
+    Raises: NotFound (`unknown-product`), Gone (`discontinued`), each with `product_id`.
+    """
+    return [_sold(reads, product_id, quantity) for product_id, quantity in wanted.items()]
+
+
+def _sold(reads: Reader | Tx, product_id: str, quantity: int) -> QuotedLine:
+    line = store.quoted(reads, product_id, quantity)
+    if line is not None:
+        return line
+    if store.get(reads, product_id) is None:
+        raise NotFound("a product is not sold here", code="unknown-product", product_id=product_id)
+    raise Gone("a product is not sold any more", code="discontinued", product_id=product_id)
+
+
+async def look(ctx: Context, request: messages.HoldRef) -> HoldView:
+    """Show what is held for an order.
+
+    Raises: NotFound (`unknown-hold`).
+    """
+    found = store.get_hold(ctx.read, request.order_id)
+    if found is None:
+        raise NotFound("nothing was ever held for this order", code="unknown-hold")
+    return _show(ctx.read, found)
+
+
+async def commit_hold(ctx: Context, request: messages.HoldRef) -> HoldView:
+    """Keep an order's stock for good: it is about to be paid.
+
+    Raises: Gone (`hold-gone`) when it was released, has expired or never was.
+    """
+    return await ctx.write(_commit, request.order_id)
+
+
+def _commit(tx: Tx, order_id: str) -> HoldView:
+    found = _not_gone(tx, order_id)
+    if found.state == "held":
+        store.set_hold_state(tx, order_id, "committed")
+        tx.undefer("expire-hold", key=order_id)
+    return _view(tx, order_id)
+
+
+async def ship_hold(ctx: Context, request: messages.HoldRef) -> HoldView:
+    """Take what is held off the shelf: it is on its way to the customer. Once is enough.
+
+    Raises: Gone (`hold-gone`) when it was released, has expired or never was.
+    """
+    return await ctx.write(_ship, request.order_id)
+
+
+def _ship(tx: Tx, order_id: str) -> HoldView:
+    found = _not_gone(tx, order_id)
+    if found.state != "shipped":
+        for line in store.hold_lines(tx, order_id):
+            stock.move(tx, line.product_id, -line.quantity, -line.quantity, "ship", order_id)
+        store.set_hold_state(tx, order_id, "shipped")
+        tx.undefer("expire-hold", key=order_id)
+    return _view(tx, order_id)
+
+
+async def release_hold(ctx: Context, request: messages.HoldRef) -> None:
+    """Give an order's stock back, also when it was shipped and has returned.
+
+    For an unknown order it makes sure that none is held later.
+    """
+    await ctx.write(_release, request.order_id)
+
+
+def _release(tx: Tx, order_id: str) -> None:
+    found = store.get_hold(tx, order_id)
+    if found is None:
+        store.put_tombstone(tx, order_id)
+        return
+    if found.state == "released":
+        return
+    if found.state == "shipped":
+        for line in store.hold_lines(tx, order_id):
+            stock.move(tx, line.product_id, line.quantity, 0, "return", order_id)
+    elif found.state in model.OPEN:
+        _give_back(tx, order_id, "release")
+    store.set_hold_state(tx, order_id, "released")
+    tx.undefer("expire-hold", key=order_id)
+
+
+async def expire_hold(ctx: Context, request: messages.ExpireHold) -> None:
+    """Deferred: give back stock that was held but not paid in time."""
+    await ctx.write(_expire, request.order_id)
+
+
+def _expire(tx: Tx, order_id: str) -> None:
+    found = store.get_hold(tx, order_id)
+    if found is None or found.state != "held" or found.expires_at_ms > tx.now_ms:
+        return
+    _give_back(tx, order_id, "expire")
+    store.set_hold_state(tx, order_id, "expired")
+    tx.tell(messages.HoldExpired(order_id, found.version))
+
+
+def _give_back(tx: Tx, order_id: str, reason: str) -> None:
+    for line in store.hold_lines(tx, order_id):
+        stock.move(tx, line.product_id, 0, -line.quantity, reason, order_id)
+
+
+def plant(tx: Tx, seed: messages.SeedHold) -> None:
+    """One hold of the configuration: committed, so that its order can be tried at leisure."""
+    _hold(tx, seed.order_id, model.merged(seed.lines))
+    _commit(tx, seed.order_id)
+
+
+def _not_gone(tx: Tx, order_id: str) -> model.HoldRow:
+    found = store.get_hold(tx, order_id)
+    if found is None or found.state in {"released", "expired"}:
+        raise Gone("this order holds no stock any more", code="hold-gone")
+    return found
+
+
+def _view(tx: Tx, order_id: str) -> HoldView:
+    found = store.get_hold(tx, order_id)
+    if found is None:
+        raise Broken(f"hold {order_id} vanished within a transaction")
+    return _show(tx, found)
+
+
+def _show(reads: Reader | Tx, found: model.HoldRow) -> HoldView:
+    return messages.HoldView(
+        found.order_id,
+        found.state,
+        found.version,
+        found.expires_at_ms,
+        store.hold_lines(reads, found.order_id),
+    )

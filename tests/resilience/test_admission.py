@@ -1,0 +1,182 @@
+"""Admission, whatever comes when: bounds hold, nobody is forgotten, refusals come early."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.resilience.admission import (
+    LAG_INTERVAL_S,
+    LAG_MAX_S,
+    PLACES_MAX,
+    PLACES_MIN,
+    STANDING_S,
+    STANDING_WAIT_S,
+    WAIT_S,
+    WAITING_MAX,
+    Admission,
+    Ticket,
+)
+
+
+class Hall:
+    """An admission, and those who work, wait and were refused."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.working = 0
+        self.waiting: list[Ticket] = []
+        self.entered: list[Ticket] = []
+        self.refused = 0
+
+    def come(self, now_s: float, left_s: float = 2.0) -> Ticket | bool:
+        found = self.admission.enter(now_s, now_s + left_s)
+        if isinstance(found, Ticket):
+            found.admit = lambda: self._admitted(found)
+            self.waiting.append(found)
+        elif found:
+            self.working += 1
+        else:
+            self.refused += 1
+        return found
+
+    def late(self, now_s: float) -> None:
+        """As the timers of those who wait do."""
+        for ticket in [each for each in self.waiting if each.until_s <= now_s]:
+            self.waiting.remove(ticket)
+            self.admission.give_up(ticket)
+            self.refused += 1
+
+    def leave(self, now_s: float) -> None:
+        self.working -= 1
+        self.admission.leave(now_s)
+
+    def _admitted(self, ticket: Ticket) -> None:
+        self.waiting.remove(ticket)
+        self.entered.append(ticket)
+        self.working += 1
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["come", "come", "leave", "lag"]),
+        st.floats(0, 0.2),
+        st.floats(0.005, 2.0),
+    ),
+    max_size=300,
+)
+
+
+@given(STEPS, st.integers(1, 5), st.integers(0, 5))
+def test_bounds_hold_and_nobody_is_forgotten(steps, places, waiting):
+    hall, now_s, come = Hall(Admission(places, waiting)), 100.0, 0
+    for what, pause_s, left_s in steps:
+        now_s += pause_s
+        hall.late(now_s)
+        if what == "come":
+            come += 1
+            ticket = hall.come(now_s, left_s)
+            if isinstance(ticket, Ticket):
+                assert ticket.until_s - now_s <= min(WAIT_S, left_s / 2) + 1e-9
+        elif what == "leave" and hall.working:
+            hall.leave(now_s)
+        elif what == "lag":
+            hall.admission.lagged(now_s, left_s)
+        seen = hall.admission.figures()
+        assert (seen.taken, seen.waiting) == (hall.working, len(hall.waiting))
+        assert seen.taken <= places
+        assert seen.waiting <= waiting
+        assert seen.shed == hall.refused
+        assert come == seen.admitted + seen.waiting + seen.shed
+        assert not (seen.waiting and not hall.working)  # a place is never kept from who waits
+
+
+@given(st.lists(st.floats(0.6, 2.0), min_size=2, max_size=40, unique=True))
+def test_oldest_deadline_gets_in_first(lefts):
+    hall = Hall(Admission(places_max=1))
+    hall.come(100.0)
+    for left_s in lefts:
+        hall.come(100.0, left_s)
+    for _ in lefts:
+        hall.leave(100.0)
+    assert [ticket.deadline_s for ticket in hall.entered] == sorted(100.0 + each for each in lefts)
+
+
+def overloaded(per_s: float, times: float, seconds: float) -> tuple[Hall, list[float], float]:
+    """So many times the capacity for so long; the waits of those refused, and what was done a second."""
+    hall = Hall(Admission())
+    leaves: deque[float] = deque()
+    refused_after: list[float] = []
+    done, number, free_s = 0, 0, 100.0
+    step_s = 1 / (per_s * times)
+    while number * step_s < seconds:
+        now_s = 100.0 + number * step_s
+        number += 1
+        while leaves and leaves[0] <= now_s:
+            at_s = leaves.popleft()
+            before = hall.working
+            hall.leave(at_s)
+            done += 1
+            for _ in range(hall.working - before + 1):
+                free_s = max(free_s, at_s) + 1 / per_s
+                leaves.append(free_s)
+        late = [each for each in hall.waiting if each.until_s <= now_s]
+        hall.late(now_s)
+        refused_after += [now_s - (each.deadline_s - 2.0) for each in late]
+        if hall.admission.full(now_s):
+            refused_after.append(0.0)
+        elif hall.come(now_s) is True:
+            free_s = max(free_s, now_s) + 1 / per_s
+            leaves.append(free_s)
+    return hall, refused_after, done / seconds
+
+
+def test_four_times_the_capacity_keeps_the_work_and_refuses_early():
+    hall, refused_after, per_s = overloaded(300.0, 4.0, 20.0)
+    assert per_s > 0.99 * 300
+    soon = [each for each in refused_after if each <= STANDING_WAIT_S + 0.01]
+    assert len(soon) / len(refused_after) > 0.98
+    assert hall.admission.waiting <= 2 * STANDING_WAIT_S * 300
+    assert max(refused_after) <= WAIT_S + 0.01
+
+
+def test_short_burst_is_taken_whole():
+    hall = Hall(Admission())
+    for _ in range(PLACES_MAX + WAITING_MAX):
+        hall.come(100.0)
+    assert hall.refused == 0
+    assert hall.come(100.0) is False
+    assert hall.admission.full(100.0)
+
+
+def test_queue_that_stands_is_short():
+    hall = Hall(Admission(places_max=1))
+    hall.come(100.0)
+    first, later = hall.come(100.0), hall.come(100.0 + STANDING_S + 0.01)
+    assert first.until_s == 100.0 + WAIT_S
+    assert abs(later.until_s - (100.0 + STANDING_S + 0.01 + STANDING_WAIT_S)) < 1e-9
+
+
+def test_late_event_loop_takes_places_away_and_gives_them_back():
+    admission, now_s = Admission(), 100.0
+
+    def seconds(count: float, lag_s: float) -> int:
+        nonlocal now_s
+        for _ in range(int(count / 0.05)):
+            now_s += 0.05
+            admission.lagged(now_s, lag_s)
+        return admission.figures().places
+
+    assert seconds(5, LAG_MAX_S / 2) == PLACES_MAX
+    assert seconds(LAG_INTERVAL_S * 2 + 0.1, LAG_MAX_S * 2) < PLACES_MAX
+    assert seconds(10, LAG_MAX_S * 2) == PLACES_MIN
+    assert seconds(10, LAG_MAX_S / 2) == PLACES_MAX
+
+
+def test_single_hiccup_takes_no_place_away():
+    admission = Admission()
+    for number in range(400):
+        admission.lagged(100 + number * 0.05, 0.3 if number % 3 == 0 else 0.001)
+    assert admission.figures().places == PLACES_MAX
