@@ -26,7 +26,7 @@ UP, RIGHT, DOWN, LEFT = 1, 2, 4, 8
 LINES = " ╵╶└╷│┌├╴┘─┴┐┤┬┼"
 """By the sum of the directions that leave a cell."""
 
-ASCII = str.maketrans("╵╶└╷│┌├╴┘─┴┐┤┬┼▼▶●◐◌✗○■┄…·×", "|-+||++-+-+++++v>*~.xo#-.,x")
+ASCII = str.maketrans("╵╶└╷│┌├╴┘─┴┐┤┬┼▼▶●◐◌✗○■┄", "|-+||++-+-+++++v>*~.xo#-")
 
 
 class Box(NamedTuple):
@@ -52,6 +52,7 @@ def picture(
     boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]], width: int
 ) -> list[list[Part]] | None:
     """Lines of the picture; None if it is wider than `width`. Edges of a cycle may be left out."""
+    boxes = {name: _with_room(name, box, edges) for name, box in boxes.items()}
     layers = _layers(boxes, edges)
     rows, links = _rows(boxes, edges, layers)
     places = _places(rows, links, boxes)
@@ -61,7 +62,7 @@ def picture(
     canvas = _Canvas()
     y = 0
     for row in rows:
-        height = max((len(boxes[spot.target].lines) + 2 for spot in row if _is_box(spot, layers)))
+        height = max(len(boxes[spot.target].lines) + 2 for spot in row if _is_box(spot, layers))
         for spot in row:
             if _is_box(spot, layers):
                 canvas.box(places[spot] - boxes[spot.target].width // 2, y, boxes[spot.target])
@@ -70,6 +71,12 @@ def picture(
         y += height
         y += _channel(canvas, [link for link in links if link[0] in row], places, boxes, layers, y)
     return canvas.lines()
+
+
+def _with_room(name: str, box: Box, edges: Sequence[tuple[str, str]]) -> Box:
+    """Wide enough for every line that leaves it, with room beside each."""
+    wide = 2 * sum(source == name for source, _ in edges) - 1
+    return Box((box.lines[0].ljust(wide), *box.lines[1:]), box.style)
 
 
 def _layers(boxes: Mapping[str, Box], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -214,15 +221,14 @@ def _ports(
     """The column in which each line leaves; never that of a line to another box."""
     found: dict[_Link, int] = {}
     for upper in dict.fromkeys(upper for upper, _ in links):
-        own = sorted((link for link in links if link[0] == upper), key=lambda l: places[l[1]])
-        inside = _width(upper, layers, boxes) - 4
-        left = places[upper] - inside // 2
+        own = sorted((link for link in links if link[0] == upper), key=lambda link: places[link[1]])
+        half = _width(upper, layers, boxes) // 2
+        inside = range(places[upper] - half + 1, places[upper] + half) or [places[upper]]
         for n, link in enumerate(own):
-            x = places[upper] if len(own) == 1 else left + inside * (2 * n + 1) // (2 * len(own))
-            taken = {places[lower] for _, lower in links if lower != link[1]} | {*found.values()}
-            while x in taken and inside > 0:
-                x += 1
-            found[link] = x
+            others = {places[lower] for _, lower in links if lower != link[1]}
+            free = [x for x in inside if x not in {*others, *found.values()}] or inside
+            wanted = inside[len(inside) * (2 * n + 1) // (2 * len(own))]
+            found[link] = min(free, key=lambda x: abs(x - wanted))
     return found
 
 
@@ -234,7 +240,7 @@ def _tracks(
 ) -> list[_Spot]:
     """The boxes below in the order of their tracks, from the top, with the fewest crossings."""
 
-    def crossings(order: Sequence[_Spot]) -> int:
+    def crossings(order: tuple[_Spot, ...]) -> int:
         count = 0
         for n, lower in enumerate(order):
             ends = [places[lower], *(ports[link] for link in links if link[1] == lower)]
@@ -248,7 +254,8 @@ def _tracks(
 
     if len(targets) > TRACKS_TRIED_MAX:
         return sorted(targets, key=lambda lower: places[lower])
-    return list(min(permutations(targets), key=crossings))
+    orders: list[tuple[_Spot, ...]] = [*permutations(targets)]
+    return [*min(orders, key=crossings)]
 
 
 class _Canvas:
@@ -292,5 +299,5 @@ class _Canvas:
                     row[-1] = (row[-1][0] + char, style)
                 else:
                     row.append((char, style))
-            found.append([*row])
+            found.append([(text, style) if style else text for text, style in row])
         return found

@@ -10,8 +10,9 @@ import click
 from mesh.commands import output
 from mesh.commands.drawing import ASCII, Box, picture
 from mesh.commands.project import Project, check_names
-from mesh.commands.ps import STYLES, nothing
+from mesh.commands.ps import STYLES
 from mesh.commands.verb import json_option, verb
+from mesh.configs.check import BUS
 from mesh.errors import NotRunning
 
 if TYPE_CHECKING:
@@ -40,21 +41,24 @@ Row = dict[str, object]
 
 
 def _rows(project: Project) -> dict[str, Row]:
-    """What `mesh ps` shows, by name; of a mesh that does not run, too."""
+    """What `mesh ps` shows, by name; nothing of a mesh that does not run."""
     try:
-        status = project.remote().status()
+        return {str(row["name"]): {**row} for row in project.remote().status()["services"]}
     except NotRunning:
-        status = nothing(project.config.name, project.programs)
-    rows = status["services"]
-    assert isinstance(rows, list)
-    return {str(row["name"]): row for row in rows}
+        return {}
 
 
 def _box(name: str, row: Mapping[str, object]) -> Box:
     state = str(row.get("state") or "stopped")
     port = f" :{row['port']}" if row.get("port") and state != "stopped" else ""
     lines = (f"{GLYPHS.get(state, STOPPED)} {name}", f"{state}{port}")
-    return Box(lines, STYLES.get(state))
+    return Box(lines, STYLES.get(state, "faint"))
+
+
+def _told(box: Box) -> Part:
+    """A box in one line."""
+    text = "  ".join(box.lines)
+    return (text, box.style) if box.style else text
 
 
 def _show(lines: Sequence[Sequence[Part]], *, ascii_only: bool) -> None:
@@ -62,8 +66,12 @@ def _show(lines: Sequence[Sequence[Part]], *, ascii_only: bool) -> None:
         if not ascii_only:
             output.out(*line)
             continue
-        parts = [part if isinstance(part, tuple) else (part, None) for part in line]
-        output.out(*((_ascii(text), style) for text, style in parts))
+        output.out(
+            *(
+                (_ascii(part[0]), part[1]) if isinstance(part, tuple) else _ascii(part)
+                for part in line
+            )
+        )
 
 
 def _ascii(text: str) -> str:
@@ -77,8 +85,8 @@ def _drawn(found: Topology, rows: Mapping[str, Row]) -> list[list[Part]]:
     edges = [(row.source, row.target) for row in found.asks]
     lines = picture(boxes, edges, columns) if boxes else None
     if lines is None:  # too wide: the services one below the other
-        lines = [[("  ".join(box.lines), box.style)] for box in boxes.values()]
-    return [*lines, *_asks(found.asks, columns), *_tells(found, rows.get("bus"), columns)]
+        lines = [[_told(box)] for box in boxes.values()]
+    return [*lines, *_asks(found.asks, columns), *_tells(found, rows.get(BUS, {}), columns)]
 
 
 def _asks(asks: Sequence[Asks], columns: int) -> list[list[Part]]:
@@ -88,21 +96,20 @@ def _asks(asks: Sequence[Asks], columns: int) -> list[list[Part]]:
     lines: list[list[Part]] = [[], [("who asks whom", "strong")]]
     for row in asks:
         head = f"  {row.source:<{left}} {ASKS} {row.target:<{right}}  "
-        lines += _wrapped(head, row.operations or ("(not told by a table)",), columns)
+        lines += _wrapped(head, row.operations or ("(a program of its own)",), columns)
     return lines
 
 
-def _tells(found: Topology, bus: Row | None, columns: int) -> list[list[Part]]:
+def _tells(found: Topology, bus: Row, columns: int) -> list[list[Part]]:
     if not found.tells:
         return []
-    title: list[Part] = [("who tells whom", "strong")]
-    if bus is not None:
-        box = _box("bus", bus)
-        title += ["  ", ("  ".join(box.lines), box.style)]
+    title: list[Part] = [("who tells whom", "strong"), "  over  ", _told(_box(BUS, bus))]
     width = max(len(row.event) for row in found.tells)
     lines: list[list[Part]] = [[], title]
     for row in found.tells:
-        lines += _wrapped(f"  {row.event:<{width}} {TELLS} ", row.heard_by or ("·",), columns)
+        lines += _wrapped(
+            f"  {row.event:<{width}} {TELLS} ", row.heard_by or ("nobody here",), columns
+        )
     return lines
 
 
@@ -115,8 +122,10 @@ def _wrapped(head: str, words: Sequence[str], columns: int) -> list[list[Part]]:
             lines.append(line)
             line = " " * len(head)
         line += text
-    return [[(head, None), (each[len(head) :].rstrip(), "faint")] if n == 0 else [
-        (each.rstrip(), "faint")] for n, each in enumerate([*lines, line])]
+    first, *more = [each[len(head) :].rstrip() for each in (*lines, line)]
+    found: list[list[Part]] = [[head, (first, "faint")]]
+    found += [[" " * len(head), (each, "faint")] for each in more]
+    return found
 
 
 def _mermaid(found: Topology) -> str:
@@ -158,26 +167,28 @@ def _moves_drawn(moves: Moves) -> list[list[Part]]:
     count = f"{len(moves.states)} states, {len(moves.rows)} moves   ▶ begins   ■ ends"
     lines: list[list[Part]] = [[(moves.entity, "strong"), f"   {count}"]]
     for state in moves.states:
-        mark = "▶" if state in moves.initial else "■" if state in moves.terminal else " "
         ways = moves.out_of(state)
-        lines += [[], [f"{mark} ", (state, "strong")]]
+        if not ways:
+            continue
+        lines += [[], ["▶ " if state in moves.initial else "  ", (state, "strong")]]
         for row in ways:
             end = row.target + (" ■" if row.target in moves.terminal else "")
+            about = _about(row)
             text = f"    {row.cause} {'─' * (cause - len(row.cause))}──▶ "
-            lines.append([text, (f"{end:<{target}}", "cyan"), (_about(row), "faint")])
-    return lines
+            lines.append([text, (f"{end:<{target}}" if about else end, "cyan"), (about, "faint")])
+    return [*lines, [], ["■ ", (", ".join(moves.terminal), "strong")]]
 
 
 def _about(row: Move) -> str:
     parts = [f"by {', '.join(row.by)}"] if row.by else []
-    parts += [f"then {', '.join(row.defers)}"] if row.defers else []
+    parts += [f"later: {', '.join(row.defers)}"] if row.defers else []
     return f"  {'; '.join(parts)}" if parts else ""
 
 
 def _moves_mermaid(moves: Moves) -> str:
-    lines = [
-        f"  {row.source or '[*]'} --> {row.target} : {row.cause}" for row in moves.rows
-    ] + [f"  {state} --> [*]" for state in moves.terminal]
+    lines = [f"  {row.source or '[*]'} --> {row.target} : {row.cause}" for row in moves.rows] + [
+        f"  {state} --> [*]" for state in moves.terminal
+    ]
     return "\n".join(["stateDiagram-v2", *lines])
 
 
@@ -230,7 +241,7 @@ def command(
     from mesh.commands import topology  # noqa: PLC0415  (imports what services stand on)
 
     project = Project.of(ctx)
-    ascii_only = ascii_only or not output.draws()
+    ascii_only = ascii_only or not output.unicode_able()
     shape = "json" if as_json else shape
     if entity is not None:
         every = topology.moves(project)
