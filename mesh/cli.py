@@ -56,6 +56,9 @@ VERBS: dict[str, Verb] = {
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),
     "chaos": Verb("Try", "Break something on purpose, for a while."),
+    "exercise": Verb(
+        "Try", "Load the running mesh, break it on purpose, and judge whether anything was lost."
+    ),
     "verify": Verb("Try", "Check every promise over all databases and the event log."),
     "backup": Verb("Keep", "Copy every database at one cut, while the mesh serves."),
     "restore": Verb("Keep", "Bring databases back from a backup."),

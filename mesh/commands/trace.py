@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from mesh import clock
-from mesh.commands import lines, output, timeline
+from mesh.commands import lines, output
 from mesh.commands.befell import befell
 from mesh.commands.project import Project
 from mesh.commands.verb import json_option, verb
+from mesh.dashboard import timeline
 from mesh.errors import NotFound, WrongUsage
 from mesh.orchestrator import state
 from mesh.tracing.stories import Stories

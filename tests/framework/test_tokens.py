@@ -234,6 +234,12 @@ FORGED: dict[str, Callable[[Forge], str]] = {
     # times
     "expired": lambda f: f.user(exp=f.now_s - 60, iat=f.now_s - 120),
     "expired, of a service": lambda f: f.service(exp=f.now_s - 11),
+    "a user's for longer than ten minutes": lambda f: f.user(exp=f.now_s + tokens.ACCESS_S + 1),
+    "a user's for ever": lambda f: f.user(exp=2**40),
+    "a service's for longer than a minute": lambda f: f.service(exp=f.now_s + 61),
+    "a service's of a minute, made long ago": lambda f: f.service(
+        iat=f.now_s - 3600, exp=f.now_s + 60
+    ),
     "exp missing": lambda f: f.service(exp=...),
     "exp null": lambda f: f.service(exp=None),
     "exp text": lambda f: f.service(exp="tomorrow"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesh.framework import (
+    OWNER,
     USER,
     Agreement,
     Deferred,
@@ -12,10 +13,12 @@ from mesh.framework import (
     Seed,
     Service,
     Tells,
+    owner_or,
     roles,
 )
 from mesh.services.order import (
     actions,
+    forgetting,
     fulfilling,
     listeners,
     messages,
@@ -73,7 +76,7 @@ service = Service(
             actions.get,
             messages.OrderRef,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=RESERVED,
         ),
         Operation(
@@ -82,7 +85,7 @@ service = Service(
             actions.history,
             messages.OrderRef,
             messages.History,
-            allow=USER,
+            allow=owner_or("staff"),
             example=RESERVED,
         ),
         Operation(
@@ -91,7 +94,7 @@ service = Service(
             paying.pay,
             messages.Pay,
             messages.OrderView,
-            allow=USER,
+            allow=OWNER,
             example=messages.Pay(RESERVED.id, "tok_visa"),
             key="optional",
             may_be_accepted=True,
@@ -102,7 +105,7 @@ service = Service(
             fulfilling.cancel,
             messages.Cancel,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=messages.Cancel(UNWANTED.id),
             key="optional",
         ),
@@ -150,12 +153,14 @@ service = Service(
         Listener("product.price_changed", listeners.on_price_changed, messages.PriceChanged),
         Listener("product.discontinued", listeners.on_discontinued, messages.Discontinued),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
+        Listener("user.erased", listeners.on_user_erased, messages.UserErased),
     ),
     tells=(Tells("order.status_changed", messages.StatusChanged, key="order_id"),),
     deferred=(
         Deferred("decide", placing.decide, messages.Owed),
         Deferred("wake", placing.wake, messages.Wake),
         Deferred("release", placing.release, messages.Owed),
+        Deferred("abandon", forgetting.abandon, messages.Abandon),
         Deferred("ship-hold", fulfilling.ship_hold, messages.Owed),
         Deferred("capture", paying.capture, messages.Owed),
         Deferred("refund", paying.refund, messages.Owed),
