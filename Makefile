@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  model simulate power fuzz
+  model simulate power fuzz bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,10 @@ power: .venv/.dev  ## cut the power at every acknowledgement: CUTS=3000
 
 fuzz: .venv/.dev  ## harmed frames at each endpoint of a real bus: FRAMES=100000
 	$(BIN)/python -m tests.fuzz --frames $(or $(FRAMES),100000)
+
+bench: .venv/.dev  ## orders, bus, shop, growth beside others, one table each (about 10 min)
+	@mkdir -p benchmarks/results
+	$(BIN)/python -u benchmarks/bench.py | tee benchmarks/results/$$(date -u +%F)-$$(git describe --always --dirty).txt
 
 format: .venv/.dev  ## let ruff write what it can
 	$(BIN)/ruff check --fix .
