@@ -8,7 +8,7 @@ ready, memory and recovery; growth. Each part is a script of its own that says h
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 import subprocess
@@ -40,7 +40,7 @@ def commit() -> str:
 
 def main() -> None:
     begun = time.monotonic()
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     print(f"{now:%Y-%m-%d %H:%M} UTC, commit {commit()}")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for title, script, *options in PARTS:

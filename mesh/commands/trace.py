@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from time import sleep
 from typing import TYPE_CHECKING
 
@@ -138,8 +137,7 @@ def _span(row: Row, start_us: int) -> dict[str, object]:
 def show(fall: Waterfall, spans: list[Span]) -> None:
     """The picture."""
     width = shutil.get_terminal_size((80, 24)).columns - 1
-    encoding = (sys.stdout.encoding or "ascii").lower()
-    marks = timeline.UNICODE if encoding.startswith("utf") else timeline.ASCII
+    marks = timeline.UNICODE if output.unicode_able() else timeline.ASCII
     output.out(
         ("trace ", "faint"),
         (fall.trace_id, "strong"),
