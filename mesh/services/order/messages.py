@@ -228,6 +228,12 @@ class Wake(Struct, frozen=True):
     after: str = ""
 
 
+class Abandon(Struct, frozen=True):
+    """Deferred: a person was erased; cancel what they had open."""
+
+    user_id: str
+
+
 class HoldLine(Struct, frozen=True):
     """A line as product is asked for it."""
 
@@ -333,6 +339,12 @@ class Discontinued(Struct, frozen=True):
 
     product_id: str
     version: int
+
+
+class UserErased(Struct, frozen=True):
+    """What is read of `user.erased`."""
+
+    user_id: str
 
 
 HOLD_S = 1.5

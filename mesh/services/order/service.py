@@ -18,6 +18,7 @@ from mesh.framework import (
 )
 from mesh.services.order import (
     actions,
+    forgetting,
     fulfilling,
     listeners,
     messages,
@@ -152,12 +153,14 @@ service = Service(
         Listener("product.price_changed", listeners.on_price_changed, messages.PriceChanged),
         Listener("product.discontinued", listeners.on_discontinued, messages.Discontinued),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
+        Listener("user.erased", listeners.on_user_erased, messages.UserErased),
     ),
     tells=(Tells("order.status_changed", messages.StatusChanged, key="order_id"),),
     deferred=(
         Deferred("decide", placing.decide, messages.Owed),
         Deferred("wake", placing.wake, messages.Wake),
         Deferred("release", placing.release, messages.Owed),
+        Deferred("abandon", forgetting.abandon, messages.Abandon),
         Deferred("ship-hold", fulfilling.ship_hold, messages.Owed),
         Deferred("capture", paying.capture, messages.Owed),
         Deferred("refund", paying.refund, messages.Owed),

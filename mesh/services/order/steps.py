@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
-from mesh.errors import Broken, NotFound
+from mesh.errors import Broken, Forbidden, NotFound
 from mesh.framework import iso
 from mesh.services.order import messages, model, store
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 def place(
     tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
 ) -> None:
-    """The first step, unless it was made before under the same key."""
+    """The first step, unless it was made before under the same key.
+
+    Raises: Forbidden (`user-erased`): a token lives on for a moment.
+    """
+    if store.is_erased(tx, user_id):
+        raise Forbidden("this account was erased", code="user-erased")
     move = model.move("", "create")
     order = store.OrderRow(
         id=order_id,
