@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mesh.framework import Call, Policy
+from mesh.framework import PERSONAL, Call, Policy
 
 LINES_MAX = 50
 PAGE_MAX = 100
@@ -20,6 +20,7 @@ OrderId = Annotated[
 ProductId = Annotated[str, Meta(pattern=r"^prd_[0-9a-f-]{36}$(?!\n)")]
 Reason = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=120)]
+Personal = Annotated[str, PERSONAL, Meta(min_length=1, max_length=120)]
 Status = Literal[
     "pending",
     "backordered",
@@ -46,13 +47,15 @@ class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
 class Address(Struct, frozen=True, forbid_unknown_fields=True):
     """Where to ship to."""
 
-    name: Text
-    line1: Text
-    city: Text
-    postcode: Annotated[str, Meta(min_length=1, max_length=20)]
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
-    line2: Annotated[str, Meta(max_length=120)] | None = None
-    region: Annotated[str, Meta(max_length=120)] | None = None
+    name: Personal
+    line1: Personal
+    city: Personal
+    postcode: Annotated[str, PERSONAL, Meta(min_length=1, max_length=20)]
+    country: Annotated[
+        str, PERSONAL, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")
+    ]
+    line2: Annotated[str, PERSONAL, Meta(max_length=120)] | None = None
+    region: Annotated[str, PERSONAL, Meta(max_length=120)] | None = None
 
 
 class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +168,72 @@ class History(Struct, frozen=True):
     """How an order came to be where it is."""
 
     items: list[Step]
+
+
+class HoldNow(Struct, frozen=True):
+    """What product holds for an order right now: `none`, `unknown`, or the hold's own state."""
+
+    state: str
+    version: int | None = None
+    expires_at: str | None = None
+    why: str | None = None
+
+
+class LineSeen(Struct, frozen=True):
+    """A line, and what was heard of its product since: the price of today changes no order."""
+
+    product_id: str
+    sku: str | None
+    quantity: int
+    unit_price_minor: int | None
+    heard_price_minor: int | None
+    heard_available: int | None
+    discontinued: bool
+
+
+class Possible(Struct, frozen=True):
+    """A move out of the present status, and who may bring it about."""
+
+    move: str
+    to: str
+    by: list[str]
+
+
+class OwedView(Struct, frozen=True):
+    """Work that is left to do, not before `due`; `error` is why the last try failed."""
+
+    action: str
+    due: str
+    tries: int
+    error: str | None
+
+
+class PaymentView(Struct, frozen=True):
+    """A payment or refund."""
+
+    id: str
+    kind: str
+    state: str
+    amount_minor: int
+    at: str
+
+
+class Explanation(Struct, frozen=True):
+    """An order's journey, what it waits for and what is possible."""
+
+    id: str
+    status: Status
+    reason: str
+    waits_for: str | None
+    user_id: str
+    total_minor: int | None
+    currency: str | None
+    hold: HoldNow
+    lines: list[LineSeen]
+    possible: list[Possible]
+    owed: list[OwedView]
+    payments: list[PaymentView]
+    history: list[Step]
 
 
 class ToldLine(Struct, frozen=True):
