@@ -60,7 +60,8 @@ def test_record_carries_the_trace_of_its_task():
     (line,) = told(
         "telemetry.current_trace.set(telemetry.TraceContext('a' * 32, 'b' * 16)); log.info('x')"
     )
-    assert json.loads(line)["trace_id"] == "a" * 32
+    found = json.loads(line)
+    assert (found["trace_id"], found["span_id"]) == ("a" * 32, "b" * 16)
 
 
 def test_record_carries_the_exception_on_the_same_line():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from time import sleep
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,9 @@ WAIT_S = 2.5
 LOOK_S = 0.05
 
 US_PER_MS, US_PER_S = 1_000, 1_000_000
+
+PIPED_CELLS = 121
+"""The width where there is no terminal: no name of the shop is cut."""
 
 ID_SHOWN = 12
 """Digits of an id in a list: enough to tell twenty thousand apart."""
@@ -137,9 +139,8 @@ def _span(row: Row, start_us: int) -> dict[str, object]:
 
 def show(fall: Waterfall, spans: list[Span]) -> None:
     """The picture."""
-    width = shutil.get_terminal_size((80, 24)).columns - 1
-    encoding = (sys.stdout.encoding or "ascii").lower()
-    marks = timeline.UNICODE if encoding.startswith("utf") else timeline.ASCII
+    width = shutil.get_terminal_size((PIPED_CELLS, 24)).columns - 1
+    marks = timeline.UNICODE if output.unicode_able() else timeline.ASCII
     output.out(
         ("trace ", "faint"),
         (fall.trace_id, "strong"),

@@ -38,15 +38,22 @@ class Tail:
         missed: pieces that went before their end was seen.
     """
 
-    def __init__(self, data: Path, *, last_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        last_bytes: int | None = None,
+        places: dict[bytes, int] | None = None,
+    ) -> None:
         """Begin at the beginning, or `last_bytes` before the end of each newer piece.
 
         Args:
             data: the mesh's data directory.
+            places: what an earlier one has read, to go on from there.
         """
         self.missed = 0
         self._data = data
-        self._done: dict[bytes, int] = {}
+        self._done = dict(places or {})
         self._ended: set[bytes] = set()
         if last_bytes is not None:
             for _, folder in self._folders():
@@ -71,6 +78,11 @@ class Tail:
         """All that is there now, roughly in the order in which it ended."""
         while found := self.read():
             yield from found
+
+    @property
+    def places(self) -> dict[bytes, int]:
+        """How far each piece was read."""
+        return self._done
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
         try:
