@@ -170,72 +170,6 @@ class History(Struct, frozen=True):
     items: list[Step]
 
 
-class HoldNow(Struct, frozen=True):
-    """What product holds for an order right now: `none`, `unknown`, or the hold's own state."""
-
-    state: str
-    version: int | None = None
-    expires_at: str | None = None
-    why: str | None = None
-
-
-class LineSeen(Struct, frozen=True):
-    """A line, and what was heard of its product since: the price of today changes no order."""
-
-    product_id: str
-    sku: str | None
-    quantity: int
-    unit_price_minor: int | None
-    heard_price_minor: int | None
-    heard_available: int | None
-    discontinued: bool
-
-
-class Possible(Struct, frozen=True):
-    """A move out of the present status, and who may bring it about."""
-
-    move: str
-    to: str
-    by: list[str]
-
-
-class OwedView(Struct, frozen=True):
-    """Work that is left to do, not before `due`; `error` is why the last try failed."""
-
-    action: str
-    due: str
-    tries: int
-    error: str | None
-
-
-class PaymentView(Struct, frozen=True):
-    """A payment or refund."""
-
-    id: str
-    kind: str
-    state: str
-    amount_minor: int
-    at: str
-
-
-class Explanation(Struct, frozen=True):
-    """An order's journey, what it waits for and what is possible."""
-
-    id: str
-    status: Status
-    reason: str
-    waits_for: str | None
-    user_id: str
-    total_minor: int | None
-    currency: str | None
-    hold: HoldNow
-    lines: list[LineSeen]
-    possible: list[Possible]
-    owed: list[OwedView]
-    payments: list[PaymentView]
-    history: list[Step]
-
-
 class ToldLine(Struct, frozen=True):
     """A line as events tell it."""
 
@@ -255,33 +189,6 @@ class StatusChanged(Struct, frozen=True):
     total_minor: int | None
     currency: str | None
     lines: list[ToldLine]
-
-
-class SeedLine(Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a seeded order, with what product would have said of it."""
-
-    product_id: ProductId
-    sku: Text
-    name: Text
-    quantity: Annotated[int, Meta(ge=1, le=1000)]
-    unit_price_minor: Annotated[int, Meta(ge=0, le=10**8)]
-
-
-class SeedOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """One order of the configuration; product's seed holds its stock."""
-
-    id: OrderId
-    user_id: Text
-    status: Literal["reserved", "paid", "shipped", "delivered"]
-    lines: Annotated[list[SeedLine], Meta(min_length=1, max_length=LINES_MAX)]
-    ship_to: Address
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] = "EUR"
-
-
-class Seed(Struct, frozen=True, forbid_unknown_fields=True):
-    """The configuration's `seed:` of order."""
-
-    orders: list[SeedOrder] = []
 
 
 class Owed(Struct, frozen=True):

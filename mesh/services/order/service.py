@@ -95,7 +95,7 @@ service = Service(
             "GET /orders/{id}/explain",
             explaining.explain,
             messages.OrderRef,
-            messages.Explanation,
+            explaining.Explanation,
             allow=Allow(owner=True, roles=("staff",), operator=True),
             example=RESERVED,
         ),
@@ -227,6 +227,6 @@ service = Service(
         ),
     ),
     moves=(model.MOVES,),
-    seed=Seed(messages.Seed, planting.plant),
+    seed=Seed(planting.Seed, planting.plant),
     unsettled=store.UNSETTLED,
 )
