@@ -11,10 +11,10 @@ from mesh.commands import http, output
 from mesh.commands.project import Project
 from mesh.commands.verb import VerbGroup, json_option, verb
 from mesh.configs.check import BUS
-from mesh.errors import MeshError, NotRunning, ServiceUnavailable, WrongUsage
+from mesh.errors import MeshError, ServiceUnavailable, WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 FOR_S = 30.0
 FOR_S_MAX = 3600.0
@@ -65,12 +65,12 @@ def _ask(project: Project, target: str, method: str, body: object = None) -> Non
         raise ServiceUnavailable(f"{target} answered {answer.status}: {answer.body}")
 
 
-def _inflict(ctx: click.Context, fault: dict[str, object], seed: int | None) -> None:
-    """Break it, and say until when."""
-    project = Project.of(ctx)
+def inflict(project: Project, fault: Mapping[str, object]) -> None:
+    """Break it; what happens inside the program is asked of the program.
+
+    Raises: WrongUsage (it has no such door), NotFound, Conflict, NotRunning, ServiceUnavailable.
+    """
     target, kind = str(fault["target"]), str(fault["kind"])
-    project.check_services([target])
-    fault["seed"] = clock.new_seed() if seed is None else seed
     remote = project.remote()
     if target == BUS and kind in {"latency", "error"}:
         raise WrongUsage(
@@ -85,6 +85,27 @@ def _inflict(ctx: click.Context, fault: dict[str, object], seed: int | None) -> 
         except MeshError:
             remote.mend([target])
             raise
+
+
+def mend(project: Project, targets: Sequence[str]) -> tuple[int, list[str]]:
+    """End faults now, of all when nobody is named; how many, and who mends itself only later."""
+    ended = project.remote().mend(targets)
+    later = []
+    for name in sorted({str(row["target"]) for row in ended if row["kind"] in INSIDE}):
+        try:
+            _ask(project, name, "DELETE")
+        except MeshError as error:
+            later.append(f"{name} mends itself at its deadline: {error}")
+    return len(ended), later
+
+
+def _inflict(ctx: click.Context, fault: dict[str, object], seed: int | None) -> None:
+    """Break it, and say until when."""
+    project = Project.of(ctx)
+    target, kind = str(fault["target"]), str(fault["kind"])
+    project.check_services([target])
+    fault["seed"] = clock.new_seed() if seed is None else seed
+    inflict(project, fault)
     until = f" for {fault['for_s']:g} s" if fault["for_s"] else ""
     output.note(f"{kind} {target}{until}   seed {fault['seed']}   end it: mesh chaos clear")
 
@@ -254,13 +275,10 @@ def _clear(ctx: click.Context, *, targets: tuple[str, ...]) -> None:
     """End faults now: of these programs, else all."""
     project = Project.of(ctx)
     project.check_services(targets)
-    ended = project.remote().mend(targets)
-    for name in sorted({str(row["target"]) for row in ended if row["kind"] in INSIDE}):
-        try:
-            _ask(project, name, "DELETE")
-        except (MeshError, NotRunning) as error:
-            output.note(("warning:", "warn"), f" {name} mends itself at its deadline: {error}")
-    count = f"{len(ended)} fault{'' if len(ended) == 1 else 's'}"
+    ended, later = mend(project, targets)
+    for text in later:
+        output.note(("warning:", "warn"), f" {text}")
+    count = f"{ended} fault{'' if ended == 1 else 's'}"
     output.note(f"ended {count}" if ended else "nothing was broken on purpose")
 
 

@@ -8,10 +8,11 @@ import click
 
 from mesh.commands import lines, output, traffic
 from mesh.commands.project import Project
-from mesh.commands.ps import STYLES, age
+from mesh.commands.ps import STYLES
 from mesh.commands.verb import json_option, service_argument, verb
 from mesh.errors import NotFound, NotRunning
 from mesh.orchestrator import ports
+from mesh.text import age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,21 +84,28 @@ def _port(told: Mapping[str, object]) -> str:
     return f"{told['port']}: {f'listened on by {by}' if by else 'nobody listens'}"
 
 
-def _show(told: Mapping[str, object]) -> None:
+def holders(told: Mapping[str, object]) -> list[Told]:
+    """Who listens on the port of what is told of."""
+    port = told.get("port")
+    found = ports.holders(port) if isinstance(port, int) else []
+    return [{"pid": pid, "command": command} for pid, command in found]
+
+
+def facts(told: Mapping[str, object]) -> list[tuple[str, list[Part]]]:
+    """Everything that is told of a service's state, its last lines excepted; pure."""
     state = str(told["state"])
     cause = "" if told["cause"] == state else f": {told['cause']}"
     lasting = f" for {_span(told['for_s'])}" if told.get("for_s") is not None else ""
-    line: list[Part] = [
-        (str(told["name"]), "strong"),
-        " is ",
-        (state, STYLES.get(state, "faint")),
-        lasting,
-        cause,
-    ]
+    line: list[Part] = [(state, STYLES.get(state, "faint")), lasting, cause]
     if told.get("desired") == "up" and state in {"stopped", "failed"}:
         line.append(" (it is meant to run)")
-    output.out(*line)
-    for title, parts in _rows(told):
+    return [("state", line), *_rows(told)]
+
+
+def _show(told: Mapping[str, object]) -> None:
+    (_, state), *rows = facts(told)
+    output.out((str(told["name"]), "strong"), " is ", *state)
+    for title, parts in rows:
         output.out((f"  {title:<10}", "faint"), *parts)
     said = cast("Sequence[str]", told.get("lines") or ())[-LINES_MAX:]
     if said:
@@ -141,19 +149,23 @@ def _at_rest(project: Project, name: str) -> Told:
 
 
 def _entity(ctx: click.Context, project: Project, service: str, entity: str, as_json: bool) -> int:  # noqa: FBT001  (handed on as it came)
-    """Ask the service itself, as `mesh call SERVICE explain id=…` does."""
+    """Ask the service itself, as `mesh call SERVICE explain id=… --as operator` does."""
     from mesh.commands import call  # noqa: PLC0415  (only for those who ask a service)
+    from mesh.commands.caller import OPERATOR  # noqa: PLC0415  (likewise)
+    from mesh.commands.entity import show  # noqa: PLC0415  (likewise)
     from mesh.commands.peers import Peers  # noqa: PLC0415  (likewise)
 
     document = Peers(project, call.TIMEOUT_S).document(service)
-    if ENTITY not in document.operations:
+    operation = document.operations.get(ENTITY)
+    if operation is None:
         raise NotFound(
             f"{service} has no operation `{ENTITY}`, so it cannot tell of {entity}",
             code="unknown-operation",
             hint=f"mesh call {service} lists what it has; mesh explain {service} tells of itself",
         )
     words = (service, ENTITY, f"id={entity}")
-    found: object = ctx.invoke(call.command, words=words, as_json=as_json)
+    name = OPERATOR if operation.access.operator else None
+    found: object = ctx.invoke(call.command, words=words, name=name, as_json=as_json, show=show)
     return found if isinstance(found, int) else 0
 
 
@@ -180,10 +192,7 @@ def command(ctx: click.Context, *, service: str, entity: str | None, as_json: bo
         told, nothing = _at_rest(project, service), error
     if told.get("pid") is not None:
         told["traffic"] = traffic.told(project, service)
-    if isinstance(port := told.get("port"), int):
-        told["port_holders"] = [
-            {"pid": pid, "command": command} for pid, command in ports.holders(port)
-        ]
+    told["port_holders"] = holders(told)
     if as_json:
         output.json_line(told)
     else:

@@ -87,6 +87,15 @@ def as_json(line: Line) -> dict[str, object]:
     }
 
 
+def facts_text(line: Line) -> str:
+    """`peer=product status=503`: what a line says besides its message, for a person."""
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in line.facts.items()
+        if name not in {"exception", "trace_id"}
+    )
+
+
 def as_parts(line: Line, *, width: int, style: Style, timestamps: bool) -> list[Part]:
     """One line for a person: `order | warning a peer is away  peer=product`."""
     parts: list[Part] = [(f"{line.service:<{width}} | ", style)]
@@ -96,13 +105,8 @@ def as_parts(line: Line, *, width: int, style: Style, timestamps: bool) -> list[
         parts.append((f"{line.level} ", _STYLES.get(line.level or "", "faint")))
     parts.append(line.message)
     exception = line.facts.get("exception")
-    told = [
-        f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in line.facts.items()
-        if name not in {"exception", "trace_id"}
-    ]
-    if told:
-        parts.append(("  " + " ".join(told), "faint"))
+    if told := facts_text(line):
+        parts.append(("  " + told, "faint"))
     if isinstance(exception, str) and exception:
         parts.append((f"  {exception.strip().splitlines()[-1]}", "bad"))
     return parts

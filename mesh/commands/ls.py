@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh.commands import output
-from mesh.commands.ps import age
 from mesh.commands.verb import json_option, verb
 from mesh.errors import MeshError
 from mesh.orchestrator import state
 from mesh.orchestrator.remote import Remote
+from mesh.text import age
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import sys
-import unicodedata
 from typing import TYPE_CHECKING, Literal, Self, TextIO
+
+from mesh import text as plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from mesh.errors import MeshError
 
 ColorMode = Literal["auto", "always", "never"]
-Style = Literal["good", "warn", "bad", "faint", "strong", "blue", "cyan", "magenta"]
-Part = str | tuple[str, Style]
-"""Text from anywhere, or such a text with a style."""
-
-HUES: tuple[Style, ...] = ("cyan", "magenta", "blue", "good", "warn")
-"""Styles that tell names apart; which of them a name has means nothing."""
+Style = plain.Style
+Part = plain.Part
+cells, clean, clean_line, cut = plain.cells, plain.clean, plain.clean_line, plain.cut
+hue = plain.hue
 
 _CODES: dict[Style, str] = {
     "good": "32",
@@ -43,17 +41,6 @@ _CODES: dict[Style, str] = {
 
 _CELL_MIN = 8
 """A column squeezed to fit the terminal keeps at least this many cells."""
-
-_FOREIGN = re.compile(
-    "["
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but newline and tab, DEL, C1
-    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # invisible
-    "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, bidi
-    "\u3164\ufeff\uffa0\ufff9-\uffff"  # fillers, byte order mark, annotations
-    "\ud800-\udfff"  # lone surrogates, which no stream can encode
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # invisible, tags
-    "]"
-)
 
 
 class ReaderGone(BrokenPipeError):
@@ -74,25 +61,18 @@ def configure(color: ColorMode) -> None:
     _look.color = color
 
 
-def clean(text: str) -> str:
-    """The text with every control, bidi and invisible character as a visible JSON escape.
-
-    Newline and tab stay. Inside JSON text the escapes are valid JSON.
-    """
-    return _FOREIGN.sub(lambda found: json.dumps(found.group())[1:-1], text)
-
-
-def clean_line(text: str) -> str:
-    """The same for one line: a newline shows as an escape too, so data cannot forge lines."""
-    return clean(text).replace("\n", "\\n")
-
-
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Whether stdout (or `stream`) is a terminal."""
     return (stream or sys.stdout).isatty()
 
 
-def _coloured(stream: TextIO) -> bool:
+def unicode_able() -> bool:
+    """Whether stdout takes more than ASCII, so that lines can be drawn."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether what is printed there has colours."""
     if _look.color != "auto":
         return _look.color == "always"
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -121,7 +101,7 @@ def _styled(part: Part) -> tuple[str, Style | None]:
 
 
 def _line(stream: TextIO, parts: Sequence[Part]) -> None:
-    colours = _coloured(stream)
+    colours = coloured(stream)
     text = "".join(
         _painted(clean_line(text), style, colours=colours) for text, style in map(_styled, parts)
     )
@@ -153,7 +133,7 @@ class Live:
         if not self.drawn:
             return
         columns = shutil.get_terminal_size().columns - 1
-        colours = _coloured(sys.stderr)
+        colours = coloured(sys.stderr)
         text = ""
         for line in lines:
             left = columns
@@ -207,28 +187,6 @@ def json_line(value: object) -> None:
     _write(sys.stdout, codec.encode_text(value) + "\n")
 
 
-def cells(text: str) -> int:
-    """How many columns of a terminal the text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in text
-    )
-
-
-def cut(text: str, width: int, end: str = "…") -> str:
-    """At most `width` cells, the end replaced by `end` (of one cell) where it does not fit."""
-    if cells(text) <= width:
-        return text
-    taken = ""
-    for char in text:
-        if cells(taken + char) > width - 1:
-            break
-        taken += char
-    return taken + end
-
-
 def table(head: Sequence[str], rows: Sequence[Sequence[Part]]) -> None:
     """Aligned columns on stdout. Numbers and blanks are the caller's text, `-` for unknown.
 
@@ -244,7 +202,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Part]]) -> None:
         widest = max(range(len(head)), key=widths.__getitem__)
         if spare < 0:
             widths[widest] = max(_CELL_MIN, widths[widest] + spare)
-    colours = _coloured(sys.stdout)
+    colours = coloured(sys.stdout)
     for line in lines:
         text = ""
         for (value, style), width in zip(line, widths, strict=True):
@@ -262,11 +220,6 @@ def failure(error: MeshError) -> None:
         note("    ", line)
     if error.hint:
         note(("hint:", "cyan"), f" {error.hint}")
-
-
-def hue(name: str, names: Sequence[str]) -> Style:
-    """The style in which `name` is told apart from the other `names`."""
-    return HUES[names.index(name) % len(HUES)] if name in names else "faint"
 
 
 def confirm(question: str) -> bool:

@@ -10,6 +10,7 @@ from mesh.commands import output
 from mesh.commands.project import Project
 from mesh.commands.verb import json_option, verb
 from mesh.errors import NotRunning
+from mesh.text import age
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,19 +53,6 @@ def nothing(project: str, names: Sequence[str]) -> dict[str, object]:
         "supervisor": None,
         "services": [{**blank, "name": name, "state": "stopped", "restarts": 0} for name in names],
     }
-
-
-def age(seconds: object) -> str:
-    """`4s`, `12m`, `3h05m`, `2d`."""
-    if not isinstance(seconds, int | float):
-        return "-"
-    whole = int(seconds)
-    minutes, hours = whole // 60, whole // 3600
-    if hours >= 48:  # noqa: PLR2004  (two days: from here on hours say nothing)
-        return f"{hours // 24}d"
-    if hours:
-        return f"{hours}h{minutes % 60:02d}m"
-    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
 
 
 def _plain(value: object) -> str:

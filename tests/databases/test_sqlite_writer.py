@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mesh.databases.sqlite import writer
-from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S
+from mesh.databases.sqlite.backlog import QUEUE_MAX, STALL_S, WAIT_S
 from mesh.databases.sqlite.writer import GROUP_MAX, GROUP_WORK_S
 from mesh.errors import (
     Broken,
@@ -166,9 +166,28 @@ async def test_write_is_refused_when_it_cannot_begin_in_time(database, add, ids,
         begun = time.monotonic()
         with pytest.raises(DatabaseBusy):
             await database.write(add, "late")
-        assert WAIT_S <= time.monotonic() - begun < WAIT_S + 1
+        assert STALL_S <= time.monotonic() - begun < STALL_S + 1
     await database.write(add, "a")
     assert ids(database.read) == ["a"]
+
+
+async def test_write_is_refused_sooner_when_others_are_begun_before_it(database, add, ids):
+    """More is asked than the writer can do: what comes last waits a quarter of a second."""
+
+    def slow(tx, note_id):
+        time.sleep(0.02)
+        return add(tx, note_id)
+
+    begun = time.monotonic()
+    writes = [database.write(slow, f"{n:03}") for n in range(60)]
+    last = database.write(add, "last")
+    with pytest.raises(DatabaseBusy, match=r"within 0\.[2-9]"):
+        await last
+    assert WAIT_S <= time.monotonic() - begun < STALL_S
+    answers = await asyncio.gather(*writes, return_exceptions=True)
+    done = [each for each in answers if isinstance(each, str)]
+    assert ids(database.read) == done == [f"{n:03}" for n in range(len(done))]
+    assert {type(each) for each in answers} == {str, DatabaseBusy}
 
 
 async def test_write_is_refused_at_once_when_too_many_wait(database, add, ids, held):
@@ -260,7 +279,7 @@ async def test_foreign_lock_makes_writes_busy_not_broken(database, add, ids, fil
 async def test_groups_are_never_larger_than_their_bound(database, add, held):
     sizes = []
     deliver = database._writer._deliver
-    database._writer._deliver = lambda jobs: (sizes.append(len(jobs)), deliver(jobs))
+    database._writer._deliver = lambda jobs, at: (sizes.append(len(jobs)), deliver(jobs, at))
     async with held(database):
         writes = [database.write(add, f"{n:03}") for n in range(100)]
     await asyncio.gather(*writes)

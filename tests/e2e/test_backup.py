@@ -301,9 +301,7 @@ def test_restore_that_is_killed_can_be_done_again(mesh: RunningMesh):
         process.communicate()
     mesh.run("restore", "good")
     mesh.up()
-    token = mesh.login("alice")
-    listed = mesh.ask("order", "GET", "/orders", token=token).body["items"]
-    assert [each["id"] for each in listed] == [order["id"]]
+    assert [each["id"] for each in mesh.placed("alice")] == [order["id"]]
     mesh.order([(LAMP, 1)], key="after")
     mesh.idle()
     assert {row["state"] for row in mesh.services().values()} == {"ready"}

@@ -52,7 +52,9 @@ def test_backorder_wakes_when_stock_comes_and_events_tell_why(mesh: RunningMesh)
     woken = next(
         event
         for event in events
-        if event["type"] == "order.status_changed" and event["data"]["new"] == "reserved"
+        if event["type"] == "order.status_changed"
+        and event["subject"] == order["id"]
+        and event["data"]["new"] == "reserved"
     )
     cause = next(event for event in events if event["id"] == woken["causationid"])
     assert cause["type"] == "product.stock_changed"

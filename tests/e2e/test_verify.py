@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 SERVICES = ("auth", "user", "product", "order")
 SUBSCRIPTIONS = {
-    "auth": (),
-    "user": ("auth",),
+    "auth": ("user",),
+    "user": ("auth", "order"),
     "product": ("auth",),
-    "order": ("auth", "product"),
+    "order": ("auth", "product", "user"),
 }
 """Who hears whom in the shop."""
 
@@ -97,6 +97,12 @@ CASES: dict[tuple[str, str], Case] = {
     ("user", "An active user has credentials at auth."): Case(
         f"DELETE FROM credentials WHERE subject = '{ALICE}'", ALICE, file="auth"
     ),
+    ("user", "Nobody who was erased is here."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
+    ),
+    ("user", "auth has forgotten whoever was erased, or is about to."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
+    ),
     ("product", "nothing is oversold: 0 ≤ reserved ≤ on_hand"): Case(
         f"UPDATE products SET on_hand = reserved - 1 WHERE id = '{LAMP}'", LAMP
     ),
@@ -114,6 +120,9 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("order", "money kept is the total of what is paid for"): Case(
         "UPDATE payments SET amount_minor = 1 WHERE order_id = '{paid}'", "{paid}"
+    ),
+    ("order", "every step is in the table of moves"): Case(
+        "UPDATE history SET new = 'delivered' WHERE order_id = '{paid}' AND version = 2", "{paid}"
     ),
     ("order", "the history is contiguous"): Case(
         "DELETE FROM history WHERE order_id = '{paid}' AND version = 2", "{paid}"

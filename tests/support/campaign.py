@@ -318,7 +318,7 @@ class Campaign:
             self.tally.wrongs.append(
                 f"{PROCESSES} processes expected: {[*map(family.command_line, living)]}"
             )
-        found = self._listed()
+        found = sorted(str(item["id"]) for item in self.mesh.placed("alice"))
         placed = sorted(self.buyer.placed.values())
         if found != placed:
             self.tally.wrongs.append(
@@ -344,13 +344,3 @@ class Campaign:
             if one["new"] in {"backoff", "failed", "starting", "stopping"}
             if one["cause"].startswith(("exit", "watchdog", "start timeout"))
         ]
-
-    def _listed(self) -> list[str]:
-        """The ids of all of alice's orders."""
-        token, found, page = self.mesh.login("alice"), [], ""
-        while True:
-            listed = self.mesh.ask("order", "GET", f"/orders?page_size=100{page}", token=token).body
-            found += [str(item["id"]) for item in listed["items"]]
-            if not listed.get("next_page_token"):
-                return sorted(found)
-            page = f"&page_token={listed['next_page_token']}"

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SHOP = Path(__file__).parents[2] / "configs" / "mesh.yaml"
 COMMAND_S = 60.0
 PASSWORD = "demo-shop-pass"
+SEEDED = "ord_00000000-"
+"""What the ids of the configuration's orders begin with."""
+
 LAMP = "prd_00000000-0000-7000-8000-000000000001"
 ADDRESS = {
     "name": "Alice Adams",
@@ -162,6 +165,16 @@ class RunningMesh:
             return Answer(response.status, dict(response.headers), content)
         finally:
             connection.close()
+
+    def placed(self, name: str) -> list[dict[str, object]]:
+        """Every order somebody has placed: the seeded ones are nobody's doing."""
+        token, found, page = self.login(name), [], ""
+        while True:
+            listed = self.ask("order", "GET", f"/orders?page_size=100{page}", token=token).body
+            found += [item for item in listed["items"] if not item["id"].startswith(SEEDED)]
+            if not listed["next_page_token"]:
+                return found
+            page = f"&page_token={listed['next_page_token']}"
 
     def login(self, name: str, password: str = PASSWORD) -> str:
         """An access token of one of the seeded users."""

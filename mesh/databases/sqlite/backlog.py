@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 QUEUE_MAX = 256
 """Functions that may wait: at the rate of a busy disk about the wait below."""
 
-WAIT_S = 1.0
-"""Longest wait to be begun. A flush on a busy disk stalls for a quarter of a second and more now
-and then; a caller from outside waits two seconds, and shedding is the door's business."""
+WAIT_S = 0.25
+"""Longest wait to be begun while the writer gets on: more is overload, and gets worse by waiting."""
+
+STALL_S = 1.0
+"""Longest wait for a writer that does not get on. A single flush on a busy disk stalls for a quarter
+of a second and more now and then; that passes, and a caller from outside waits two seconds."""
+
+PASSED_OVER = 2
+"""Commits while one waits that show that the writer gets on: the first was under way already."""
+
+STALL_LOOK_S = 0.05
 
 US_PER_S = 1_000_000
 
@@ -41,22 +49,40 @@ class Flush(NamedTuple):
 class Job:
     """One function that waits for its transaction, and how it went."""
 
-    __slots__ = ("begin_by_s", "begun_s", "callbacks", "error", "future", "result", "trace", "work")
+    __slots__ = (
+        "begin_by_s",
+        "begun_s",
+        "callbacks",
+        "error",
+        "future",
+        "groups",
+        "result",
+        "trace",
+        "work",
+    )
 
     def __init__(
         self,
         work: Callable[[SqliteTransaction], object],
         future: asyncio.Future[object],
         begin_by_s: float,
+        groups: int,
     ) -> None:
+        """`groups`: commits so far; `begin_by_s`: now and WAIT_S."""
         self.trace = telemetry.current_trace.get()
         self.begun_s = 0.0
         self.work = work
         self.future = future
         self.begin_by_s = begin_by_s
+        self.groups = groups
         self.result: object = None
         self.error: BaseException | None = None
         self.callbacks: list[Callable[[], None]] = []
+
+    def overdue(self, now_s: float, groups: int) -> bool:
+        """Whether it has waited too long, after `groups` commits in all."""
+        over_s = now_s - self.begin_by_s
+        return over_s >= (0 if groups - self.groups >= PASSED_OVER else STALL_S - WAIT_S)
 
     def begin(self) -> None:
         """Forget an earlier run. On the writer thread."""
@@ -129,18 +155,18 @@ class Backlog:
         with self._lock:
             return self._jobs.popleft() if self._jobs else None
 
-    def overdue(self, now_s: float) -> list[Job]:
-        """Take out those that have waited too long."""
+    def overdue(self, now_s: float, groups: int) -> list[Job]:
+        """Take out those that have waited too long, after `groups` commits in all."""
         late: list[Job] = []
         with self._lock:
-            while self._jobs and self._jobs[0].begin_by_s <= now_s:
+            while self._jobs and self._jobs[0].overdue(now_s, groups):
                 late.append(self._jobs.popleft())
         return late
 
-    def next_due_s(self) -> float | None:
-        """When the longest waiting one is overdue, on the monotonic clock; None when none waits."""
+    def next_look_s(self, now_s: float) -> float | None:
+        """When the one that waits longest may be overdue; None when none waits."""
         with self._lock:
-            return self._jobs[0].begin_by_s if self._jobs else None
+            return max(self._jobs[0].begin_by_s, now_s + STALL_LOOK_S) if self._jobs else None
 
     def end(self) -> None:
         """Nothing more will be put."""

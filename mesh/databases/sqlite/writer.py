@@ -86,7 +86,7 @@ class Writer:
 
     def submit(self, work: Callable[[SqliteTransaction], T]) -> Coroutine[object, object, T]:
         """Queue a function now; the coroutine is the wait for its answer."""
-        job = Job(work, self._loop.create_future(), clock.monotonic_s() + WAIT_S)
+        job = Job(work, self._loop.create_future(), clock.monotonic_s() + WAIT_S, self.groups)
         if self._stopping:
             job.fail(DatabaseBusy("the database is closed"))
         elif not self._backlog.put(job):
@@ -108,12 +108,14 @@ class Writer:
 
     def _expire(self) -> None:
         """Refuse those that have waited too long; come again for the next."""
-        for job in self._backlog.overdue(clock.monotonic_s()):
-            job.fail(DatabaseBusy(f"no transaction could begin within {WAIT_S:g} s"))
-        due_s = self._backlog.next_due_s()
+        now_s = clock.monotonic_s()
+        for job in self._backlog.overdue(now_s, self.groups):
+            waited_s = now_s - job.begin_by_s + WAIT_S
+            job.fail(DatabaseBusy(f"no transaction could begin within {waited_s:.2f} s"))
+        look_s = self._backlog.next_look_s(now_s)
         self._sweep = None
-        if due_s is not None:
-            self._sweep = self._loop.call_later(due_s - clock.monotonic_s(), self._expire)
+        if look_s is not None:
+            self._sweep = self._loop.call_later(look_s - now_s, self._expire)
 
     def _deliver(self, jobs: list[Job], flush: Flush) -> None:
         for job in jobs:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from mesh.framework import Context
 
 
-async def get(ctx: Context, request: messages.OrderRef) -> messages.OrderDetail:
+async def get(ctx: Context, request: messages.OrderRef) -> messages.OrderView:
     """Show an order to its owner or to staff."""
-    return steps.detail(ctx.read, steps.visible(ctx, request.id))
+    return steps.show(ctx.read, steps.visible(ctx, request.id))
 
 
 async def list_orders(ctx: Context, request: messages.ListOrders) -> messages.OrderPage:

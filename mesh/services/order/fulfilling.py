@@ -35,12 +35,11 @@ async def ship(ctx: Context, request: messages.Ship) -> OrderView:
 
 
 def _ship(tx: Tx, request: messages.Ship, actor: str) -> OrderView:
-    shown = _move(tx, request.id, "ship", None, "shipped", actor)
     shipment = store.shipment(tx, request.id)
-    if shipment is None or shipment.forgotten:
+    if shipment is not None and shipment.forgotten:
         raise Conflict("its owner was erased: cancel it", code="address-forgotten")
     store.set_parcel(tx, request.id, request.carrier, request.tracking)
-    return shown
+    return _move(tx, request.id, "ship", None, "shipped", actor)
 
 
 async def deliver(ctx: Context, request: messages.OrderRef) -> OrderView:

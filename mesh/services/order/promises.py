@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mesh.services.order.model import MOVES
+
 SUMS_HOLD = """
 SELECT o.id FROM orders o WHERE o.subtotal_minor IS NOT NULL AND o.subtotal_minor <> (
     SELECT sum(quantity * unit_price_minor) FROM lines WHERE order_id = o.id
@@ -29,6 +31,14 @@ SELECT o.id FROM orders o LEFT JOIN history h ON h.order_id = o.id
 GROUP BY o.id HAVING count(h.version) <> o.version OR coalesce(max(h.version), 0) <> o.version
 """
 
+STEPS_ALLOWED = f"""
+SELECT h.order_id || ' ' || h.version, h.old || ' to ' || h.new FROM history h
+LEFT JOIN history b ON b.order_id = h.order_id AND b.version = h.version - 1
+LEFT JOIN orders o ON o.id = h.order_id AND o.version = h.version
+WHERE h.old || '>' || h.new NOT IN ({", ".join(f"'{row.source}>{row.target}'" for row in MOVES.rows)})
+   OR h.old <> coalesce(b.new, '') OR o.status <> h.new
+"""  # noqa: S608  the states are our own
+
 TOLD = """
 WITH since AS (SELECT coalesce((
     SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
@@ -43,8 +53,9 @@ GROUP BY h.order_id HAVING count(*) <> (
 KEYED = """
 SELECT id FROM orders WHERE created_ms > (SELECT min(created_ms) FROM request)
   AND id NOT IN (SELECT entity FROM request WHERE route = 'create')
+  AND user_id NOT IN (SELECT user_id FROM erased)
 """
-"""Of what is younger than the oldest key still kept: keys go after a day."""
+"""Of what is younger than the oldest key still kept: keys go after a day, or with who was erased."""
 
 ANSWERED = """
 SELECT o.id, 'of user:' || o.user_id || ', answered to ' || r.caller
@@ -75,7 +86,7 @@ WHERE o.status <> 'pending'
     WHERE d.action = 'wake' AND substr(d.key, 1, length(l.product_id)) = l.product_id))
 UNION ALL
 SELECT order_id, 'held without an order' FROM product.holds
-WHERE order_id NOT IN (SELECT id FROM orders)
+WHERE state IN ('held', 'committed', 'shipped') AND order_id NOT IN (SELECT id FROM orders)
 """
 """What is still to be done for an order, or to be heard, is under way: deferred, told, waking."""
 

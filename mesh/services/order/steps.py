@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from mesh.errors import Broken, NotFound
+from mesh.errors import Broken, Forbidden, NotFound
 from mesh.framework import iso
 from mesh.services.order import messages, model, store
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 def place(
     tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
 ) -> None:
-    """The first step, unless it was made before under the same key."""
+    """The first step, unless it was made before under the same key.
+
+    Raises: Forbidden (`user-erased`): a token lives on for a moment.
+    """
+    if store.is_erased(tx, user_id):
+        raise Forbidden("this account was erased", code="user-erased")
     move = model.move("", "create")
     order = store.OrderRow(
         id=order_id,
@@ -105,9 +110,10 @@ def present(reads: Reader | Tx, order_id: str) -> OrderRow:
 
 
 def visible(ctx: Context, order_id: str) -> OrderRow:
-    """The order, for its owner or staff. Raises: NotFound, also for anybody else."""
+    """The order, for its owner, staff or the operator. Raises: NotFound, also for anybody else."""
     order = present(ctx.read, order_id)
-    if order.user_id != ctx.caller.id and not ctx.caller.has("staff"):
+    may_see_all = ctx.caller.has("staff") or ctx.caller.kind == "operator"
+    if order.user_id != ctx.caller.id and not may_see_all:
         raise NotFound("there is no such order")
     return order
 
@@ -126,13 +132,19 @@ def view(reads: Reader | Tx, order_id: str) -> OrderView:
 
 
 def show(reads: Reader | Tx, order: OrderRow) -> OrderView:
-    """The same of a row; without the address, since answers are kept and addresses forgotten."""
+    """The same of a row."""
+    shipment = store.shipment(reads, order.id)
+    if shipment is None:
+        raise Broken(f"order {order.id} has no shipment")
     return messages.OrderView(
         id=order.id,
         user_id=order.user_id,
         status=order.status,
         reason=order.reason,
         lines=store.lines(reads, order.id),
+        ship_to=store.address(shipment),
+        carrier=shipment.carrier,
+        tracking=shipment.tracking,
         on_shortage=order.on_shortage,
         subtotal_minor=order.subtotal_minor,
         shipping_minor=order.shipping_minor,
@@ -141,17 +153,4 @@ def show(reads: Reader | Tx, order: OrderRow) -> OrderView:
         held_until=None if order.held_until_ms is None else iso(order.held_until_ms),
         created_at=iso(order.created_ms),
         version=order.version,
-    )
-
-
-def detail(reads: Reader | Tx, order: OrderRow) -> messages.OrderDetail:
-    """An order with where it goes and how."""
-    shipment = store.shipment(reads, order.id)
-    if shipment is None:
-        raise Broken(f"order {order.id} has no shipment")
-    return messages.OrderDetail(
-        **asdict(show(reads, order)),
-        ship_to=store.address(shipment),
-        carrier=shipment.carrier,
-        tracking=shipment.tracking,
     )
