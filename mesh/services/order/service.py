@@ -6,6 +6,7 @@ from mesh.framework import (
     OWNER,
     USER,
     Agreement,
+    Allow,
     Deferred,
     Invariant,
     Listener,
@@ -18,6 +19,7 @@ from mesh.framework import (
 )
 from mesh.services.order import (
     actions,
+    explaining,
     forgetting,
     fulfilling,
     listeners,
@@ -86,6 +88,15 @@ service = Service(
             messages.OrderRef,
             messages.History,
             allow=owner_or("staff"),
+            example=RESERVED,
+        ),
+        Operation(
+            "explain",
+            "GET /orders/{id}/explain",
+            explaining.explain,
+            messages.OrderRef,
+            explaining.Explanation,
+            allow=Allow(owner=True, roles=("staff",), operator=True),
             example=RESERVED,
         ),
         Operation(
@@ -216,6 +227,6 @@ service = Service(
         ),
     ),
     moves=(model.MOVES,),
-    seed=Seed(messages.Seed, planting.plant),
+    seed=Seed(planting.Seed, planting.plant),
     unsettled=store.UNSETTLED,
 )

@@ -110,9 +110,10 @@ def present(reads: Reader | Tx, order_id: str) -> OrderRow:
 
 
 def visible(ctx: Context, order_id: str) -> OrderRow:
-    """The order, for its owner or staff. Raises: NotFound, also for anybody else."""
+    """The order, for its owner, staff or the operator. Raises: NotFound, also for anybody else."""
     order = present(ctx.read, order_id)
-    if order.user_id != ctx.caller.id and not ctx.caller.has("staff"):
+    may_see_all = ctx.caller.has("staff") or ctx.caller.kind == "operator"
+    if order.user_id != ctx.caller.id and not may_see_all:
         raise NotFound("there is no such order")
     return order
 
