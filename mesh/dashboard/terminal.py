@@ -42,13 +42,10 @@ READ_BYTES = 4096
 SIZE_MAX = 1000
 """Columns or rows; more is a broken terminal."""
 
+SIZE_UNKNOWN = (80, 24)
+"""Of a terminal that does not say."""
+
 _LFLAG, _CC = 3, 6
-
-
-def able() -> bool:
-    """Whether there is a terminal that can be drawn on."""
-    terminals = sys.stdin.isatty() and sys.stdout.isatty()
-    return terminals and os.environ.get("TERM", "dumb") not in {"", "dumb"}
 
 
 def unicode_able() -> bool:
@@ -94,11 +91,11 @@ class Terminal:
     @property
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
-        try:
+        columns, rows = SIZE_UNKNOWN
+        with contextlib.suppress(OSError):
             found = os.get_terminal_size(self._out)
-        except OSError:
-            return 80, 24
-        return max(1, min(found.columns, SIZE_MAX)), max(1, min(found.lines, SIZE_MAX))
+            columns, rows = found.columns or columns, found.lines or rows
+        return min(columns, SIZE_MAX), min(rows, SIZE_MAX)
 
     @property
     def busy(self) -> bool:
