@@ -154,7 +154,8 @@ def soaked(directory: Path) -> RunningMesh:
     command = [sys.executable, "-c", CHATTER]
     health = {"test": ["CMD", "true"], "interval": "60s"}
     config["services"]["chatter"] = {
-        **{"command": command, "healthcheck": health},
+        "command": command,
+        "healthcheck": health,
         "sandbox": "off",  # it reads in a file of ours how much to say
     }
     file.write_text(yaml.safe_dump(config), "utf-8")
