@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 SERVICES = ("auth", "user", "product", "order")
 SUBSCRIPTIONS = {
-    "auth": (),
-    "user": ("auth",),
+    "auth": ("user",),
+    "user": ("auth", "order"),
     "product": ("auth",),
-    "order": ("auth", "product"),
+    "order": ("auth", "product", "user"),
 }
 """Who hears whom in the shop."""
 
@@ -96,6 +96,12 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("user", "An active user has credentials at auth."): Case(
         f"DELETE FROM credentials WHERE subject = '{ALICE}'", ALICE, file="auth"
+    ),
+    ("user", "Nobody who was erased is here."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
+    ),
+    ("user", "auth has forgotten whoever was erased, or is about to."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
     ),
     ("product", "nothing is oversold: 0 ≤ reserved ≤ on_hand"): Case(
         f"UPDATE products SET on_hand = reserved - 1 WHERE id = '{LAMP}'", LAMP
