@@ -123,12 +123,12 @@ def in_foreground(project: Project, asked: Asked, begun_s: float, *, plain: bool
     with _ignited() as ignited:
         from mesh import codec  # noqa: PLC0415  (the starter imports meanwhile)
         from mesh.commands.hosting import Mesh  # noqa: PLC0415  (likewise)
-        from mesh.commands.pictured import Picture, able  # noqa: PLC0415  (likewise)
+        from mesh.commands.pictured import Picture  # noqa: PLC0415  (likewise)
         from mesh.commands.progress import Progress  # noqa: PLC0415  (likewise)
         from mesh.commands.screen import Screen  # noqa: PLC0415  (likewise)
 
         mesh = Mesh(project, asked)
-        picture = Picture(project, mesh.names, begun_s) if able() and not plain else None
+        picture = Picture(project, mesh.names, begun_s) if output.drawable() and not plain else None
         progress = Progress(mesh.names, begun_s)
         told = False
 

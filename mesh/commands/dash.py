@@ -18,7 +18,6 @@ from mesh.commands.befell import befell
 from mesh.commands.connection import READER, client_url, reader_token
 from mesh.commands.operations import items, members
 from mesh.commands.operator import OK, READING_S, Operator
-from mesh.commands.pictured import able
 from mesh.commands.project import Project
 from mesh.commands.verb import verb
 from mesh.dashboard import run, terminal
@@ -215,7 +214,7 @@ def command(ctx: click.Context, *, once: bool, read_only: bool) -> int:
         ui = Ui(ascii=not terminal.unicode_able())
         printed(view(frame, ui, *shutil.get_terminal_size(ONCE_SIZE)))
         return 0
-    if not able():
+    if not output.drawable():
         output.note("no terminal to draw on: log lines instead (mesh dash --once for a picture)")
         ctx.invoke(logs.command, services=(), follow=True, tail="10")
         return 0

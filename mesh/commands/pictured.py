@@ -33,15 +33,6 @@ PID_BYTES_MAX = 16
 
 UP = ("ready", "degraded")
 
-RESTORE = b"\x18\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
-"""What a dashboard that was killed has left undone."""
-
-
-def able() -> bool:
-    """Whether there is a terminal that can be drawn on."""
-    terminals = sys.stdin.isatty() and sys.stdout.isatty()
-    return terminals and os.environ.get("TERM", "dumb") not in {"", "dumb"}
-
 
 class Picture:
     """The process. Call it before any thread or loop exists; `names` are to be ready."""
@@ -70,8 +61,9 @@ class Picture:
         select.select([self._process], [], [])
         with contextlib.suppress(OSError, termios.error):
             if termios.tcgetattr(0) != self._attributes:
-                termios.tcsetattr(0, termios.TCSANOW, self._attributes)
-                os.write(1, RESTORE)
+                from mesh.dashboard.terminal import restore  # noqa: PLC0415  (seldom)
+
+                restore(self._attributes)
 
     def let_go(self) -> None:
         """The mesh is gone, also if it has never begun."""

@@ -48,6 +48,10 @@ SIZE_UNKNOWN = (80, 24)
 _LFLAG, _CC = 3, 6
 
 
+Attributes = list[int | list[bytes | int]]
+"""What termios calls them."""
+
+
 def unicode_able() -> bool:
     """Whether the terminal takes more than ASCII."""
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
@@ -63,6 +67,19 @@ def ansi(row: Row, *, colours: bool) -> str:
 
 
 _PALE = {tone: Style(bold=s.bold, dim=s.dim, reverse=s.reverse) for tone, s in STYLES.items()}
+
+
+def restore(attributes: Attributes) -> None:
+    """Give back what a dashboard that was killed has left as it was in."""
+    _unhold(1)
+    os.write(1, LEAVE.encode())
+    termios.tcsetattr(0, termios.TCSANOW, attributes)
+
+
+def _unhold(descriptor: int) -> None:
+    """Undo Ctrl-S: what is held cannot be given back."""
+    for flow in (termios.TCOOFF, termios.TCOON):
+        termios.tcflow(descriptor, flow)
 
 
 class Terminal:
@@ -123,8 +140,7 @@ class Terminal:
         cut, self._left = bool(self._left), b""
         leave = (LEAVE if cut else LEAVE[1:]).encode()
         with contextlib.suppress(OSError, termios.error):
-            for hold in (termios.TCOOFF, termios.TCOON):  # undoes Ctrl-S, which keeps our screen
-                termios.tcflow(self._out, hold)
+            _unhold(self._out)
             self._insist(leave)
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, self._saved)

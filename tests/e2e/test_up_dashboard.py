@@ -35,11 +35,15 @@ def person(tmp_path: Path) -> Iterator[Watched]:
 def picture_of(person: Watched) -> psutil.Process:
     """The process that draws: the other one of the terminal's session."""
     session = os.getsid(person.process.pid)
-    return next(
-        each
-        for each in psutil.process_iter()
-        if each.pid != person.process.pid and os.getsid(each.pid) == session
-    )
+    found = [pid for pid in psutil.pids() if pid != session and session_of(pid) == session]
+    return psutil.Process(found[0])
+
+
+def session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def test_the_start_is_shown_and_ctrl_c_stops_it(person: Watched):
