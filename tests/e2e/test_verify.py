@@ -84,7 +84,9 @@ CASES: dict[tuple[str, str], Case] = {
         "family",
     ),
     ("auth", "Where there are sessions, one key signs."): Case(
-        "UPDATE signing_keys SET retires_at_ms = 1; UPDATE sessions SET id = 'unsigned'", "unsigned"
+        "UPDATE signing_keys SET retires_at_ms = 1; UPDATE sessions SET id = 'unsigned'"
+        " WHERE id = (SELECT min(id) FROM sessions)",
+        "unsigned",
     ),
     ("user", "A user is told of as registered once."): Case(
         "INSERT INTO outbox SELECT 1000, epoch, epoch, hash, hash, randomblob(16), type, key, ts_ms,"
