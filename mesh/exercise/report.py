@@ -148,10 +148,10 @@ def _head(run: Run) -> list[Line]:
             (f"{counts.unknown:,} unknown", "bad" if counts.unknown else "faint"),
         ],
         [_label("visitors"), f"{tally.visits:,}", _turned_away(tally)],
-        [_label("latency"), _quantiles(found), "  from the intended moment"],
+        [_label("latency"), _quantiles(found), "  from when due"],
     ]
     if (found["p99"] or 0) > PARTED * (sent["p99"] or 0):
-        head.append([_label(""), _quantiles(sent), "  from the sending"])
+        head.append([_label(""), _quantiles(sent), "  from when sent"])
     head.append([_label("generator"), f"{run.cpu_percent:.0f} % of a core"])
     return head
 
