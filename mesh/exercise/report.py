@@ -346,12 +346,10 @@ def _verdict(run: Run) -> list[Line]:
 
 def _judged(judged: Judgement) -> list[Line]:
     text = f"history   {judged.judged:,} entries judged, {len(judged.wrong)} contradict"
-    if judged.unknown:
-        text += (
-            f"; of {judged.unknown} unknown {judged.happened} happened,"
-            f" {judged.not_happened} did not"
-        )
     found: list[Line] = [[_mark(judged.ok), text]]
+    if judged.unknown:
+        happened = f"{judged.happened} happened, {judged.not_happened} did not"
+        found.append([f"{INDENT}          of {judged.unknown} unknown {happened}"])
     found.extend(
         [INDENT, (each.rule, "strong"), f" {each.id} {each.detail}"]
         for each in judged.wrong[:NAMED_MAX]
@@ -364,8 +362,8 @@ def _promises(checks: Sequence[Check]) -> list[Line]:
     text = f"promises  {len(checks) - len(wrong)} of {len(checks)} hold"
     found: list[Line] = [[_mark(not wrong), text]]
     for check in wrong:
-        who = ", ".join(each.id for each in check.violations[:3])
-        found.append([INDENT, (check.name, "strong"), f" {check.service}: {check.sentence}: {who}"])
+        found.append([INDENT, (check.name, "strong"), f" {check.service}: {check.sentence}"])
+        found.extend([f"{INDENT}  {each.id} {each.detail}"] for each in check.violations[:3])
     return found
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from mesh.services.order import steps
 from mesh.services.order.service import service as sound
 
-LATE_S = 0.05
+LATE_S = 0.25
+"""The window in which a kill loses events: so long that every kill meets some."""
 
 untold: list[object] = []
 
@@ -44,9 +45,11 @@ def late(action):
 
     async def act(ctx, request):
         answer = await action(ctx, request)
+        mine = [*untold]
+        untold.clear()
         await ctx.sleep(LATE_S)
-        while untold:
-            await ctx.write(_tell, untold.pop(0))
+        for data in mine:
+            await ctx.write(_tell, data)
         return answer
 
     act.__doc__ = action.__doc__
