@@ -10,6 +10,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mesh.exercise.chaos import SUPERVISOR
 from mesh.exercise.tally import QUANTILES, Tally, percentile, quantiles
 
 if TYPE_CHECKING:
@@ -290,21 +291,17 @@ def _marks(made: Sequence[Inflicted], seconds: int, cells: int, mark: str) -> st
 
 def _told(each: Inflicted) -> Line:
     fault = each.fault
+    begun: Line = [_label(""), (f"{each.at_s:5.1f} s ", "faint"), f"{fault.kind} {fault.target}"]
+    if each.refused is not None:
+        return [*begun, (f"  not done: {each.refused}", "faint")]
     more = f" for {fault.for_s:.1f} s" if fault.for_s else ""
     if fault.ms:
         more += f", {fault.ms} ms"
     if fault.rate < 1:
         more += f", {fault.rate:.0%} of them"
-    if fault.target == "supervisor" and each.refused is None:
+    if fault.target == SUPERVISOR:
         more += f": up again after {each.took_s:.1f} s"
-    line: Line = [
-        _label(""),
-        (f"{each.at_s:5.1f} s ", "faint"),
-        f"{fault.kind} {fault.target}{more}",
-    ]
-    if each.refused is not None:
-        line.append((f"  not done: {each.refused}", "faint"))
-    return line
+    return [*begun, more]
 
 
 def _errors(run: Run) -> list[Line]:
