@@ -173,7 +173,7 @@ async def test_slow_answers_do_not_slow_arrivals_down(shop):
 
     begun_s = clock.monotonic_s()
     trial = await load(shop, slow, 20, 0.01)
-    assert clock.monotonic_s() - begun_s < 2.0, "one after another they would take 6 s"
+    assert clock.monotonic_s() - begun_s < 4.0, "one after another they would take 6 s"
     assert trial.tally.of("shop.make").ok == 20
     assert trial.tally.visits == 20
 
@@ -188,8 +188,8 @@ async def test_time_for_which_the_generator_was_in_the_way_counts(shop):
 
     trial = await load(shop, rude, 10, 0.01)
     latencies = trial.tally.of("shop.make").latencies
-    assert max(latencies.intended) > 250
-    assert sorted(latencies.intended)[5] > 2 * sorted(latencies.sent)[5]
+    waited = [due - sent for due, sent in zip(latencies.intended, latencies.sent, strict=True)]
+    assert min(waited) > 200, "all the others were due while the loop was held"
 
 
 async def test_scenario_that_raises_is_named_with_its_line(shop):
@@ -220,7 +220,8 @@ async def test_stopped_run_ends_at_once_and_what_was_under_way_is_unknown(shop):
             group.create_task(
                 visitors.run([Arrival(0, 0.0, 0, 0), Arrival(1, 60.0, 0, 0)], stop, 0.0)
             )
-            await asyncio.sleep(0.1)  # the visitor's request is under way
+            while not shop.asked:
+                await asyncio.sleep(0)
             stop.set()
     assert trial.outcome == "unknown"
     assert [each.type for each in trial.entries] == ["invoke", "unknown"]
