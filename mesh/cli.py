@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
     "ls": Verb("Look", "Show the meshes of this user that run on this machine."),
     "dash": Verb("Look", "Watch everything on one screen."),
     "explain": Verb("Look", "Say why a service is in its state."),
+    "graph": Verb("Look", "Draw who asks whom and who tells whom."),
     "logs": Verb("Look", "Read the programs' logs."),
     "trace": Verb("Look", "Show one story as a waterfall, or list the latest ones."),
     "events": Verb("Look", "Read the events the services tell."),

@@ -66,6 +66,11 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty()
 
 
+def unicode_able() -> bool:
+    """Whether stdout takes more than ASCII, so that lines can be drawn."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
 def coloured(stream: TextIO) -> bool:
     """Whether what is printed there has colours."""
     if _look.color != "auto":

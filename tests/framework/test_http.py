@@ -354,6 +354,17 @@ async def test_cause_is_taken_from_a_service_alone(server):
     assert len((await server.ask("GET", "/origin", headers=long)).json["cause"]) == 80
 
 
+@pytest.mark.parametrize("come_from", ["127.0.0.1", "127.0.0.7"])
+async def test_action_is_told_the_address_that_the_request_came_from(server, come_from):
+    """As the connection has it: no header says otherwise."""
+    said = (
+        f"GET /origin HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        "X-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\nX-User-Id: usr_1\r\n\r\n"
+    )
+    answer = await server.raw(said.encode(), come_from=come_from)
+    assert (answer.json["source"], answer.json["caller"]) == (come_from, "anyone")
+
+
 async def test_cause_that_no_database_can_hold_is_not_taken(server):
     bearer = server.peer("order")["Authorization"].encode()
     head = b"GET /origin HTTP/1.1\r\nHost: localhost\r\nMesh-Cause: \xff\r\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mesh.framework import (
+    OWNER,
     USER,
     Agreement,
+    Allow,
     Deferred,
     Invariant,
     Listener,
@@ -12,10 +14,13 @@ from mesh.framework import (
     Seed,
     Service,
     Tells,
+    owner_or,
     roles,
 )
 from mesh.services.order import (
     actions,
+    explaining,
+    forgetting,
     fulfilling,
     listeners,
     messages,
@@ -73,7 +78,7 @@ service = Service(
             actions.get,
             messages.OrderRef,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=RESERVED,
         ),
         Operation(
@@ -82,7 +87,16 @@ service = Service(
             actions.history,
             messages.OrderRef,
             messages.History,
-            allow=USER,
+            allow=owner_or("staff"),
+            example=RESERVED,
+        ),
+        Operation(
+            "explain",
+            "GET /orders/{id}/explain",
+            explaining.explain,
+            messages.OrderRef,
+            explaining.Explanation,
+            allow=Allow(owner=True, roles=("staff",), operator=True),
             example=RESERVED,
         ),
         Operation(
@@ -91,7 +105,7 @@ service = Service(
             paying.pay,
             messages.Pay,
             messages.OrderView,
-            allow=USER,
+            allow=OWNER,
             example=messages.Pay(RESERVED.id, "tok_visa"),
             key="optional",
             may_be_accepted=True,
@@ -102,7 +116,7 @@ service = Service(
             fulfilling.cancel,
             messages.Cancel,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=messages.Cancel(UNWANTED.id),
             key="optional",
         ),
@@ -150,12 +164,14 @@ service = Service(
         Listener("product.price_changed", listeners.on_price_changed, messages.PriceChanged),
         Listener("product.discontinued", listeners.on_discontinued, messages.Discontinued),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
+        Listener("user.erased", listeners.on_user_erased, messages.UserErased),
     ),
     tells=(Tells("order.status_changed", messages.StatusChanged, key="order_id"),),
     deferred=(
         Deferred("decide", placing.decide, messages.Owed),
         Deferred("wake", placing.wake, messages.Wake),
         Deferred("release", placing.release, messages.Owed),
+        Deferred("abandon", forgetting.abandon, messages.Abandon),
         Deferred("ship-hold", fulfilling.ship_hold, messages.Owed),
         Deferred("capture", paying.capture, messages.Owed),
         Deferred("refund", paying.refund, messages.Owed),
@@ -237,6 +253,6 @@ service = Service(
         ),
     ),
     moves=(model.MOVES,),
-    seed=Seed(messages.Seed, planting.plant),
+    seed=Seed(planting.Seed, planting.plant),
     unsettled=store.UNSETTLED,
 )

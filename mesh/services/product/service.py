@@ -104,11 +104,11 @@ service = Service(
         ),
         Operation(
             "explain",
-            "GET /products/{id}/explanation",
+            "GET /products/{id}/explain",
             actions.explain,
             messages.GetProduct,
             messages.Explanation,
-            allow=roles("staff"),
+            allow=Allow(roles=("staff",), operator=True),
             example=messages.GetProduct(MUG),
         ),
         Operation(
