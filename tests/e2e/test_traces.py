@@ -121,5 +121,5 @@ def test_includes_the_id_and_its_logs_name_the_step(mesh: RunningMesh):
         "auth": "closed",
         "product": "closed",
     }
-    assert {each["stream"] for each in figures["hears"]} == {"auth", "product"}
+    assert {each["stream"] for each in figures["hears"]} == {"auth", "product", "user"}
     assert figures["tells"]["events_per_s"] > 0

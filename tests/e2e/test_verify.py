@@ -99,6 +99,12 @@ CASES: dict[tuple[str, str], Case] = {
     ("user", "An active user has credentials at auth."): Case(
         f"DELETE FROM credentials WHERE subject = '{ALICE}'", ALICE, file="auth"
     ),
+    ("user", "Nobody who was erased is here."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
+    ),
+    ("user", "auth has forgotten whoever was erased, or is about to."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
+    ),
     ("product", "nothing is oversold: 0 ≤ reserved ≤ on_hand"): Case(
         f"UPDATE products SET on_hand = reserved - 1 WHERE id = '{LAMP}'", LAMP
     ),
