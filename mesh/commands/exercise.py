@@ -10,7 +10,7 @@ import click
 
 from mesh import clock, codec
 from mesh.commands import output
-from mesh.commands.project import Project
+from mesh.commands.project import Project, check_names
 from mesh.commands.verb import json_option, verb
 from mesh.errors import AssertionFailed
 
@@ -77,7 +77,9 @@ def _summary(run: Run) -> dict[str, object]:
     }
 
 
-def _repeat(ctx: click.Context, wanted: Wanted, kinds: str, asserted: tuple[str, ...]) -> str:
+def _repeat(
+    ctx: click.Context, wanted: Wanted, kinds: str, only: str, asserted: tuple[str, ...]
+) -> str:
     """The command that does the same again."""
     words = ["mesh"]
     root = ctx.find_root().params
@@ -89,6 +91,7 @@ def _repeat(ctx: click.Context, wanted: Wanted, kinds: str, asserted: tuple[str,
     words += ["--ramp", f"{wanted.ramp_s:g}"] if wanted.ramp_s else []
     words += ["--seed", str(wanted.seed)]
     words += ["--chaos", kinds] if kinds else []
+    words += ["--on", only] if only else []
     for each in asserted:
         words += ["--assert", each]
     return shlex.join(words)
@@ -160,6 +163,13 @@ def _ended(run: Run, trial: Trial) -> None:
     help="Break things meanwhile: kill, pause, latency, error, drop.",
 )
 @click.option(
+    "--on",
+    "only",
+    default="",
+    metavar="SVC,…",
+    help="Break only these: services, bus, supervisor.",
+)
+@click.option(
     "--assert",
     "asserted",
     multiple=True,
@@ -178,6 +188,7 @@ def command(
     ramp_s: float,
     seed: int | None,
     faults: str,
+    only: str,
     asserted: tuple[str, ...],
     keep: bool,
     as_json: bool,
@@ -202,12 +213,14 @@ def command(
         assertion.check(each, trial.routes)
     who = scenarios.served(who, trial.routes)
     number = clock.new_seed() if seed is None else seed
-    broken = chaos.schedule(kinds, trial.targets, duration_s=duration_s, seed=number)
+    targets = codec.replace(trial.targets, only=tuple(filter(None, only.split(","))))
+    check_names(targets.only, targets.everybody, what="program")
+    broken = chaos.schedule(kinds, targets, duration_s=duration_s, seed=number)
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
     with output.Live() as progress:
         run = trial.run(wanted, progress)
         run.asserted = [assertion.judge(each, run.tally, run.took_s) for each in expected]
-        run.repeat = _repeat(ctx, wanted, ",".join(kinds), asserted)
+        run.repeat = _repeat(ctx, wanted, ",".join(kinds), only, asserted)
         if run.interrupted:
             run.notes.append(trial.let_go())
         else:

@@ -153,7 +153,7 @@ class Trial:
         names = [
             str(row["name"])
             for row in remote.status()["services"]
-            if row["desired"] != "down" and row["name"] != BUS
+            if row["state"] != "stopped" and row["name"] != BUS
         ]
         os.kill(int(remote.run["pid"]), signal.SIGKILL)
         until_s = clock.monotonic_s() + GONE_S

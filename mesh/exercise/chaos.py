@@ -63,20 +63,29 @@ class Inflicted(Struct, frozen=True):
 
 
 class Targets(Struct, frozen=True):
-    """Whom faults can hit: every program, and those among them that can be broken inside."""
+    """Whom faults can hit: every program, and those among them that can be broken inside.
+
+    `only`: none but these.
+    """
 
     programs: tuple[str, ...]
     services: tuple[str, ...]
+    only: tuple[str, ...] = ()
+
+    @property
+    def everybody(self) -> tuple[str, ...]:
+        """Every name that may be hit."""
+        return (*self.programs, SUPERVISOR)
 
     def of(self, kind: Kind) -> tuple[str, ...]:
         """Everybody whom this kind can hit."""
         if kind == "kill":
-            return (*self.programs, SUPERVISOR)
-        if kind == "pause":
-            return self.programs
-        if kind == "drop" and BUS in self.programs:
-            return (*self.services, BUS)
-        return self.services
+            found = self.everybody
+        elif kind == "pause":
+            found = self.programs
+        else:
+            found = (*self.services, *({BUS} & {*self.programs} if kind == "drop" else ()))
+        return tuple(name for name in found if not self.only or name in self.only)
 
 
 def kinds(text: str) -> tuple[Kind, ...]:

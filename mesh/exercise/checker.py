@@ -79,7 +79,7 @@ class _Reading:
     floors: dict[int, int] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
     joined: set[str] = field(default_factory=set)
-    keyless_unknown: int = 0
+    left: set[str] = field(default_factory=set)
     entries: int = 0
 
 
@@ -111,6 +111,8 @@ def _take(entry: Entry, reading: _Reading, facts: Facts) -> Iterator[Wrong]:
         reading.open[entry.call] = entry
         asked = entry.value.get("id")
         reading.floors[entry.call] = reading.newest.get(str(asked), 0)
+        if entry.operation.endswith(".erase"):
+            reading.left.add(str(asked))
         if entry.key is not None:
             request = reading.requests[entry.key]
             request.operation, request.sent = entry.operation, entry.value
@@ -127,7 +129,6 @@ def _take(entry: Entry, reading: _Reading, facts: Facts) -> Iterator[Wrong]:
 
 def _end(entry: Entry, reading: _Reading, end: str) -> None:
     if entry.key is None:
-        reading.keyless_unknown += end == "unknown"
         return
     request = reading.requests[entry.key]
     request.ends.append(end)
@@ -290,7 +291,7 @@ def _closed(_: _Reading, facts: Facts) -> Iterator[Wrong]:
 
 def _people(reading: _Reading, facts: Facts) -> Iterator[Wrong]:
     """C9."""
-    for user in reading.joined if facts.users is not None else ():
+    for user in reading.joined - reading.left if facts.users is not None else ():
         if (facts.users or {}).get(user) != "active":
             yield Wrong("C9", user, "has registered, and is not active")
         elif facts.credentials is not None and user not in facts.credentials:

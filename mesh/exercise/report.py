@@ -10,6 +10,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mesh.exercise.chaos import SUPERVISOR
 from mesh.exercise.tally import QUANTILES, Tally, percentile, quantiles
 
 if TYPE_CHECKING:
@@ -148,10 +149,10 @@ def _head(run: Run) -> list[Line]:
             (f"{counts.unknown:,} unknown", "bad" if counts.unknown else "faint"),
         ],
         [_label("visitors"), f"{tally.visits:,}", _turned_away(tally)],
-        [_label("latency"), _quantiles(found), "  from the intended moment"],
+        [_label("latency"), _quantiles(found), "  from when due"],
     ]
     if (found["p99"] or 0) > PARTED * (sent["p99"] or 0):
-        head.append([_label(""), _quantiles(sent), "  from the sending"])
+        head.append([_label(""), _quantiles(sent), "  from when sent"])
     head.append([_label("generator"), f"{run.cpu_percent:.0f} % of a core"])
     return head
 
@@ -290,21 +291,17 @@ def _marks(made: Sequence[Inflicted], seconds: int, cells: int, mark: str) -> st
 
 def _told(each: Inflicted) -> Line:
     fault = each.fault
+    begun: Line = [_label(""), (f"{each.at_s:5.1f} s ", "faint"), f"{fault.kind} {fault.target}"]
+    if each.refused is not None:
+        return [*begun, (f"  not done: {each.refused}", "faint")]
     more = f" for {fault.for_s:.1f} s" if fault.for_s else ""
     if fault.ms:
         more += f", {fault.ms} ms"
     if fault.rate < 1:
         more += f", {fault.rate:.0%} of them"
-    if fault.target == "supervisor" and each.refused is None:
+    if fault.target == SUPERVISOR:
         more += f": up again after {each.took_s:.1f} s"
-    line: Line = [
-        _label(""),
-        (f"{each.at_s:5.1f} s ", "faint"),
-        f"{fault.kind} {fault.target}{more}",
-    ]
-    if each.refused is not None:
-        line.append((f"  not done: {each.refused}", "faint"))
-    return line
+    return [*begun, more]
 
 
 def _errors(run: Run) -> list[Line]:
@@ -346,12 +343,10 @@ def _verdict(run: Run) -> list[Line]:
 
 def _judged(judged: Judgement) -> list[Line]:
     text = f"history   {judged.judged:,} entries judged, {len(judged.wrong)} contradict"
-    if judged.unknown:
-        text += (
-            f"; of {judged.unknown} unknown {judged.happened} happened,"
-            f" {judged.not_happened} did not"
-        )
     found: list[Line] = [[_mark(judged.ok), text]]
+    if judged.unknown:
+        happened = f"{judged.happened} happened, {judged.not_happened} did not"
+        found.append([f"{INDENT}          of {judged.unknown} unknown {happened}"])
     found.extend(
         [INDENT, (each.rule, "strong"), f" {each.id} {each.detail}"]
         for each in judged.wrong[:NAMED_MAX]
@@ -364,8 +359,8 @@ def _promises(checks: Sequence[Check]) -> list[Line]:
     text = f"promises  {len(checks) - len(wrong)} of {len(checks)} hold"
     found: list[Line] = [[_mark(not wrong), text]]
     for check in wrong:
-        who = ", ".join(each.id for each in check.violations[:3])
-        found.append([INDENT, (check.name, "strong"), f" {check.service}: {check.sentence}: {who}"])
+        found.append([INDENT, (check.name, "strong"), f" {check.service}: {check.sentence}"])
+        found.extend([f"{INDENT}  {each.id} {each.detail}"] for each in check.violations[:3])
     return found
 
 

@@ -9,6 +9,7 @@ request pass.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -36,7 +37,10 @@ def main() -> int:
         mesh = RunningMesh(Path(name)).up()
         try:
             count, wrong = send_corpus(mesh)
-            found = Fuzz(mesh, options.seed).run(options.cases, _told)
+            fuzz = Fuzz(mesh, options.seed)
+            with contextlib.suppress(KeyboardInterrupt):  # what was found by then is told
+                fuzz.run(options.cases, _told)
+            found = fuzz.outcome
         finally:
             mesh.down()
     labels = sorted({label for label, _ in found.answered})

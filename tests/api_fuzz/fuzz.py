@@ -213,6 +213,10 @@ class Fuzz:
         right = case.meta.generation.mode is GenerationMode.POSITIVE
         if self._chance.random() < KNOWN:
             self._make_known(asked, case, right=right)
+        if case.method != "GET":
+            case.path_parameters = self._pool.spared(dict(case.path_parameters or {}))
+            if isinstance(case.body, dict):
+                case.body = self._pool.spared(case.body)
         welcome = self._callers.welcome(asked.security)
         strangers = [who for who in self._callers.all if who not in welcome]
         anyone = ANYONE in welcome

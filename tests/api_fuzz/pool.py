@@ -21,7 +21,9 @@ KEPT_MAX = 32
 REFRESH = "refresh_token"
 
 SEEDED_PEOPLE = re.compile(r"usr_00000000-0000-7000-8000-0000000000[0-9a-f]{2}")
-"""Never put into a request, or a run would suspend and erase those in whose name it asks."""
+"""Never put into a request that changes anything: a run would suspend and erase its own callers."""
+
+NOBODY = "usr_00000000-0000-7000-8000-0000000fffff"
 
 
 @dataclass
@@ -48,6 +50,14 @@ class Pool:
             kept = self.ids[match.group(1)]
             if value not in kept and not SEEDED_PEOPLE.fullmatch(value):
                 kept.append(value)
+
+    def spared(self, value: object) -> object:
+        """The same with the seeded people replaced by nobody."""
+        if isinstance(value, dict):
+            return {name: self.spared(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self.spared(each) for each in value]
+        return NOBODY if isinstance(value, str) and SEEDED_PEOPLE.fullmatch(value) else value
 
     def known(self, value: object, chance: Random) -> object:
         """The same with made-up ids replaced by known ones of their kind."""

@@ -101,6 +101,18 @@ def test_killed_supervisor_is_brought_up_again(tmp_path):
         mesh.down()
 
 
+def test_verdict_amid_a_run_has_no_false_alarm(mesh: RunningMesh):
+    process = mesh.start("exercise", "--rate", "25", "--duration", "6", "--seed", "2", "--json")
+    looks = 0
+    while process.poll() is None:
+        found = mesh.json("verify", exit_code=None)
+        assert found["ok"], [check for check in found["checks"] if not check["ok"]]
+        looks += 1
+    out, err = process.communicate()
+    assert process.returncode == 0, (out, err)
+    assert looks > 1
+
+
 def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
     process = mesh.start("exercise", "--rate", "20", "--duration", "60", "--seed", "1", "--json")
     folder = mesh.directory / "data" / "exercise"

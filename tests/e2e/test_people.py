@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from tests.identity import attack
 from tests.support.running import LAMP, PASSWORD, eventually
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 CANARY = "canary-5d1e77"
 """Nothing else in the shop reads like this."""
 
+ALICE = "usr_00000000-0000-7000-8000-000000000001"
 REVOKED_WITHIN_S = 1.0
+REVOKED_KEY_WITHIN_S = 5.0
 ERASED_WITHIN_S = 60.0
 
 
@@ -95,3 +98,36 @@ def test_erased_person_leaves_no_byte_and_does_not_come_back_with_a_backup(mesh:
         within_s=ERASED_WITHIN_S,
     )
     mesh.run("verify")
+
+
+def test_examples_of_what_changes_people_are_taken_by_the_command_line(mesh: RunningMesh):
+    """Each alone works on a new shop; in this order also one after the other."""
+    for name in ("update-me", "remove-address", "grant", "suspend", "reinstate", "erase", "logout"):
+        called = mesh.json("call", "user", name)
+        assert called["status"] < 300, called
+    assert mesh.json("explain", "user", ALICE)["body"]["possible"]
+    known = mesh.json("explain", "auth", ALICE)["body"]
+    assert (known["has_credentials"], known["waits_for"]) == (True, None)
+    gone = mesh.json("call", "user", "erase", exit_code=None)
+    assert "status" not in gone or gone["status"] == 404
+
+
+def test_identities_hold_while_keys_turn_and_tokens_are_shown_at_once(mesh: RunningMesh):
+    answers = attack.refreshes(mesh, 50)
+    assert answers[200] <= 1
+    assert set(answers) == {200, 401}
+    assert set(attack.endings(mesh, 1)) == {
+        "logout",
+        "change_password",
+        "grant",
+        "suspend",
+        "erase",
+    }
+    turned = attack.rotations(mesh, 3, 0.5)
+    assert set(turned.statuses) == {200}
+    assert turned.keys == 4
+    assert turned.revoked_s < REVOKED_KEY_WITHIN_S
+    guessed = attack.guesses(mesh, 100, 3.0)
+    assert guessed.hashed <= 30
+    assert set(guessed.statuses) == {401, 429}
+    assert set(guessed.others) == {201}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from mesh import codec
+from mesh import __version__, codec
 from mesh.errors import DatabaseBroken
-from mesh.framework import openapi, reading
+from mesh.framework import asyncapi, openapi, reading
 from mesh.framework.gate import Gate
 from mesh.resilience.admission import Admission
 from tests.framework.server import Server, served
@@ -208,7 +208,8 @@ async def test_body_refused_names_the_place(server):
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "a", ""]
+    "kind",
+    ["text/plain", "multipart/form-data", "a/b", "a", "", "application/json; charset=bogus"],
 )
 @SHARED
 async def test_body_is_refused_when_its_type_is_not_json(shared, kind):
@@ -599,6 +600,12 @@ async def test_openapi_page_is_the_document_of_the_table(server):
     }
     rows = server.shelf.service.operations
     assert said == {(row.method, row.path) for row in rows}
+
+
+async def test_asyncapi_page_is_the_document_of_the_table(server):
+    answer = await server.ask("GET", "/asyncapi.json")
+    assert answer.status == 200
+    assert answer.json == asyncapi.document(server.shelf.service, __version__)
 
 
 @pytest.mark.parametrize("name", ["auth", "user", "product", "order"])

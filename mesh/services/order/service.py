@@ -178,48 +178,74 @@ service = Service(
         Deferred("expire", placing.expire, messages.Owed),
     ),
     invariants=(
-        Invariant("V4", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"),
         Invariant(
-            "V4", "money kept is the total of what is paid for", promises.MONEY_HOLDS, "orders"
+            "total-adds-up", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"
         ),
         Invariant(
-            "V6", "every step is in the table of moves", promises.STEPS_ALLOWED, of="history"
-        ),
-        Invariant("V6", "the history is contiguous", promises.HISTORY_CONTIGUOUS, of="history"),
-        Invariant("V6", "one event was told for each step", promises.TOLD, of="history"),
-        Invariant("V7", "each order is the effect of one key", promises.KEYED, of="orders"),
-        Invariant(
-            "V8", "an order's answer was given to its owner", promises.ANSWERED, of="request"
+            "money-adds-up",
+            "money kept is the total of what is paid for",
+            promises.MONEY_HOLDS,
+            "orders",
         ),
         Invariant(
-            "V9", "who is backordered waits for each product", promises.QUEUE_HOLDS, "orders"
+            "steps-allowed",
+            "every step is in the table of moves",
+            promises.STEPS_ALLOWED,
+            of="history",
         ),
-        Invariant("V9", "what is pending or paying is driven on", promises.DRIVEN_ON, of="orders"),
+        Invariant(
+            "history-contiguous",
+            "the history is contiguous",
+            promises.HISTORY_CONTIGUOUS,
+            of="history",
+        ),
+        Invariant("steps-told", "one event was told for each step", promises.TOLD, of="history"),
+        Invariant(
+            "one-key-an-order", "each order is the effect of one key", promises.KEYED, of="orders"
+        ),
+        Invariant(
+            "answered-to-owner",
+            "an order's answer was given to its owner",
+            promises.ANSWERED,
+            of="request",
+        ),
+        Invariant(
+            "backorders-queued",
+            "who is backordered waits for each product",
+            promises.QUEUE_HOLDS,
+            "orders",
+        ),
+        Invariant(
+            "nothing-stuck",
+            "what is pending or paying is driven on",
+            promises.DRIVEN_ON,
+            of="orders",
+        ),
     ),
     agreements=(
         Agreement(
-            "V3",
+            "holds-agree",
             "stock is held for an order as long as its status says so",
             promises.HOLDS_AGREE,
             of="orders",
             beside=("product",),
         ),
         Agreement(
-            "V3",
+            "held-as-ordered",
             "what is held is what was ordered",
             promises.HELD_LINES_AGREE,
             of="product.hold_lines",
             beside=("product",),
         ),
         Agreement(
-            "V5",
+            "stock-known",
             "what order knows of stock is what product told last",
             promises.STOCK_SEEN_AGREES,
             of="stock_seen",
             beside=("product",),
         ),
         Agreement(
-            "V9",
+            "none-asleep",
             "no backorder sleeps while its stock is there",
             promises.NONE_ASLEEP,
             of="backorders",
