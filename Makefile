@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  model simulate power fuzz
+  model simulate power fuzz fuzz-api identity bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,7 +34,7 @@ fast: .venv/.dev  ## the tests that start no process
 e2e: .venv/.dev  ## the tests that run the real shop
 	$(BIN)/pytest -m e2e
 
-campaign: .venv/.dev  ## 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
+campaign: .venv/.dev fuzz-api  ## fuzz-api, then 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
 	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
 
 model: .venv/.dev  ## every state of the bus's rules in a small world, and mutants: EVENTS=4
@@ -48,6 +48,16 @@ power: .venv/.dev  ## cut the power at every acknowledgement: CUTS=3000
 
 fuzz: .venv/.dev  ## harmed frames at each endpoint of a real bus: FRAMES=100000
 	$(BIN)/python -m tests.fuzz --frames $(or $(FRAMES),100000)
+
+fuzz-api: .venv/.dev  ## right and wrong requests to every operation of the shop: CASES=20000 SEED=
+	$(BIN)/python -m tests.api_fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
+
+identity: .venv/.dev  ## attack the identities of a running shop: guesses, refreshes, ended sessions, rotated keys (7 min)
+	$(BIN)/python -m tests.identity
+
+bench: .venv/.dev  ## orders, bus, shop, growth beside others, one table each (about 10 min)
+	@mkdir -p benchmarks/results
+	$(BIN)/python -u benchmarks/bench.py | tee benchmarks/results/$$(date -u +%F)-$$(git describe --always --dirty).txt
 
 format: .venv/.dev  ## let ruff write what it can
 	$(BIN)/ruff check --fix .

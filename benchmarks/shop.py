@@ -1,14 +1,7 @@
-"""The shop as a whole: time to ready, memory, orders per second, recovery.
-
-Every order is a new one with its own key: two durable commits in order, one in product, identity,
-outbox and events included. Clients are closed loops in one process beside the services, on the
-same cores.
-"""
+"""The shop as a whole: time to ready, memory before and after a load, recovery."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import platform
 import signal
@@ -19,16 +12,18 @@ import tempfile
 import time
 from pathlib import Path
 
-import aiohttp
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from tests.support.running import ADDRESS, LAMP, RunningMesh, tough_shop  # noqa: E402  after the path
+from orders import contender, trial  # noqa: E402  after the path
 
-RUN_S = float(os.environ.get("SECONDS_EACH", "5"))
-ROUNDS = 3
+from tests.support.running import RunningMesh, tough_shop  # noqa: E402  likewise
+
+LOAD_CLIENTS = 64
+LOAD_S = 15.0
 
 STEADY_S = 10.5
 """A program that was ready this long is started again at once; before, backoff is measured too."""
@@ -59,37 +54,6 @@ def pss_mib(pids: list[int]) -> float:
 def family(mesh: RunningMesh) -> list[int]:
     supervisor = psutil.Process(mesh.supervisor())
     return [supervisor.pid, *(child.pid for child in supervisor.children(recursive=True))]
-
-
-async def orders_per_s(
-    url: str, token: str, clients: int, seconds: float
-) -> tuple[float, list[float]]:
-    """Closed-loop clients; returns orders per second and each latency in milliseconds."""
-    body = json.dumps({"lines": [{"product_id": LAMP, "quantity": 1}], "ship_to": ADDRESS}).encode()
-    latencies: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def client(session: aiohttp.ClientSession, number: int) -> None:
-        count = 0
-        while time.perf_counter() < end:
-            count += 1
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "Content-Type": "application/json",
-                "Idempotency-Key": f"{os.getpid()}-{clients}-{number}-{time.time_ns()}",
-            }
-            begun = time.perf_counter()
-            async with session.post(f"{url}/orders", data=body, headers=headers) as response:
-                raw = await response.read()
-                if response.status != 201 or b'"reserved"' not in raw:
-                    raise SystemExit(f"an order was answered {response.status}: {raw[:300]!r}")
-            latencies.append((time.perf_counter() - begun) * 1e3)
-
-    connector = aiohttp.TCPConnector(limit=0)
-    begun = time.perf_counter()
-    async with aiohttp.ClientSession(connector=connector) as session:
-        await asyncio.gather(*(client(session, number) for number in range(clients)))
-    return len(latencies) / (time.perf_counter() - begun), latencies
 
 
 def recover_ms(mesh: RunningMesh) -> float:
@@ -133,17 +97,7 @@ def main() -> None:
             show("mesh --help", wall_ms(mesh, "--help"), "ms")
             show("mesh call order create", wall_ms(mesh, "call", "order", "create"), "ms")
             show("memory of the whole mesh (PSS)", [pss_mib(family(mesh))], "MiB")
-            token, url = mesh.login("alice"), mesh.url("order")
-            asyncio.run(orders_per_s(url, token, 16, 1.0))
-            for clients in (1, 16, 64):
-                rates, latencies = [], []
-                for _ in range(ROUNDS):
-                    rate, found = asyncio.run(orders_per_s(url, token, clients, RUN_S))
-                    rates.append(rate)
-                    latencies += found
-                show(f"orders/s, {clients} clients, FULL durability", rates, "/s")
-                cuts = statistics.quantiles(latencies, n=100)
-                print(f"{'':44} p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms")
+            trial(contender(mesh), LOAD_CLIENTS, LOAD_S)
             show("memory after the load (PSS)", [pss_mib(family(mesh))], "MiB")
             mesh.idle()
             show(

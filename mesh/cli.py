@@ -49,12 +49,16 @@ VERBS: dict[str, Verb] = {
     "ls": Verb("Look", "Show the meshes of this user that run on this machine."),
     "dash": Verb("Look", "Watch everything on one screen."),
     "explain": Verb("Look", "Say why a service is in its state."),
+    "graph": Verb("Look", "Draw who asks whom and who tells whom."),
     "logs": Verb("Look", "Read the programs' logs."),
     "trace": Verb("Look", "Show one story as a waterfall, or list the latest ones."),
     "events": Verb("Look", "Read the events the services tell."),
     "wait": Verb("Look", "Wait until services are ready, down or idle."),
     "call": Verb("Try", "Call an operation of a service."),
     "chaos": Verb("Try", "Break something on purpose, for a while."),
+    "exercise": Verb(
+        "Try", "Load the running mesh, break it on purpose, and judge whether anything was lost."
+    ),
     "verify": Verb("Try", "Check every promise over all databases and the event log."),
     "backup": Verb("Keep", "Copy every database at one cut, while the mesh serves."),
     "restore": Verb("Keep", "Bring databases back from a backup."),

@@ -95,11 +95,12 @@ def _read_integer(digits: str) -> int:
 
 
 def _read_float(digits: str) -> float:
+    """A number is what it is worth: 3.0 is the integer 3, as in JSON Schema."""
     number = float(digits)
     if number in {float("inf"), float("-inf")}:
         msg = "a number is too large"
         raise InvalidInput(msg)
-    return number
+    return int(number) if number.is_integer() and abs(number) < INTEGER_MAX else number
 
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -88,6 +88,12 @@ class Service(Struct, frozen=True, kw_only=True):
     watch: tuple[WatchRule, ...] = ()
 
 
+class Exercise(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where `mesh exercise` finds scenarios: a file `….py` or a module with `scenarios = (…)`."""
+
+    scenarios: str | None = None
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """The whole configuration.
 
@@ -98,5 +104,6 @@ class Config(Struct, frozen=True, kw_only=True):
     name: str
     bus: str
     services: dict[str, Service]
+    exercise: Exercise = Exercise()
     file: str
     root: str

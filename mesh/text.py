@@ -8,11 +8,17 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Style = Literal["good", "warn", "bad", "faint", "strong", "blue", "cyan", "magenta"]
 Part = str | tuple[str, Style]
 """Text from anywhere, or such a text with a style."""
+
+HUES: tuple[Style, ...] = ("cyan", "magenta", "blue", "good", "warn")
+"""Styles that tell names apart; which of them a name has means nothing."""
 
 _NO_WIDTH = {"Mn", "Me"}
 """Marks that a terminal puts on the character before."""
@@ -64,6 +70,11 @@ def cut(text: str, width: int, end: str = "…") -> str:
         if room < 0:
             return text[:place] + end[: max(0, width)]
     return text
+
+
+def hue(name: str, names: Sequence[str]) -> Style:
+    """The style in which `name` is told apart from the other `names`."""
+    return HUES[names.index(name) % len(HUES)] if name in names else "faint"
 
 
 def age(seconds: object) -> str:

@@ -20,7 +20,7 @@ from mesh.commands.verb import json_option, verb
 from mesh.errors import NotFound, NotRunning, WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mesh.commands.http import Answer
     from mesh.commands.operations import Document, Operation
@@ -76,8 +76,16 @@ def _tell_sent(request: Request, said: str) -> None:
     output.note((f"as {said}: " if said else "", "faint"), (line, "faint"))
 
 
-def _show(answer: Answer, request: Request, trace_id: str, *, with_head: bool) -> None:
+def _show(
+    answer: Answer,
+    request: Request,
+    trace_id: str,
+    *,
+    with_head: bool,
+    show: Callable[[dict[str, object]], None] | None,
+) -> None:
     """The answer for a person."""
+    failed = answer.status >= FAILED_FROM
     if with_head:
         output.out(f"HTTP {answer.status}")
         for name, value in answer.headers.items():
@@ -86,9 +94,10 @@ def _show(answer: Answer, request: Request, trace_id: str, *, with_head: bool) -
         output.out("")
     if isinstance(answer.body, str):
         output.block(answer.body)
+    elif isinstance(answer.body, dict) and show is not None and not failed:
+        show(answer.body)
     elif answer.body is not None:
         output.json_block(answer.body)
-    failed = answer.status >= FAILED_FROM
     output.note(
         f"{request.method} {request.target} -> ",
         (str(answer.status), "bad" if failed else "good"),
@@ -139,6 +148,7 @@ def command(
     include: bool,
     as_json: bool,
     wants_help: bool,
+    show: Callable[[dict[str, object]], None] | None = None,
 ) -> int:
     """Call an operation of a service.
 
@@ -198,5 +208,5 @@ def command(
             }
         )
     else:
-        _show(answer, request, trace_id, with_head=include)
+        _show(answer, request, trace_id, with_head=include, show=show)
     return 1 if answer.status >= FAILED_FROM else 0

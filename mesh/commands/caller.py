@@ -100,7 +100,7 @@ class Speakers:
         named = [user for user in self.users if user.id and user.id in path]
         for user in (*named, *self.users):
             if "" in access.roles or set(user.roles) & set(access.roles):
-                return self._user(user.login)
+                return self.user(user.login)
         if access.operator:
             return self._own(OPERATOR, service)
         if access.services:
@@ -119,13 +119,14 @@ class Speakers:
             return self._own(name, service)
         if name in operation.access.services:
             return self._own(name, service)
-        return self._user(name)
+        return self.user(name)
 
     def _own(self, subject: str, audience: str) -> Speaker:
         """The operator or a service, in its own name."""
         return Speaker(subject, self.token(subject, audience))
 
-    def _user(self, login: str) -> Speaker:
+    def user(self, login: str) -> Speaker:
+        """A user of that login. Raises: NotFound, ServiceUnavailable, WrongUsage."""
         service, document, operation = self._act_as()
         request = build(document, operation, [f"login={login}"], None)
         answer = http.ask(

@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from mesh import bus, clock
 from mesh.commands import chaos, explain, lines, logs, output
+from mesh.commands.befell import befell
 from mesh.commands.connection import READER, client_url, reader_token
 from mesh.commands.operations import items, members
 from mesh.commands.operator import OK, READING_S, Operator
@@ -23,23 +25,31 @@ from mesh.dashboard.frame import Details, LogLine
 from mesh.dashboard.source import Source
 from mesh.dashboard.ui import Ui
 from mesh.dashboard.view import view
-from mesh.errors import DeadlineExceeded, NotRunning, ServiceUnavailable
+from mesh.errors import DeadlineExceeded, NotFound, NotRunning, ServiceUnavailable
+from mesh.tracing.stories import Stories
+from mesh.tracing.tail import Tail
+from mesh.tracing.waterfall import waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mesh.bus import Bus
     from mesh.commands.output import Part
-    from mesh.dashboard.frame import Trace, Waterfall
     from mesh.dashboard.keys import Act, Break
     from mesh.dashboard.picture import Picture
     from mesh.orchestrator.reader import Line
+    from mesh.tracing.stories import Summary
+    from mesh.tracing.waterfall import Waterfall
 
 ONCE_SIZE = (120, 36)
 """Of a picture that is not for a terminal; COLUMNS and LINES say otherwise."""
 
 TEXT_CHARS_MAX = 4000
 """Of a log line: more than a screen of it is read with `mesh logs`."""
+
+STORIES_MAX = 300
+SPANS_BYTES = 64 * 1024
+"""Traces kept at hand, and how much of each file of spans is read for them at the start."""
 
 HUNG_UP = 128 + signal.SIGHUP
 """As if it had died of the signal that a closed terminal sends."""
@@ -69,6 +79,9 @@ class _Mesh:
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self._reading = threading.Lock()
+        self._stories = Stories(stories_max=STORIES_MAX)
+        self._tail = Tail(project.data, last_bytes=SPANS_BYTES)
 
     def bus(self) -> Bus:
         url = client_url(self._project)
@@ -96,11 +109,22 @@ class _Mesh:
         shown = [f"{each.level or '-'} {each.message} {lines.facts_text(each)}" for each in parsed]
         return Details(name, facts, tuple(shown))
 
-    def traces(self) -> Sequence[Trace]:
-        return ()
+    def traces(self) -> Sequence[Summary]:
+        with self._reading:
+            self._stories.take(self._tail.read())
+            return self._stories.summaries()
 
-    def trace(self, trace_id: str) -> Waterfall | None:  # noqa: ARG002  (none are kept)
-        return None
+    def trace(self, trace_id: str) -> Waterfall:
+        """Also one that is older than what is looked at all the time. Raises: NotFound."""
+        with self._reading:
+            spans = self._stories.spans(trace_id)
+        if not spans:
+            every = Stories()
+            every.take(Tail(self._project.data).everything())
+            spans = every.spans(trace_id)
+        if not spans:
+            raise NotFound(f"nothing is recorded of {trace_id}", code="no-trace")
+        return waterfall(spans, befell(self._project.logs))
 
     def act(self, act: Act) -> str:
         began_s = clock.monotonic_s()

@@ -149,19 +149,23 @@ def _at_rest(project: Project, name: str) -> Told:
 
 
 def _entity(ctx: click.Context, project: Project, service: str, entity: str, as_json: bool) -> int:  # noqa: FBT001  (handed on as it came)
-    """Ask the service itself, as `mesh call SERVICE explain id=…` does."""
+    """Ask the service itself, as `mesh call SERVICE explain id=… --as operator` does."""
     from mesh.commands import call  # noqa: PLC0415  (only for those who ask a service)
+    from mesh.commands.caller import OPERATOR  # noqa: PLC0415  (likewise)
+    from mesh.commands.entity import show  # noqa: PLC0415  (likewise)
     from mesh.commands.peers import Peers  # noqa: PLC0415  (likewise)
 
     document = Peers(project, call.TIMEOUT_S).document(service)
-    if ENTITY not in document.operations:
+    operation = document.operations.get(ENTITY)
+    if operation is None:
         raise NotFound(
             f"{service} has no operation `{ENTITY}`, so it cannot tell of {entity}",
             code="unknown-operation",
             hint=f"mesh call {service} lists what it has; mesh explain {service} tells of itself",
         )
     words = (service, ENTITY, f"id={entity}")
-    found: object = ctx.invoke(call.command, words=words, as_json=as_json)
+    name = OPERATOR if operation.access.operator else None
+    found: object = ctx.invoke(call.command, words=words, name=name, as_json=as_json, show=show)
     return found if isinstance(found, int) else 0
 
 

@@ -37,6 +37,7 @@ class Mesh:
         self._project = project
         self._asked = asked
         self._programs = Programs(project, no_sandbox=asked.no_sandbox)
+        self.names += self._programs.beside
         self._mint: Callable[[str, str], str] | None = None
         if bare := walls.check(self._programs.all):
             output.note(

@@ -26,9 +26,7 @@ ColorMode = Literal["auto", "always", "never"]
 Style = plain.Style
 Part = plain.Part
 cells, clean, clean_line, cut = plain.cells, plain.clean, plain.clean_line, plain.cut
-
-HUES: tuple[Style, ...] = ("cyan", "magenta", "blue", "good", "warn")
-"""Styles that tell names apart; which of them a name has means nothing."""
+hue = plain.hue
 
 _CODES: dict[Style, str] = {
     "good": "32",
@@ -66,6 +64,11 @@ def configure(color: ColorMode) -> None:
 def is_terminal(stream: TextIO | None = None) -> bool:
     """Whether stdout (or `stream`) is a terminal."""
     return (stream or sys.stdout).isatty()
+
+
+def unicode_able() -> bool:
+    """Whether stdout takes more than ASCII, so that lines can be drawn."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def coloured(stream: TextIO) -> bool:
@@ -217,11 +220,6 @@ def failure(error: MeshError) -> None:
         note("    ", line)
     if error.hint:
         note(("hint:", "cyan"), f" {error.hint}")
-
-
-def hue(name: str, names: Sequence[str]) -> Style:
-    """The style in which `name` is told apart from the other `names`."""
-    return HUES[names.index(name) % len(HUES)] if name in names else "faint"
 
 
 def confirm(question: str) -> bool:

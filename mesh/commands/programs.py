@@ -20,6 +20,7 @@ from mesh.configs.reader import UNASKED
 from mesh.errors import Broken, WrongUsage
 from mesh.orchestrator import plan
 from mesh.orchestrator.contract import Program
+from mesh.tracing import variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 START_S = 10.0
 """For a program whose `healthcheck` says nothing of it."""
+
+EXPORTER = "otlp"
+"""The program that sends spans, where the OTEL_… variables name a collector."""
 
 PROCESS = "mesh.framework.process:run"
 """Entry of a service with a `module`, which is its argument."""
@@ -52,7 +56,8 @@ class Programs:
     """The programs of one configuration.
 
     Attributes:
-        all: every one the configuration knows, in its order, the bus's last.
+        all: every one the configuration knows, in its order, the bus's last; then `beside`.
+        beside: names of those that run whatever is started.
     """
 
     def __init__(self, project: Project, *, no_sandbox: bool = False) -> None:
@@ -80,6 +85,8 @@ class Programs:
         self.all = [self._service(service) for service in self._config.services.values()]
         if self._broker is not None:
             self.all.append(self._bus(self._broker))
+        self.beside = [EXPORTER] if variables.export(os.environ) is not None else []
+        self.all += [self._exporter() for _ in self.beside]
 
     @property
     def preload(self) -> tuple[str, ...]:
@@ -114,6 +121,25 @@ class Programs:
             },
             port=0,
             restart=RestartPolicy("always"),
+        )
+
+    def _exporter(self) -> Program:
+        """Sends spans to where the OTEL_… variables say; it reads every service's files.
+
+        Raises: WrongUsage (a service has its name).
+        """
+        if EXPORTER in self._config.services:
+            raise WrongUsage(
+                f"a service cannot be named {EXPORTER} where spans are sent by OTLP",
+                hint="unset OTEL_EXPORTER_OTLP_ENDPOINT, or set OTEL_TRACES_EXPORTER=none",
+            )
+        return Program(
+            name=EXPORTER,
+            entry="mesh.exporter:run",
+            args=(str(self._data),),
+            sandbox=Sandbox("off"),
+            environment={"MESH_PROJECT": self._config.name, "PYTHONUNBUFFERED": "1"},
+            restart=RestartPolicy("on-failure"),
         )
 
     def _service(self, service: Service) -> Program:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from time import sleep
 from typing import TYPE_CHECKING
 
 import click
 
 from mesh import clock
-from mesh.commands import lines, output, timeline
+from mesh.commands import lines, output
 from mesh.commands.befell import befell
 from mesh.commands.project import Project
 from mesh.commands.verb import json_option, verb
+from mesh.dashboard import timeline
 from mesh.errors import NotFound, WrongUsage
 from mesh.orchestrator import state
 from mesh.tracing.stories import Stories
@@ -30,6 +30,9 @@ STORIES_MAX = 20_000
 
 LISTED = 20
 
+END = 512 * 1024
+"""Bytes of each file that are read for the latest stories; a hundred orders."""
+
 QUIET_S = 0.25
 """A story that nothing was added to for so long is complete: spans are on file within 0.1 s."""
 
@@ -43,6 +46,9 @@ LOOK_S = 0.05
 
 US_PER_MS, US_PER_S = 1_000, 1_000_000
 
+PIPED_CELLS = 121
+"""The width where there is no terminal: no name of the shop is cut."""
+
 ID_SHOWN = 12
 """Digits of an id in a list: enough to tell twenty thousand apart."""
 
@@ -50,11 +56,13 @@ ID_SHOWN = 12
 class Told:
     """The stories of one project, read from its files."""
 
-    def __init__(self, project: Project) -> None:
-        """Read what is there."""
+    def __init__(
+        self, project: Project, *, last_bytes: int | None = None, prefix: str = ""
+    ) -> None:
+        """Read what is there: all of it, the end of each file, or the stories of a prefix."""
         self.project = project
         self.stories = Stories(stories_max=STORIES_MAX)
-        self._tail = Tail(project.data)
+        self._tail = Tail(project.data, last_bytes=last_bytes, prefix=prefix)
         self.stories.take(self._tail.everything())
 
     def last(self) -> str:
@@ -117,7 +125,7 @@ def story(fall: Waterfall) -> dict[str, object]:
 def _span(row: Row, start_us: int) -> dict[str, object]:
     span = row.span
     unfinished = span.duration_us < 0
-    status = "unfinished" if unfinished else "error" if span.status else "ok"
+    status = span.status if unfinished else "error" if span.status else "ok"
     return {
         "span_id": span.span_id,
         "parent_id": span.parent_id or None,
@@ -127,7 +135,7 @@ def _span(row: Row, start_us: int) -> dict[str, object]:
         "start_ms": (span.start_us - start_us) / US_PER_MS,
         "duration_ms": None if unfinished else span.duration_us / US_PER_MS,
         "status": status,
-        "error": span.status or None,
+        "error": None if unfinished else span.status or None,
         "attempt": row.attempt,
         "critical": row.critical,
         "attributes": span.attributes,
@@ -136,9 +144,8 @@ def _span(row: Row, start_us: int) -> dict[str, object]:
 
 def show(fall: Waterfall, spans: list[Span]) -> None:
     """The picture."""
-    width = shutil.get_terminal_size((80, 24)).columns - 1
-    encoding = (sys.stdout.encoding or "ascii").lower()
-    marks = timeline.UNICODE if encoding.startswith("utf") else timeline.ASCII
+    width = shutil.get_terminal_size((PIPED_CELLS, 24)).columns - 1
+    marks = timeline.UNICODE if output.unicode_able() else timeline.ASCII
     output.out(
         ("trace ", "faint"),
         (fall.trace_id, "strong"),
@@ -230,8 +237,8 @@ def command(
     since_us = 0
     if since is not None:
         since_us = lines.parse_moment(since, clock.now_ms()) * US_PER_MS
-    told = Told(project)
     if trace_id is not None or last:
+        told = Told(project, prefix=trace_id.lower()) if trace_id else Told(project, last_bytes=END)
         spans = told.complete(told.last() if trace_id is None else told.named(trace_id))
         fall = waterfall(spans, befell(project.logs))
         if as_json:
@@ -247,7 +254,10 @@ def command(
             and (bool(row.error) or not errors)
         )
 
-    found = [row for row in told.stories.summaries() if wanted(row)]
+    plain = not (slowest or errors or service or since)
+    found = Told(project, last_bytes=END).stories.summaries() if plain else []
+    if len(found) <= count:  # the earliest there may have lost its beginning
+        found = [row for row in Told(project).stories.summaries() if wanted(row)]
     if slowest:
         found.sort(key=lambda row: -row.duration_us)
     if as_json:

@@ -79,20 +79,19 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
 
 def show(found: Sequence[Check]) -> None:
     """A line for each check by service, its offenders below it."""
-    width = max(len(check.name) for check in found)
     for service in dict.fromkeys(check.service for check in found):
         output.out((service, "strong"))
         for check in found:
             if check.service == service:
-                _show(check, width)
+                _show(check)
 
 
-def _show(check: Check, width: int) -> None:
-    mark: output.Part = ("✓ ok   ", "good") if check.ok else ("✗ wrong", "bad")
+def _show(check: Check) -> None:
+    mark: output.Part = ("✓ ok     ", "good") if check.ok else ("✗ wrong  ", "bad")
     counted = check.detail or ("" if check.checked is None else f"{check.checked:,} checked")
     sentence = check.sentence.removesuffix(".")
-    output.out("  ", mark, f"  {check.name:<{width}}  {sentence}", (f"  {counted}", "faint"))
-    indent = " " * (width + 13)
+    output.out("  ", mark, sentence, (f"  {counted}  {check.name}", "faint"))
+    indent = " " * 11
     for each in check.violations:
         output.out(indent, (each.id, "strong"), f"  {each.detail}" if each.detail else "")
     if check.more:

@@ -52,7 +52,8 @@ def _rows(project: Project, names: Sequence[str]) -> list[dict[str, object]]:
     ]
 
 
-def _ready(project: Project, names: Sequence[str]) -> Finding:
+def ready(project: Project, names: Sequence[str]) -> Finding:
+    """Whether these programs are up or done; all that were wanted when none is named."""
     rows = _rows(project, names)
     wanted = [row for row in rows if names or row["cause"] != "not started"]
     states = {str(row["name"]): row["state"] for row in wanted}
@@ -83,7 +84,7 @@ def _down(project: Project, names: Sequence[str]) -> Finding:
     return Finding(not still, {"states": states}, still)
 
 
-class _Idle:
+class Idle:
     """Looks at all counters, and remembers the reading before."""
 
     def __init__(self, project: Project) -> None:
@@ -92,6 +93,7 @@ class _Idle:
         self._before: Reading | None = None
 
     def __call__(self) -> Finding:
+        """One look; at rest are two that find the same."""
         reading = self._read()
         missing = reading.busy()
         if not missing and reading != self._before:
@@ -128,7 +130,7 @@ class _Idle:
             reading.missing[name] = f"answers {answer.status}"
 
 
-def _until(look: Callable[[], Finding], timeout_s: float) -> tuple[Finding, float]:
+def until(look: Callable[[], Finding], timeout_s: float) -> tuple[Finding, float]:
     """Look again and again until it is reached or time is up; the last finding, and the time."""
     begun_s = clock.monotonic_s()
     while True:
@@ -179,11 +181,11 @@ def command(
     project = Project.of(ctx)
     project.check_services(services)
     looks: dict[str, Callable[[], Finding]] = {
-        "ready": lambda: _ready(project, services),
+        "ready": lambda: ready(project, services),
         "down": lambda: _down(project, services),
-        "idle": _Idle(project),
+        "idle": Idle(project),
     }
-    finding, passed_s = _until(looks[target], timeout_s)
+    finding, passed_s = until(looks[target], timeout_s)
     if as_json:
         output.json_line(
             {

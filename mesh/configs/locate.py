@@ -20,7 +20,7 @@ FILE_NAMES = ("mesh.yaml", "configs/mesh.yaml")
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 """Names of projects and services: safe as a folder, a host and part of a variable's name."""
 
-RESERVED = frozenset({"backups", "bus", "cli", "logs", "mesh", "operator", "run"})
+RESERVED = frozenset({"backups", "bus", "cli", "exercise", "logs", "mesh", "operator", "run"})
 """Names that programs, folders of `data/` and token subjects of our own already have."""
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -10,6 +10,7 @@ from mesh.config import (
     Condition,
     Config,
     Dependency,
+    Exercise,
     Healthcheck,
     RestartPolicy,
     Sandbox,
@@ -35,6 +36,7 @@ SERVICES_MAX = 200
 
 _NAME_FORM = "a name of lower-case letters, digits and hyphens, at most 31, a letter first"
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_SCENARIOS = re.compile(rf"{_MODULE.pattern}|[^\s]+\.py")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ON_FAILURE = re.compile(r"on-failure:([1-9][0-9]{0,3})")
 _URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
@@ -313,11 +315,24 @@ def _services(env: Mapping[str, str]) -> Reader[dict[str, Service]]:
     return read
 
 
+_EXERCISE: Readers = {
+    "scenarios": values.matching(
+        _SCENARIOS, "a module such as myshop.scenarios, or a file such as scenarios.py"
+    ).about("What visitors do: a file or module with `scenarios = (Scenario(…), …)`."),
+}
+
+
+@takes(mapping(_EXERCISE))
+def _exercise(item: Item) -> Exercise | None:
+    return codec.replace(Exercise(), **values.known(item, _EXERCISE, {}))
+
+
 def _readers(env: Mapping[str, str]) -> Readers:
     return {
         "name": values.matching(NAME, _NAME_FORM).about("Of the project; else that of its folder."),
         "bus": values.matching(_URL, "a URL such as zmq://").about("Where events go."),
         "services": _services(env).about("Each a program of its own."),
+        "exercise": _exercise.about("For `mesh exercise`."),
     }
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh import bus, clock, codec
-from mesh.dashboard.frame import Details, Follower, Frame, Stream, Told, Waterfall
+from mesh.dashboard.frame import Details, Follower, Frame, Stream, Told
 from mesh.errors import MeshError, NotRunning
 from mesh.orchestrator import logs
 from mesh.orchestrator.contract import Status
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mesh.bus import Arrived, Bus, StreamHead
-    from mesh.dashboard.frame import LogLine, Trace
+    from mesh.dashboard.frame import LogLine
     from mesh.dashboard.source import Source
     from mesh.orchestrator.reader import Line
+    from mesh.tracing.stories import Summary
+    from mesh.tracing.waterfall import Waterfall
 
 EVENTS_MAX = 500
 LINES_MAX = 300
@@ -139,7 +141,7 @@ class Feed:
         self._streams: tuple[Stream, ...] = ()
         self._heads: dict[str, tuple[int, float]] = {}
         self._parked: frozenset[tuple[str, str, int]] = frozenset()
-        self._traces: tuple[Trace, ...] = ()
+        self._traces: tuple[Summary, ...] = ()
         self._quiet: dict[str, str] = {}
         self._dropped = self._missed_bytes = 0
         self._merged: tuple[LogLine, ...] | None = ()

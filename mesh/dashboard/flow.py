@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mesh import text
 from mesh.dashboard import listing
 from mesh.dashboard.picture import CHARS_A_CELL, clock_time, exact, fit, safe, selected, wrapped
 from mesh.dashboard.ui import EVENTS, LOGS
@@ -27,9 +28,6 @@ LEVELS: dict[str | None, Tone] = {
 }
 SHORT = {"warning": "WARN", "critical": "CRIT"}
 
-HUES: tuple[Tone, ...] = ("cyan", "magenta", "blue", "good", "warn")
-"""One for each service, wherever its name stands before something."""
-
 LEVEL_CELLS = 5
 NAME_CELLS_MAX = 10
 SUBJECT_CELLS = 10
@@ -39,10 +37,7 @@ WRAPPED_ROWS_MAX = 8
 
 def hue(frame: Frame, name: str) -> Tone:
     """The colour of a service's name, the same everywhere on the screen."""
-    for number, row in enumerate(frame.status.services):
-        if row.name == name:
-            return HUES[number % len(HUES)]
-    return "faint"
+    return text.hue(name, [row.name for row in frame.status.services])
 
 
 def short_id(value: str, width: int, look: Look) -> str:

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from mesh.orchestrator.contract import Status
 from mesh.text import Part
+from mesh.tracing.stories import Summary
+from mesh.tracing.waterfall import Waterfall
 
 
 class Follower(Struct, frozen=True):
@@ -57,49 +59,6 @@ class LogLine(Struct, frozen=True):
     trace_id: str = ""
 
 
-class Trace(Struct, frozen=True):
-    """One request with all that followed from it, on one line."""
-
-    id: str
-    at_ms: int
-    service: str
-    name: str
-    duration_ms: float
-    ok: bool
-    spans: int
-    services: tuple[str, ...] = ()
-
-
-class Bar(Struct, frozen=True):
-    """One span of a waterfall; `start_ms` counts from the beginning of the trace."""
-
-    depth: int
-    service: str
-    name: str
-    start_ms: float
-    duration_ms: float
-    ok: bool = True
-    critical: bool = False
-    waiting: bool = False
-    note: str = ""
-
-
-class Incident(Struct, frozen=True):
-    """What befell a process while a trace went on: a kill, a restart, an injected fault."""
-
-    at_ms: float
-    text: str
-
-
-class Waterfall(Struct, frozen=True):
-    """One trace, span by span."""
-
-    trace: Trace
-    bars: tuple[Bar, ...]
-    incidents: tuple[Incident, ...] = ()
-    critical: str = ""
-
-
 class Details(Struct, frozen=True):
     """Why a service is in its state: titles with what there is to say, then its last lines."""
 
@@ -123,7 +82,7 @@ class Frame(Struct, frozen=True):
     streams: tuple[Stream, ...] = ()
     parked: frozenset[tuple[str, str, int]] = frozenset()
     told: tuple[Told, ...] = ()
-    traces: tuple[Trace, ...] = ()
+    traces: tuple[Summary, ...] = ()
     waterfall: Waterfall | None = None
     logs: tuple[LogLine, ...] = ()
     details: Details | None = None

@@ -267,7 +267,7 @@ def _enter(ui: Ui, frame: Frame) -> Pressed:
         case 3 if listing.selected_event(frame, ui):
             return replace(_held(ui, frame), dialog="event", scroll=0), None
         case 4 if found := listing.selected_trace(frame, ui):
-            return replace(ui, opened=found.id, scroll=0), Open(found.id)
+            return replace(ui, opened=found.trace_id, scroll=0), Open(found.trace_id)
         case 5 if listing.selected_line(frame, ui):
             return replace(_held(ui, frame), dialog="line", scroll=0), None
         case 1 if name := listing.selected_service(frame, ui):
@@ -307,7 +307,7 @@ def _logs(ui: Ui, frame: Frame) -> Ui:
             return replace(seen, logs_of=of)
         case 4:
             found = listing.selected_trace(frame, ui)
-            traced = ui.opened or (found.id if found else "")
+            traced = ui.opened or (found.trace_id if found else "")
             return replace(seen, logs_of="", trace_of=traced)
         case 3:
             told = listing.selected_event(frame, ui)

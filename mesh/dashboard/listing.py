@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from mesh.dashboard.frame import LogLine, Told, Trace, mark
+from mesh.dashboard.frame import LogLine, Told, mark
 from mesh.dashboard.ui import EVENTS, LOGS, SERVICES, TRACES
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mesh.dashboard.frame import Frame
     from mesh.dashboard.ui import Ui
     from mesh.orchestrator.contract import ProgramStatus
+    from mesh.tracing.stories import Summary
 
 BAD_LEVELS = frozenset({"warning", "error", "critical"})
 
@@ -89,20 +90,20 @@ def marks(frame: Frame, told: Told) -> dict[str, str]:
     return {}
 
 
-def traces(frame: Frame, ui: Ui) -> list[Trace]:
+def traces(frame: Frame, ui: Ui) -> list[Summary]:
     """The latest, the slowest, or those with errors first."""
     needle = ui.filters[TRACES - 1].lower()
     found = [
         each
         for each in frame.traces
-        if _has(needle, each.name, each.service, each.id)
-        and (not ui.traces_of or ui.traces_of in {each.service, *each.services})
-        and not (ui.errors_only and each.ok)
+        if _has(needle, each.root, each.service, each.trace_id)
+        and (not ui.traces_of or ui.traces_of in each.services)
+        and (each.error or not ui.errors_only)
     ]
     if ui.order == "slowest":
-        found.sort(key=lambda each: -each.duration_ms)
+        found.sort(key=lambda each: -each.duration_us)
     elif ui.order == "errors":
-        found.sort(key=lambda each: each.ok)
+        found.sort(key=lambda each: not each.error)
     return found
 
 
@@ -121,16 +122,16 @@ def logs(frame: Frame, ui: Ui) -> Sequence[LogLine]:
     ]
 
 
-KEYS: dict[int, Callable[[ProgramStatus | Told | Trace | LogLine], str]] = {
+KEYS: dict[int, Callable[[ProgramStatus | Told | Summary | LogLine], str]] = {
     SERVICES: attrgetter("name"),
     EVENTS: lambda each: str(each.arrival),  # type: ignore[union-attr]  # a list of one kind
-    TRACES: attrgetter("id"),
+    TRACES: attrgetter("trace_id"),
     LOGS: lambda each: str(each.number),  # type: ignore[union-attr]  # likewise
 }
 """By what a selection is remembered while a list moves on."""
 
 
-def listed(frame: Frame, ui: Ui, pane: int) -> Sequence[ProgramStatus | Told | Trace | LogLine]:
+def listed(frame: Frame, ui: Ui, pane: int) -> Sequence[ProgramStatus | Told | Summary | LogLine]:
     """What a pane lists, in its order; nothing for a pane without a selection."""
     match pane:
         case 1:
@@ -145,7 +146,7 @@ def listed(frame: Frame, ui: Ui, pane: int) -> Sequence[ProgramStatus | Told | T
             return ()
 
 
-def place(found: Sequence[ProgramStatus | Told | Trace | LogLine], ui: Ui, pane: int) -> int:
+def place(found: Sequence[ProgramStatus | Told | Summary | LogLine], ui: Ui, pane: int) -> int:
     """Where the selection is in what a pane lists: of what flows at its end, else at its begin."""
     if wanted := ui.selected[pane - 1]:
         key_of = KEYS[pane]
@@ -167,7 +168,7 @@ def selected_event(frame: Frame, ui: Ui) -> Told | None:
     return found[place(found, ui, EVENTS)] if found else None
 
 
-def selected_trace(frame: Frame, ui: Ui) -> Trace | None:
+def selected_trace(frame: Frame, ui: Ui) -> Summary | None:
     """The trace that is selected."""
     found = traces(frame, ui)
     return found[place(found, ui, TRACES)] if found else None

@@ -261,6 +261,7 @@ class Screen:
             try:
                 self._feed.waterfall = await apart(lambda: self._source.trace(trace_id))
             except MeshError as error:
+                self._ui = replace(self._ui, opened="")
                 self._note(str(error))
                 return
             self._change()

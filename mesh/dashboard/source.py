@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mesh.bus import Bus
-    from mesh.dashboard.frame import Details, LogLine, Trace, Waterfall
+    from mesh.dashboard.frame import Details, LogLine
     from mesh.dashboard.keys import Act, Break
     from mesh.orchestrator.reader import Line
+    from mesh.tracing.stories import Summary
+    from mesh.tracing.waterfall import Waterfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Source:
     bus: Callable[[], Bus]
     parked: Callable[[], frozenset[tuple[str, str, int]]]
     explain: Callable[[str], Details]
-    traces: Callable[[], Sequence[Trace]]
-    trace: Callable[[str], Waterfall | None]
+    traces: Callable[[], Sequence[Summary]]
+    trace: Callable[[str], Waterfall]
     act: Callable[[Act], str]
     inflict: Callable[[Break], str]

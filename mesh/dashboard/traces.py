@@ -1,111 +1,72 @@
-"""Traces: the list, and one of them as a waterfall with its critical path; pure."""
+"""Traces: the list, or the one that was opened as a waterfall; pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.dashboard import listing
+from mesh.dashboard import listing, timeline
 from mesh.dashboard.flow import hue
-from mesh.dashboard.picture import clock_time, exact, fit, ms, safe, selected
+from mesh.dashboard.picture import clock_time, exact, fit, safe, selected
 from mesh.dashboard.ui import TRACES
 
 if TYPE_CHECKING:
-    from mesh.dashboard.frame import Bar, Frame, Incident, Waterfall
+    from mesh.dashboard.frame import Frame
     from mesh.dashboard.picture import Look, Piece, Row, Tone
     from mesh.dashboard.ui import Ui
+    from mesh.tracing.stories import Summary
 
-NAME_CELLS_MAX = 44
+US_PER_MS = 1_000
+ID_CELLS = 8
+NAME_CELLS = 8
+TRIES_CELLS = 8
 FIGURE_CELLS = 8
-NOTE_GAP_CELLS = 3
+SPANS_CELLS = 10
 
 
 def rows(frame: Frame, ui: Ui, width: int, rows_max: int, look: Look) -> list[Row]:
     """The waterfall that was opened, else the list around the selected trace."""
-    if ui.opened and frame.waterfall is not None and frame.waterfall.trace.id == ui.opened:
-        return waterfall(frame, frame.waterfall, ui, width, rows_max, look)
+    if ui.opened and frame.waterfall is not None and frame.waterfall.trace_id == ui.opened:
+        marks = timeline.ASCII if look.ascii else timeline.UNICODE
+        lines = timeline.lines(frame.waterfall, width=width, marks=marks)
+        first = min(ui.scroll, max(0, len(lines) - rows_max))
+        return [
+            exact([_piece(part, look) for part in line], width, look)
+            for line in lines[first : first + rows_max]
+        ]
     found = listing.traces(frame, ui)
     if not found:
         said = "no trace matches" if frame.traces else "no traces yet: mesh call order create"
         return [exact([(fit(said, width, look), "faint")], width, look)]
     at = listing.place(found, ui, TRACES)
-    lines = []
+    lines_ = []
     for index in listing.window(len(found), at, rows_max):
-        each = found[index]
-        bad: Tone = "plain" if each.ok else "bad"
-        row = exact(
-            [
-                (clock_time(each.at_ms), "faint"),
-                (" " + each.id[:8], "faint"),
-                (" " + fit(each.service, 8, look), hue(frame, each.service)),
-                (" " + fit("ok" if each.ok else "ERROR", 5, look), "good" if each.ok else "bad"),
-                (fit(ms(each.duration_ms), FIGURE_CELLS, look, right=True), bad),
-                (fit(f"{each.spans} spans", 10, look, right=True), "faint"),
-                ("  " + safe(each.name, look), bad),
-                ("  " + safe(" ".join(each.services), look), "faint"),
-            ],
-            width,
-            look,
-        )
-        lines.append(selected(row) if ui.pane == TRACES and index == at else row)
-    return lines
+        row = _listed(frame, found[index], width, look)
+        lines_.append(selected(row) if ui.pane == TRACES and index == at else row)
+    return lines_
 
 
-def waterfall(
-    frame: Frame, found: Waterfall, ui: Ui, width: int, rows_max: int, look: Look
-) -> list[Row]:
-    """Spans as bars on one axis, incidents among them where they fell."""
-    longest = max((each.depth + len(_label(each)) for each in found.bars), default=0)
-    name = max(0, min(longest, NAME_CELLS_MAX, width // 2))
-    axis = max(1, width - name - FIGURE_CELLS - 1)
-    whole = max(found.trace.duration_ms, *(b.start_ms + b.duration_ms for b in found.bars), 0.001)
-    lines = [_incident(each, name, axis, whole, width, look) for each in found.incidents]
-    lines += [_bar(frame, each, name, axis, whole, width, look) for each in found.bars]
-    first = min(ui.scroll, max(0, len(lines) - rows_max))
-    return lines[first : first + rows_max]
+def _piece(part: str | tuple[str, Tone], look: Look) -> Piece:
+    value, tone = part if isinstance(part, tuple) else (part, "plain")
+    return (safe(value, look), tone)
 
 
-def _label(bar: Bar) -> str:
-    return f"{bar.service} {bar.name}"
-
-
-def _span(start_ms: float, duration_ms: float, axis: int, whole: float) -> tuple[int, int]:
-    """Where a bar begins on the axis, and its cells: at least one, and never beyond its end."""
-    start = max(0, min(round(start_ms / whole * axis), axis - 1))
-    return start, max(1, min(round(duration_ms / whole * axis), axis - start))
-
-
-def _bar(frame: Frame, bar: Bar, name: int, axis: int, whole: float, width: int, look: Look) -> Row:
-    start, length = _span(bar.start_ms, bar.duration_ms, axis, whole)
-    tone: Tone = "bad" if not bar.ok else "strong" if bar.critical else hue(frame, bar.service)
-    kind = 2 if bar.waiting else 0 if bar.critical else 1
-    indent = min(bar.depth, name // 2)
-    rest = axis - start - length
-    said = safe(bar.note or ("" if bar.ok else "error"), look)
-    after = before = ""
-    if said and rest > NOTE_GAP_CELLS + len(said):
-        after = " " + said
-    elif said and start > len(said) + 1:
-        before = said + " "
-    pieces: list[Piece] = [
-        (" " * indent, "plain"),
-        (fit(_label(bar), name - indent, look), "bad" if not bar.ok else "plain"),
-        (fit(before, start, look, right=True), "warn"),
-        (look.bars[kind] * length, tone),
-        (fit(after, rest, look), "warn"),
-        (fit(ms(bar.duration_ms), FIGURE_CELLS, look, right=True), "plain"),
-    ]
-    return exact(pieces, width, look)
-
-
-def _incident(
-    incident: Incident, name: int, axis: int, whole: float, width: int, look: Look
-) -> Row:
-    start, _ = _span(incident.at_ms, 0, axis, whole)
-    said = safe(incident.text, look)
-    at_left = len(said) + 2 > axis - start
-    mark: list[Piece] = (
-        [(fit(said + " !", start + 1, look, right=True), "magenta")]
-        if at_left
-        else [(" " * start + "! " + said, "magenta")]
+def _listed(frame: Frame, each: Summary, width: int, look: Look) -> Row:
+    bad: Tone = "bad" if each.error else "plain"
+    tries = f"+{each.retries} tries" if each.retries else ""
+    took = timeline.duration(each.duration_us)
+    return exact(
+        [
+            (clock_time(each.start_us // US_PER_MS), "faint"),
+            (" " + fit(each.trace_id, ID_CELLS, look), "faint"),
+            (" " + fit(each.service, NAME_CELLS, look), hue(frame, each.service)),
+            (" " + ("ERROR" if each.error else "ok   "), "bad" if each.error else "good"),
+            (fit(took, FIGURE_CELLS, look, right=True), bad),
+            (fit(f"{each.spans} spans", SPANS_CELLS, look, right=True), "faint"),
+            (" " + fit(tries, TRIES_CELLS, look), "warn"),
+            (" " + safe(each.root, look), bad),
+            ("  " + safe(each.error, look), "bad"),
+            ("  " + safe(" ".join(each.services), look), "faint"),
+        ],
+        width,
+        look,
     )
-    return exact([(fit("incident", name, look), "magenta"), *mark], width, look)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh.dashboard import flow, footer, header, listing, services, topology, traces
-from mesh.dashboard.picture import ASCII, UNICODE, Picture, boxed, exact, fit, ms, rate, safe
+from mesh.dashboard.picture import ASCII, UNICODE, Picture, boxed, exact, fit, rate, safe
+from mesh.dashboard.timeline import duration
 from mesh.dashboard.ui import EVENTS, LOGS, SERVICES, TOPOLOGY, TRACES
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mesh.dashboard.frame import Frame
     from mesh.dashboard.picture import Look, Piece, Row
     from mesh.dashboard.ui import Ui
+    from mesh.tracing.waterfall import Waterfall
 
 WIDE_COLUMNS, WIDE_ROWS = 110, 32
 BOXED_COLUMNS, BOXED_ROWS = 60, 15
@@ -147,8 +149,8 @@ def _pane_title(frame: Frame, ui: Ui, pane: int, look: Look) -> list[Piece]:
             more += "" if ui.selected[EVENTS - 1] else "  follow"
         case 4:
             word = "4 traces"
-            if ui.opened and frame.waterfall is not None:
-                return _waterfall_title(frame, look)
+            if ui.opened and frame.waterfall is not None and frame.waterfall.rows:
+                return _waterfall_title(frame.waterfall, look)
             more = f"  {ui.order}" + (f"  of {safe(ui.traces_of, look)}" if ui.traces_of else "")
         case _:
             word = "5 logs"
@@ -160,19 +162,15 @@ def _pane_title(frame: Frame, ui: Ui, pane: int, look: Look) -> list[Piece]:
     return [*_title(word, ui, pane), (more + _filtered(ui, pane, look), "faint")]
 
 
-def _waterfall_title(frame: Frame, look: Look) -> list[Piece]:
-    found = frame.waterfall
-    assert found is not None
-    trace = found.trace
-    pieces: list[Piece] = [
-        (f"4 trace {safe(trace.id[:8], look)} ", "strong"),
-        (f"{safe(trace.name, look)} {ms(trace.duration_ms)} ", "plain"),
-        ("ok" if trace.ok else "ERROR", "good" if trace.ok else "bad"),
-        (f"  {len(found.bars)} spans", "faint"),
+def _waterfall_title(found: Waterfall, look: Look) -> list[Piece]:
+    failed = next((row.span.status for row in found.rows if row.span.status), "")
+    root = found.rows[0]
+    return [
+        (f"4 trace {safe(found.trace_id[:8], look)} ", "strong"),
+        (f" {safe(root.label, look)}  {duration(found.length_us)}  ", "plain"),
+        (safe(failed, look) if failed else "ok", "bad" if failed else "good"),
+        (f"  {len(found.rows)} spans", "faint"),
     ]
-    if found.critical:
-        pieces.append((f"  critical path: {safe(found.critical, look)}", "faint"))
-    return pieces
 
 
 def _dialog(frame: Frame, ui: Ui, width: int, height: int, look: Look) -> list[Row]:

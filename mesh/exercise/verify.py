@@ -30,6 +30,10 @@ BUS = "bus"
 HOSTED = "hosted"
 """The copies that are no service's: the bus's log, and its file of guests' events."""
 
+LOGGED = "log-as-told"
+ACCOUNTED = "events-accounted-for"
+"""Names of what holds of events in any mesh."""
+
 EXPLAINERS = ("explain", "history", "get")
 """Operations that tell of one entity, the one that tells most first."""
 
@@ -85,11 +89,15 @@ def questions(
                 ask = partial(_asked, table, row, copies, beside, now_ms)
                 found.append(Question(row.name, name, row.sentence, ask))
     for name in services:
-        found.append(_of(name, copies, "V7", "each key has had one effect", _one_effect))
-        found.append(_of(name, copies, "V5", "its events are chained, none is gone", _chained))
+        found.append(
+            _of(name, copies, "one-effect-a-key", "each key has had one effect", _one_effect)
+        )
+        found.append(
+            _of(name, copies, "events-chained", "its events are chained, none is gone", _chained)
+        )
     if BUS in copies:
         logged = "the log is chained, and what its producers told"
-        found.append(Question("V5", BUS, logged, partial(_logged, services, copies, logged)))
+        found.append(Question(LOGGED, BUS, logged, partial(_logged, services, copies, logged)))
     for name in services:
         found += _subscriptions(name, copies)
     return found
@@ -219,7 +227,7 @@ def _logged(services: Iterable[str], copies: Mapping[str, Path], sentence: str) 
             with database.opened(copies[owner], {BUS: copies[BUS]}) as copy:
                 others, _ = ledger.differs(copy, source, name, SHOWN_MAX + 1)
             wrong += [(f"{name} {_text(who)}", _text(why)) for who, why in others]
-    return _check("V5", BUS, sentence, count, wrong, len(wrong))
+    return _check(LOGGED, BUS, sentence, count, wrong, len(wrong))
 
 
 def _subscriptions(name: str, copies: Mapping[str, Path]) -> list[Question]:
@@ -227,7 +235,7 @@ def _subscriptions(name: str, copies: Mapping[str, Path]) -> list[Question]:
     with database.opened(copies[name], {}) as copy:
         standings = ledger.standings(copy)
     return [
-        Question("V5", name, sentence, partial(_conserved, name, at, copies, sentence))
+        Question(ACCOUNTED, name, sentence, partial(_conserved, name, at, copies, sentence))
         for at in standings
         for sentence in [f"every event of {at.stream} is accounted for"]
     ]
@@ -243,6 +251,6 @@ def _conserved(name: str, at: ledger.Standing, copies: Mapping[str, Path], sente
                 stream = ledger.Stream(copy, source, at.stream, logged=bool(others))
                 found = ledger.conserved(stream, at)
     if found is None:
-        return _check("V5", name, sentence, 0, (), 0, detail="nothing was published yet")
+        return _check(ACCOUNTED, name, sentence, 0, (), 0, detail="nothing was published yet")
     sums, wrong = found
-    return _check("V5", name, sentence, sums.published, wrong, len(wrong), detail=str(sums))
+    return _check(ACCOUNTED, name, sentence, sums.published, wrong, len(wrong), detail=str(sums))

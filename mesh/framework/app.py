@@ -188,6 +188,7 @@ class App:
                 deadline_s=deadline_s,
                 outermost=caller.kind != "service",
                 status=operation.status,
+                source=request.remote or "",
             )
             return await self._act(request, operation, takes, context)
         finally:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 PROBLEM = "application/problem+json"
 
+_KEY = "^[!-~]([ -~]*[!-~])?$"
+"""An Idempotency-Key: printable ASCII. A space at either end would be no part of a header."""
+
+_TAGS = r'^(\*|(W/)?"[!#-+\--~]*"(, ?(W/)?"[!#-+\--~]*"){0,19})$'
+"""If-Match: `*` or entity tags."""
+
 _PROBLEM_SCHEMA: dict[str, object] = {
     "title": "Problem",
     "description": "RFC 9457 problem details; further members carry the facts of this problem.",
@@ -118,7 +124,7 @@ def _operation(
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": row.key == "required",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "schema": {"type": "string", "maxLength": 255, "pattern": _KEY},
                 "description": "Sent again with the same body, the request has one effect.",
             }
         )
@@ -128,7 +134,7 @@ def _operation(
                 "name": "If-Match",
                 "in": "header",
                 "required": True,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "schema": {"type": "string", "maxLength": 255, "pattern": _TAGS},
                 "example": "*",
                 "description": "The ETag of the version that was read; * for any.",
             }

@@ -103,8 +103,11 @@ def values(
         return codec.convert(_texts(request, fields), operation.takes, loose=True)
     has_members = len(codec.fields(operation.takes)) > len(fields)
     if raw or has_members:
-        if request.content_type != "application/json":
-            raise InvalidInput("Content-Type must be application/json", code="content-type")
+        charset = (request.charset or "utf-8").lower()
+        if request.content_type != "application/json" or charset != "utf-8":
+            raise InvalidInput(
+                "Content-Type must be application/json, in UTF-8", code="content-type"
+            )
         body = codec.read_json(raw)
         if not isinstance(body, dict):
             raise InvalidInput("the body must be a JSON object")

@@ -79,3 +79,6 @@ class Span(Struct, array_like=True, gc=False):
 
 
 UNFINISHED = -1
+
+UNFINISHED_STATUS, UNRECORDED_STATUS = "unfinished", "unrecorded"
+"""Of stand-ins: still at work or killed at it; told by somebody who records nothing."""

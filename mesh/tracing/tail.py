@@ -28,6 +28,9 @@ SELF = "mesh"
 _NAME_BYTES = 53
 """A piece is known by its first span's ids, since the system gives a dead file's number again."""
 
+_NO_PREFIX = 2
+"""Bytes before an id."""
+
 _END = attrgetter("end_us")
 
 
@@ -38,19 +41,29 @@ class Tail:
         missed: pieces that went before their end was seen.
     """
 
-    def __init__(self, data: Path, *, last_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        last_bytes: int | None = None,
+        places: dict[bytes, int] | None = None,
+        prefix: str = "",
+    ) -> None:
         """Begin at the beginning, or `last_bytes` before the end of each newer piece.
 
         Args:
             data: the mesh's data directory.
+            places: what an earlier one has read, to go on from there.
+            prefix: read only stories whose id begins so; cheaper than to choose afterwards.
         """
+        self._wanted = b'["' + prefix.encode()
         self.missed = 0
         self._data = data
-        self._done: dict[bytes, int] = {}
+        self._done = dict(places or {})
         self._ended: set[bytes] = set()
         if last_bytes is not None:
             for _, folder in self._folders():
-                self._skip(folder / OLDER, 0)
+                self._skip(folder / OLDER, 1)
                 self._skip(folder / NEWER, last_bytes)
 
     def read(self) -> list[Span]:
@@ -69,8 +82,15 @@ class Tail:
 
     def everything(self) -> Iterator[Span]:
         """All that is there now, roughly in the order in which it ended."""
-        while found := self.read():
-            yield from found
+        before = None
+        while before != self._done:
+            before = self._done
+            yield from self.read()
+
+    @property
+    def places(self) -> dict[bytes, int]:
+        """How far each piece was read."""
+        return self._done
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
         try:
@@ -83,7 +103,11 @@ class Tail:
     def _skip(self, path: Path, last_bytes: int) -> None:
         with contextlib.suppress(OSError), path.open("rb") as file:
             name = file.read(_NAME_BYTES)
-            self._done[name] = max(0, os.fstat(file.fileno()).st_size - last_bytes)
+            before = os.fstat(file.fileno()).st_size - last_bytes
+            if before > 0:
+                file.seek(before - 1)
+                file.readline()  # from the next whole line on
+                self._done[name] = file.tell()
 
     def _more(self, path: Path, service: str, seen: dict[bytes, int]) -> list[Span]:
         try:
@@ -102,7 +126,10 @@ class Tail:
         seen[piece] = done + end
         if path.name == OLDER and end == len(raw) < READ_BYTES_MAX:
             self._ended.add(piece)
-        spans = codec.decode_lines(raw[:end], Span)
+        lines = raw[:end]
+        if len(self._wanted) > _NO_PREFIX:
+            lines = b"\n".join(line for line in lines.split(b"\n") if line.startswith(self._wanted))
+        spans = codec.decode_lines(lines, Span)
         for span in spans:
             span.service = service
         return spans

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from mesh import codec
 from mesh.tracing.context import sampler
 
 if TYPE_CHECKING:
@@ -81,6 +82,18 @@ class Export(Struct, frozen=True):
     attributes: dict[str, str]
     complaints: tuple[str, ...] = ()
 
+    @property
+    def usable(self) -> bool:
+        """Whether anything can be sent there."""
+        parts = urlsplit(self.url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+    @property
+    def shown(self) -> str:
+        """The address without what may be secret in it."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or ''}{parts.path}"
+
 
 def export(environment: Mapping[str, str]) -> Export | None:
     """What the variables say of sending; None when nothing is to be sent."""
@@ -100,9 +113,6 @@ def export(environment: Mapping[str, str]) -> Export | None:
     complaints: list[str] = []
     if not environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         url = url.rstrip("/") + TRACES_PATH
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        complaints.append(f"the OTLP endpoint {url!r} is no http:// or https:// address")
     protocol = said("PROTOCOL")
     if protocol not in {"", "http/json"}:
         complaints.append(f"OTLP is spoken as http/json, not as {protocol}")
@@ -110,14 +120,16 @@ def export(environment: Mapping[str, str]) -> Export | None:
     timeout_ms = int(timeout) if timeout.isdecimal() and int(timeout) else TIMEOUT_MS
     if str(timeout_ms) != timeout:
         complaints.append(f"OTEL_EXPORTER_OTLP_TIMEOUT is {timeout!r}, not whole milliseconds")
-    return Export(
+    found = Export(
         url,
         _pairs(said("HEADERS")),
         timeout_ms / 1000,
         environment.get("OTEL_SERVICE_NAME") or environment.get("MESH_PROJECT", ""),
         _pairs(environment.get("OTEL_RESOURCE_ATTRIBUTES", "")),
-        tuple(complaints),
     )
+    if not found.usable:
+        complaints.append("the OTLP endpoint is no http:// or https:// address")
+    return codec.replace(found, complaints=tuple(complaints))
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from mesh.tracing.span import ASYNCHRONOUS, UNFINISHED, WAITS, Span
+from mesh.tracing.span import (
+    ASYNCHRONOUS,
+    UNFINISHED,
+    UNFINISHED_STATUS,
+    UNRECORDED_STATUS,
+    WAITS,
+    Span,
+)
 from mesh.tracing.stories import attempt
 
 if TYPE_CHECKING:
@@ -120,8 +127,9 @@ def label(span: Span) -> str:
 def _completed(spans: Sequence[Span]) -> dict[str, Span]:
     """By id, with a stand-in for each span that others name as their parent and nobody recorded.
 
-    Such a one was at work when its process was killed. Strangers' parents are left out: a caller
-    from outside the mesh keeps its own record.
+    Such a one is still at work, or was when its process was killed; who told an event may be
+    a program that records nothing. Strangers' parents are left out: a caller from outside the mesh
+    keeps its own record.
     """
     known = {span.span_id: span for span in spans}
     for span in spans:
@@ -129,17 +137,18 @@ def _completed(spans: Sequence[Span]) -> dict[str, Span]:
         if not parent or parent in known or span.kind in {"server", "call"}:
             continue
         orphans = [each for each in spans if each.parent_id == parent]
+        told = span.kind == "delivery"
         known[parent] = Span(
             span.trace_id,
             parent,
             "",
             _KIND_OF_PARENT.get(span.kind, "server"),
-            span.name if span.kind == "delivery" else "unfinished",
+            span.name if told else UNFINISHED_STATUS,
             min(each.start_us for each in orphans),
             UNFINISHED,
-            "unfinished",
+            UNRECORDED_STATUS if told else UNFINISHED_STATUS,
             (),
-            str(span.attributes.get("stream", "")) if span.kind == "delivery" else span.service,
+            str(span.attributes.get("stream", "")) if told else span.service,
         )
     return known
 

@@ -70,6 +70,9 @@ WRONG = {
     "fault": ["chaos", "laetncy", "order"],
     "fault-target": ["chaos", "pause", "ordr"],
     "fault-rate": ["chaos", "error", "order", "--rate", "2"],
+    "fault-of-an-exercise": ["exercise", "--chaos", "kill,puase"],
+    "scenario": ["exercise", "brwose"],
+    "assertion": ["exercise", "--assert", "p98<200ms"],
     "event-data": ["events", "publish", "demo.greeted", "-d", "{"],
     "backup": ["restore", "nightly"],
     "backup-name": ["backup", "../x"],
@@ -95,6 +98,7 @@ def test_wrong_usage_is_answered_at_once_with_a_way_out(mesh, snapshot, case):
 
 
 NOTHING = {
+    "exercise": ["exercise"],
     "ps": ["ps"],
     "ps-json": ["ps", "--json"],
     "ps-quiet": ["ps", "-q"],

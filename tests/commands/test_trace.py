@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mesh import codec
-from mesh.commands import output, timeline
+from mesh.commands import output
+from mesh.dashboard import timeline
 from mesh.tracing.store import COMMANDS, NEWER
 from mesh.tracing.waterfall import waterfall
 from tests.tracing.stories import BEFELL, ID, ORDER

@@ -34,6 +34,14 @@ BAD = {
         "servces: {}\nservices: {a: {command: x}}\n",
         "1:1: servces: unknown key, did you mean `services`?",
     ),
+    "no scenarios": (
+        "exercise: {scenarios: a b}\nservices: {a: {command: x}}\n",
+        "1:23: exercise.scenarios: must be a module such as myshop.scenarios, or a file such as scenarios.py, not `a b`",
+    ),
+    "unknown key of an exercise": (
+        "exercise: {scenario: a}\nservices: {a: {command: x}}\n",
+        "1:12: exercise.scenario: unknown key, did you mean `scenarios`?",
+    ),
     "unknown key in a health check": (
         service("command: x, healthcheck: {test: tcp, retrys: 1}"),
         "4:48: services.order.healthcheck.retrys: unknown key, did you mean `retries`?",

@@ -6,20 +6,12 @@ import math
 
 from msgspec.structs import replace
 
-from mesh.dashboard.frame import (
-    Bar,
-    Details,
-    Follower,
-    Frame,
-    Incident,
-    LogLine,
-    Stream,
-    Told,
-    Trace,
-    Waterfall,
-)
+from mesh.dashboard.frame import Details, Follower, Frame, LogLine, Stream, Told
 from mesh.figures import Asks, Hears, Tells
 from mesh.orchestrator.contract import Fault, ProgramStatus, Status, SupervisorStatus
+from mesh.tracing.stories import Summary
+from mesh.tracing.waterfall import waterfall
+from tests.tracing.stories import BEFELL, ID, ORDER
 
 AT_MS = 1_787_565_127_114
 """10:32:07.114 of some day."""
@@ -119,35 +111,26 @@ STREAMS = (
     Stream("user", 1, 9, 0.0),
 )
 
-TRACES = tuple(
-    Trace(
-        id=f"4bf92f3577b34da6a3ce929d0e0e{n:04x}",
-        at_ms=AT_MS - 40 * n,
-        service="order",
-        name="POST /orders",
-        duration_ms=281.0 if n == 2 else 9.5 + n,
-        ok=n != 2,
-        spans=7,
-        services=("order", "product"),
-    )
-    for n in range(6)
-)
 
-WATERFALL = Waterfall(
-    TRACES[2],
-    (
-        Bar(0, "cli", "POST order create", 0, 281, critical=True),
-        Bar(1, "order", "create", 2, 278, critical=True),
-        Bar(2, "order", "commit", 3, 2),
-        Bar(2, "product", "hold", 6, 240, ok=False, critical=True, note="503, again x2"),
-        Bar(2, "product", "hold", 250, 14, critical=True),
-        Bar(3, "product", "commit", 258, 3),
-        Bar(3, "bus", "product.stock_changed", 262, 6, waiting=True),
-        Bar(4, "order", "on_stock_changed", 268, 4),
-    ),
-    (Incident(12.0, "product killed"), Incident(236.0, "product restarted")),
-    "product hold 240ms",
-)
+def _summary(number: int) -> Summary:
+    failed = number == 2
+    return Summary(
+        trace_id=ID if failed else f"4bf92f3577b34da6a3ce929d0e0e{number:04x}",
+        start_us=(AT_MS - 40 * number) * 1000,
+        service="mesh",
+        root="mesh call order create",
+        duration_us=281_000 if failed else 9_500 + number,
+        whole_us=300_000,
+        error="503" if failed else "",
+        retries=int(failed),
+        spans=17,
+        services=("mesh", "order", "product"),
+    )
+
+
+TRACES = tuple(map(_summary, range(6)))
+
+WATERFALL = waterfall(ORDER, BEFELL)
 
 
 def _line(
@@ -259,7 +242,11 @@ PAYLOADS = _with(
     ),
     streams=(Stream(_NASTY, 1, 3, 1.0, (Follower(_NASTY, 1, 2, 1),)),),
     logs=tuple(_line(n, "error", _NASTY, _NASTY * 30, _NASTY) for n in range(9)),
-    traces=tuple(replace(each, name=_NASTY, service=_NASTY) for each in TRACES),
+    traces=tuple(replace(each, root=_NASTY, service=_NASTY, error=_NASTY) for each in TRACES),
+    waterfall=waterfall(
+        [replace(each, name=_NASTY, service=_NASTY, status=_NASTY) for each in ORDER],
+        [(at_us, _NASTY, _NASTY) for at_us, _, _ in BEFELL],
+    ),
     quiet=_NASTY,
 )
 

@@ -86,8 +86,8 @@ def test_one_key_leads_to_the_logs_or_the_trace_of_what_is_selected():
     assert effects == [Open(HEALTHY.logs[2].trace_id)]
     assert typed("5t")[0].note == "it tells of no trace"
     ui, effects = typed("4\r")
-    assert effects == [Open(SOME[0].id)]
-    assert typed("4\rl")[0].trace_of == SOME[0].id
+    assert effects == [Open(SOME[0].trace_id)]
+    assert typed("4\rl")[0].trace_of == SOME[0].trace_id
     assert typed("t")[0].traces_of == "auth"
 
 

@@ -24,13 +24,13 @@ SNAPSHOTS = Path(__file__).parent.parent / "snapshots"
 
 SHOWN = {
     "healthy-120x36": (HEALTHY, Ui()),
-    "degraded-120x36": (DEGRADED, Ui(pane=4, opened=WATERFALL.trace.id)),
+    "degraded-120x36": (DEGRADED, Ui(pane=4, opened=WATERFALL.trace_id)),
     "nothing-120x36": (FRAMES["nothing"], Ui()),
     "long-120x36": (FRAMES["long"], Ui(pane=5, wrap=True)),
     "payloads-120x36": (PAYLOADS, Ui()),
     "healthy-80x24": (HEALTHY, Ui()),
     "degraded-80x24": (DEGRADED, Ui(errors_only=True, pane=5, below=5)),
-    "degraded-80x24-traces": (DEGRADED, Ui(pane=4, below=4, opened=WATERFALL.trace.id)),
+    "degraded-80x24-traces": (DEGRADED, Ui(pane=4, below=4, opened=WATERFALL.trace_id)),
     "degraded-80x24-topology": (DEGRADED, Ui(pane=2, below=2, prompt="chaos", target="product")),
     "details-80x24": (DEGRADED, Ui(dialog="details", selected=("order", "", "", "", ""))),
     "help-80x24": (HEALTHY, Ui(dialog="help")),
@@ -62,15 +62,14 @@ def fits(frame: Frame, ui: Ui, width: int, height: int) -> str:
     assert len(picture.rows) == height
     for row in picture.rows:
         assert sum(cells(piece) for piece, _ in row) == width
-    assert view(frame, ui, width, height) == picture, "not pure"
     return picture.plain
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_every_size_is_filled_exactly(name: str):
     uis = [Ui(), Ui(pane=5, wrap=True), Ui(dialog="help"), Ui(dialog="details"), Ui(prompt="chaos")]
-    for width in (*range(1, 12), 59, 60, 61, 80, 109, 110, 111, 120, 300):
-        for height in (*range(1, 9), 14, 15, 16, 24, 31, 32, 33, 100):
+    for width in (1, 2, 3, 4, 5, 6, 7, 11, 59, 60, 80, 109, 110, 300):
+        for height in (1, 2, 3, 4, 5, 6, 7, 14, 15, 31, 32, 100):
             ui = uis[(width + height) % len(uis)]
             fits(FRAMES[name], ui, width, height)
 
@@ -141,7 +140,7 @@ UIS = st.builds(
     filters=st.tuples(*[st.just("") | TEXTS] * 5),
     sort=st.sampled_from(SORTS),
     order=st.sampled_from(ORDERS),
-    opened=st.sampled_from(["", WATERFALL.trace.id]),
+    opened=st.sampled_from(["", WATERFALL.trace_id]),
     errors_only=st.booleans(),
     reverse=st.booleans(),
     wrap=st.booleans(),
@@ -155,16 +154,17 @@ UIS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frame=FRAMES_, ui=UIS, width=st.integers(1, 300), height=st.integers(1, 100))
 def test_no_frame_is_too_much_for_any_screen(frame: Frame, ui: Ui, width: int, height: int):
     shown = fits(frame, ui, width, height)
+    assert fits(frame, ui, width, height) == shown, "not pure"
     for char in shown:
         assert char == "\n" or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert not ui.ascii or shown.isascii()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     frame=FRAMES_,
     ui=UIS,
@@ -175,16 +175,23 @@ def test_no_frame_is_too_much_for_any_screen(frame: Frame, ui: Ui, width: int, h
     ),
 )
 def test_no_key_leads_to_a_screen_that_cannot_be_drawn(frame: Frame, ui: Ui, typed: list[str]):
+    ui = replace(ui, prompt="") if ui.read_only else ui
     for key in typed:
         ui, effect = keys.press(ui, key, frame)
         if ui.read_only:
-            assert not isinstance(effect, keys.Break)
+            assert not isinstance(effect, keys.Break | keys.Act)
     fits(frame, ui, 110, 32)
 
 
 @pytest.mark.parametrize("ascii_", [False, True])
 def test_payloads_reach_no_terminal(ascii_: bool):
-    for ui in (Ui(), Ui(pane=3, dialog="event"), Ui(pane=5, dialog="line"), Ui(pane=5, wrap=True)):
+    for ui in (
+        Ui(),
+        Ui(pane=3, dialog="event"),
+        Ui(pane=5, dialog="line"),
+        Ui(pane=5, wrap=True),
+        Ui(opened=WATERFALL.trace_id),
+    ):
         console = Console(width=120, height=36, force_terminal=True, color_system="standard")
         with console.capture() as captured:
             console.print(view(PAYLOADS, replace(ui, ascii=ascii_), 120, 36))
@@ -209,7 +216,7 @@ def test_errors_come_first():
         "warning",
         "error",
     ]
-    assert next(each.ok for each in listing.traces(DEGRADED, Ui(order="errors"))) is False
+    assert listing.traces(DEGRADED, Ui(order="errors"))[0].error
     assert [each.sequence for each in listing.events(DEGRADED, Ui(errors_only=True))] == [510]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 
@@ -62,3 +63,64 @@ async def test_reader_that_stays_delays_checkpoints_but_no_writer(database, add,
     assert database.wal_bytes > 64 * MIB
     reader.close()
     await until(lambda: database.wal_bytes == 0)  # beyond 64 MiB it is cut as soon as can be
+
+
+SECRET = b"canary-4be1" * 100
+
+
+def holding(file):
+    return [path.name for path in file.parent.iterdir() if b"canary-4be1" in path.read_bytes()]
+
+
+def delete(tx, id_, *, scrubs):
+    tx.execute("DELETE FROM notes WHERE id = :id", id=id_)
+    if scrubs:
+        tx.scrub()
+
+
+async def test_what_was_deleted_is_nowhere_in_the_files_soon_after_it_is_scrubbed(
+    database, add, file, until
+):
+    for n in range(20):
+        await database.write(add, f"{n:05}", SECRET)
+    for n in range(20):
+        await database.write(delete, f"{n:05}", scrubs=False)
+    assert holding(file), "a plain deletion leaves copies in the -wal"
+    await database.write(add, "last", SECRET)
+    await database.write(delete, "last", scrubs=True)
+    await until(lambda: not holding(file))
+    assert database.wal_bytes == 0
+
+
+async def test_scrubbing_waits_for_a_reader_and_goes_on_under_load(database, add, file, until):
+    await database.write(add, "one", SECRET)
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM notes").fetchone()
+    await database.write(delete, "one", scrubs=True)
+    await asyncio.sleep(2 * IDLE_S)
+    assert holding(file)
+    reader.close()
+    busy = True
+
+    async def work():
+        n = 0
+        while busy:
+            await database.write(add, f"busy{n}")
+            n += 1
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        await until(lambda: not holding(file))
+        busy = False
+
+
+async def test_what_a_failed_transaction_would_have_scrubbed_stays(database, add, file):
+    def fails(tx):
+        delete(tx, "one", scrubs=True)
+        raise RuntimeError
+
+    await database.write(add, "one", SECRET)
+    with contextlib.suppress(RuntimeError):
+        await database.write(fails)
+    assert database._writer._checkpoints.idle_wait_s() is None

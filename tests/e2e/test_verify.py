@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import shutil
 import sqlite3
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
 SERVICES = ("auth", "user", "product", "order")
 SUBSCRIPTIONS = {
-    "auth": (),
-    "user": ("auth",),
-    "product": ("auth",),
-    "order": ("auth", "product"),
+    name: {row.stream for row in table.listeners} | ({"auth"} - {name})
+    for name in SERVICES
+    for table in [importlib.import_module(f"mesh.services.{name}.service").service]
 }
-"""Who hears whom in the shop."""
+"""Who hears whom in the shop; everybody hears of auth's keys."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ CASES: dict[tuple[str, str], Case] = {
         "family",
     ),
     ("auth", "Where there are sessions, one key signs."): Case(
-        "UPDATE signing_keys SET retires_at_ms = 1; UPDATE sessions SET id = 'unsigned'", "unsigned"
+        "UPDATE signing_keys SET retires_at_ms = 1; UPDATE sessions SET id = 'unsigned'"
+        " WHERE id = (SELECT min(id) FROM sessions)",
+        "unsigned",
     ),
     ("user", "A user is told of as registered once."): Case(
         "INSERT INTO outbox SELECT 1000, epoch, epoch, hash, hash, randomblob(16), type, key, ts_ms,"
@@ -96,6 +98,12 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("user", "An active user has credentials at auth."): Case(
         f"DELETE FROM credentials WHERE subject = '{ALICE}'", ALICE, file="auth"
+    ),
+    ("user", "Nobody who was erased is here."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
+    ),
+    ("user", "auth has forgotten whoever was erased, or is about to."): Case(
+        f"INSERT INTO erased VALUES ('{ALICE}', 0)", ALICE
     ),
     ("product", "nothing is oversold: 0 ≤ reserved ≤ on_hand"): Case(
         f"UPDATE products SET on_hand = reserved - 1 WHERE id = '{LAMP}'", LAMP
@@ -165,7 +173,7 @@ for _service in SERVICES:
     CASES[_service, "its events are chained, none is gone"] = Case(
         "UPDATE outbox SET ts_ms = ts_ms + 1 WHERE seq = 1", "event 1"
     )
-    for _stream in SUBSCRIPTIONS[_service]:
+    for _stream in sorted(SUBSCRIPTIONS[_service]):
         CASES[_service, f"every event of {_stream} is accounted for"] = Case(
             f"UPDATE mlp_cursor SET seq = 5000 WHERE stream = '{_stream}'", f"{_stream} 5000"
         )

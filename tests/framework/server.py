@@ -98,6 +98,7 @@ class Origin(Struct, frozen=True):
     caller: str
     cause: str
     left_ms: int
+    source: str
 
 
 class Shelf:
@@ -225,7 +226,7 @@ class Shelf:
 
     async def origin(self, ctx: Context, request: Nothing) -> Origin:
         left_s = ctx.deadline_s - clock.monotonic_s()
-        return Origin(ctx.caller.subject, ctx.cause, int(left_s * 1000))
+        return Origin(ctx.caller.subject, ctx.cause, int(left_s * 1000), ctx.source)
 
     async def slow(self, ctx: Context, request: Make) -> Made:
         self.slow_begun += 1
@@ -303,9 +304,11 @@ class Server:
         ) as response:
             return Answer(response.status, response.headers.copy(), await response.read())
 
-    async def raw(self, sent: bytes) -> Answer:
+    async def raw(self, sent: bytes, *, come_from: str = "127.0.0.1") -> Answer:
         """Exactly these bytes, and the answer; the connection is closed from there."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, local_addr=(come_from, 0)
+        )
         try:
             writer.write(sent)
             async with asyncio.timeout(5):

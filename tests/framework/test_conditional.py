@@ -61,6 +61,12 @@ def test_match_is_found_among_several():
     assert refused.value.facts == {"version": 4}
 
 
+def test_match_needs_of_a_longer_tag_the_version_alone():
+    check_match(required_match('"3.17"'), 3)
+    with pytest.raises(PreconditionFailed):
+        check_match(required_match('"17.3"'), 3)
+
+
 def test_match_is_asked_for_with_its_own_status():
     with pytest.raises(Refused) as refused:
         required_match(None)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from mesh import codec
+from mesh import __version__, codec
 from mesh.errors import DatabaseBroken
-from mesh.framework import openapi, reading
+from mesh.framework import asyncapi, openapi, reading
 from mesh.framework.gate import Gate
 from mesh.resilience.admission import Admission
 from tests.framework.server import Server, served
@@ -208,7 +208,8 @@ async def test_body_refused_names_the_place(server):
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "a", ""]
+    "kind",
+    ["text/plain", "multipart/form-data", "a/b", "a", "", "application/json; charset=bogus"],
 )
 @SHARED
 async def test_body_is_refused_when_its_type_is_not_json(shared, kind):
@@ -352,6 +353,17 @@ async def test_cause_is_taken_from_a_service_alone(server):
         assert str(answer.json["cause"]).startswith("req_")
     long = {"Mesh-Cause": "e" * 500} | server.peer("order")
     assert len((await server.ask("GET", "/origin", headers=long)).json["cause"]) == 80
+
+
+@pytest.mark.parametrize("come_from", ["127.0.0.1", "127.0.0.7"])
+async def test_action_is_told_the_address_that_the_request_came_from(server, come_from):
+    """As the connection has it: no header says otherwise."""
+    said = (
+        f"GET /origin HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        "X-Forwarded-For: 10.0.0.1\r\nForwarded: for=10.0.0.1\r\nX-User-Id: usr_1\r\n\r\n"
+    )
+    answer = await server.raw(said.encode(), come_from=come_from)
+    assert (answer.json["source"], answer.json["caller"]) == (come_from, "anyone")
 
 
 async def test_cause_that_no_database_can_hold_is_not_taken(server):
@@ -588,6 +600,12 @@ async def test_openapi_page_is_the_document_of_the_table(server):
     }
     rows = server.shelf.service.operations
     assert said == {(row.method, row.path) for row in rows}
+
+
+async def test_asyncapi_page_is_the_document_of_the_table(server):
+    answer = await server.ask("GET", "/asyncapi.json")
+    assert answer.status == 200
+    assert answer.json == asyncapi.document(server.shelf.service, __version__)
 
 
 @pytest.mark.parametrize("name", ["auth", "user", "product", "order"])

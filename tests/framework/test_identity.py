@@ -13,7 +13,15 @@ from mesh import clock, codec, tokens
 from mesh.client import Client
 from mesh.errors import Forbidden, MeshError, ServiceUnavailable, Unauthenticated
 from mesh.framework import ANYONE, OPERATOR, USER, Caller, identity, roles, services
-from mesh.framework.identity import ANONYMOUS, Identity, KeySet, admit, keep_keys
+from mesh.framework.identity import (
+    ANONYMOUS,
+    Identity,
+    KeySet,
+    Revoked,
+    admit,
+    keep_keys,
+    keep_revoked,
+)
 from mesh.framework.service import Allow
 from tests.framework.server import CALLS, PROJECT, Shelf, identity_of, listening
 from tests.services.in_process import Clock, room
@@ -81,9 +89,11 @@ async def who(tmp_path, provisioned, place, auth) -> Identity:
     await client.close()
 
 
-def user_token(key: tokens.SigningKey, name: str = "usr_1", *, life_s: int = 300) -> str:
+def user_token(
+    key: tokens.SigningKey, name: str = "usr_1", *, life_s: int = 300, session: str = "ses_1"
+) -> str:
     now_s = clock.now_ms() // 1000
-    claims = tokens.Claims("auth", name, PROJECT, now_s, now_s + life_s, "ses_1", ("customer",))
+    claims = tokens.Claims("auth", name, PROJECT, now_s, now_s + life_s, session, ("customer",))
     return tokens.sign(key, claims, typ=tokens.USER_TOKEN)
 
 
@@ -132,6 +142,55 @@ async def test_remembered_tokens_are_checked_anew_when_the_keys_change(who, issu
     who.load_keys()
     with pytest.raises(Unauthenticated):
         await who.verify(token)
+
+
+# --- sessions that end ----------------------------------------------------------------------
+
+
+async def ending(who, place, session="ses_1", in_s=600):
+    ended = Revoked(session, clock.now_ms() + in_s * 1000)
+    await place.transact(keep_revoked, ended)
+    who.revoke(ended)
+
+
+async def test_token_is_refused_as_soon_as_its_session_has_ended(who, issuer, place):
+    token, other = user_token(issuer), user_token(issuer, session="ses_2")
+    await who.verify(token)
+    await ending(who, place)
+    assert token not in who._verified
+    for _ in range(2):
+        with pytest.raises(Unauthenticated) as caught:
+            await who.verify(token)
+        assert caught.value.code == "session-revoked"
+    assert (await who.verify(other)).session == "ses_2"
+
+
+async def test_ended_session_is_still_known_after_a_restart(who, issuer, place, tmp_path):
+    await ending(who, place)
+    fresh = identity_of(tmp_path / "keys", "shelf")
+    fresh.attach(who._client, place.database)
+    with pytest.raises(Unauthenticated):
+        await fresh.verify(user_token(issuer))
+
+
+async def test_ended_sessions_are_forgotten_when_their_tokens_are_over(who, place, monkeypatch):
+    wall = Clock(monkeypatch)
+    await ending(who, place, "ses_old")
+    wall.forward(600 + tokens.LEEWAY_S + 1)
+    await ending(who, place, "ses_new")
+    assert place.database.read.all(str, "SELECT id FROM revoked_session") == ["ses_new"]
+
+
+async def test_no_more_ended_sessions_are_remembered_than_the_bound(who, place, monkeypatch):
+    monkeypatch.setattr(identity, "REVOKED_MAX", 3)
+    for n in range(5):
+        await ending(who, place, f"ses_{n}")
+    assert list(who._revoked) == ["ses_2", "ses_3", "ses_4"]
+
+
+async def test_service_is_not_ended_by_a_session_without_a_name(who, place, provisioned):
+    await ending(who, place, "")
+    assert (await who.verify(provisioned.token("order", "shelf"))).id == "order"
 
 
 # --- keys -----------------------------------------------------------------------------------
@@ -217,6 +276,39 @@ async def test_first_keys_are_got_in_the_background_however_long_auth_is_away(
     asked = auth.asked
     assert (await who.verify(user_token(issuer))).id == "usr_1"
     assert auth.asked == asked
+
+
+async def test_key_set_is_asked_for_anew_at_the_start_though_one_is_kept(
+    who, issuer, auth, place, tmp_path
+):
+    await who.refresh_keys()
+    newer = tokens.new_key()
+    auth.keys = [newer]
+    fresh = identity_of(tmp_path / "keys", "shelf")
+    fresh.attach(who._client, place.database)
+    await fresh.get_first_keys()
+    assert set(fresh._user_keys) == {newer.kid}
+
+
+async def test_key_set_that_an_event_brought_is_not_replaced_by_an_older_answer(
+    who, issuer, auth, place
+):
+    """A key is revoked while the answer that still names it is under way."""
+    await who.refresh_keys()
+    newer = tokens.new_key()
+    real = who._client.ask
+
+    async def overtaken(*asked):
+        answer = await real(*asked)
+        await place.transact(keep_keys, KeySet((tokens.jwk(newer.kid, newer.public),)))
+        who.load_keys()
+        return answer
+
+    who._client.ask = overtaken
+    await who.refresh_keys()
+    assert set(who._user_keys) == {newer.kid}
+    with pytest.raises(Unauthenticated):
+        await who.verify(user_token(issuer))
 
 
 def test_issuer_takes_no_users_tokens_and_asks_itself_nothing(tmp_path, provisioned):

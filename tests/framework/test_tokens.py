@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mesh import clock, tokens
 from mesh.errors import Forbidden, MeshError, Unauthenticated
 from mesh.framework.identity import KeySet, bearer_of, keep_keys
-from tests.framework.server import CALLS, PROJECT, Shelf, identity_of
+from tests.framework.server import CALLS, PROJECT, Shelf, identity_of, served
 from tests.services.in_process import room
 
 if TYPE_CHECKING:
@@ -234,6 +234,12 @@ FORGED: dict[str, Callable[[Forge], str]] = {
     # times
     "expired": lambda f: f.user(exp=f.now_s - 60, iat=f.now_s - 120),
     "expired, of a service": lambda f: f.service(exp=f.now_s - 11),
+    "a user's for longer than ten minutes": lambda f: f.user(exp=f.now_s + tokens.ACCESS_S + 1),
+    "a user's for ever": lambda f: f.user(exp=2**40),
+    "a service's for longer than a minute": lambda f: f.service(exp=f.now_s + 61),
+    "a service's of a minute, made long ago": lambda f: f.service(
+        iat=f.now_s - 3600, exp=f.now_s + 60
+    ),
     "exp missing": lambda f: f.service(exp=...),
     "exp null": lambda f: f.service(exp=None),
     "exp text": lambda f: f.service(exp="tomorrow"),
@@ -363,6 +369,26 @@ async def test_forged_tokens_are_refused_each_of_them(shelf, forge):
             outcomes[name] = error
     assert outcomes == {}
     assert not shelf._verified
+
+
+LEFT_TO_ALL = {400, 401, 403, 431}
+"""Malformed and oversized heads are no business of tokens; 403: genuine, of who may not ask."""
+
+
+async def test_forged_tokens_are_refused_at_the_door_and_none_breaks_it(tmp_path):
+    async with served(tmp_path) as server:
+        forge = Forge(server.operator, server.issuer)
+        statuses = {}
+        for name, make in FORGED.items():
+            bearer = make(forge).encode("utf-8", "surrogateescape")
+            head = f"GET /things/a HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode()
+            sent = head + b"Authorization: Bearer " + bearer + b"\r\n\r\n"
+            statuses[name] = (await server.raw(sent)).status
+    assert {name: code for name, code in statuses.items() if code not in LEFT_TO_ALL} == {}
+    assert list(statuses.values()).count(401) >= 40
+    assert [name for name, code in statuses.items() if code == 403] == [
+        "a caller that is not in calls"
+    ]
 
 
 def test_forgeries_are_each_another_and_as_many_as_promised(forge):

@@ -40,7 +40,8 @@ def speaker(operation) -> Caller:
     """The first who may, as `mesh call` chooses."""
     if operation.allow.services and not operation.allow.roles:
         return Caller("service", operation.allow.services[0])
-    return ALICE if {"customer", "user"} & set(operation.allow.roles) else SAM
+    alices = operation.allow.owner or {"customer", "user"} & set(operation.allow.roles)
+    return ALICE if alices else SAM
 
 
 async def test_seed_keeps_every_promise(shop):

@@ -156,6 +156,14 @@ def test_tail_of_the_end_begins_there(folder: Path):
     assert found[-1].name == "49"
 
 
+def test_stories_of_a_prefix_are_read_alone(folder: Path):
+    rows = [(f"{n:032x}"[::-1], *taken("x")[1:]) for n in range(1, 12)]
+    Store(folder).append(encoded(rows, 0.0))
+    (found,) = Tail(folder.parent, prefix="b00").read()
+    assert found.trace_id.startswith("b00")
+    assert len(Tail(folder.parent, prefix="").read()) == 11
+
+
 def test_commands_write_beside_the_description(tmp_path: Path):
     recording.note(tmp_path / "nowhere", taken("lost"))
     (tmp_path / COMMANDS).mkdir()

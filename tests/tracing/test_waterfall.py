@@ -68,7 +68,10 @@ def test_who_was_killed_before_it_could_tell_has_a_stand_in():
         ("6", "product", "server"),
         ("9", "b", "outbox"),
     }
-    assert {each.status for each in missing.values()} == {"unfinished"}
+    assert {key: each.status for key, each in missing.items()} == {
+        "6": "unfinished",
+        "9": "unrecorded",
+    }
     assert {each.duration_us for each in missing.values()} == {UNFINISHED}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.services.order import messages, placing, replica
+from mesh.services.order import forgetting, messages, placing, replica
 
 if TYPE_CHECKING:
     from mesh.framework import Tx
@@ -40,6 +40,11 @@ def on_discontinued(tx: Tx, event: messages.Discontinued) -> None:
 def on_hold_expired(tx: Tx, event: messages.HoldExpired) -> None:
     """A hold was not paid in time: its order is over, also if the hold's answer is still coming."""
     placing.lose_hold(tx, event.order_id, event.version)
+
+
+def on_user_erased(tx: Tx, event: messages.UserErased) -> None:
+    """Forget who a person was and where they live."""
+    forgetting.erase(tx, event.user_id)
 
 
 def _wake(tx: Tx, product_id: str) -> None:

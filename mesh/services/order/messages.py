@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mesh.framework import Call, Policy
+from mesh.framework import PERSONAL, Call, Policy
 
 LINES_MAX = 50
 PAGE_MAX = 100
@@ -20,6 +20,7 @@ OrderId = Annotated[
 ProductId = Annotated[str, Meta(pattern=r"^prd_[0-9a-f-]{36}$(?!\n)")]
 Reason = Annotated[str, Meta(min_length=1, max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=120)]
+Personal = Annotated[str, PERSONAL, Meta(min_length=1, max_length=120)]
 Status = Literal[
     "pending",
     "backordered",
@@ -46,13 +47,15 @@ class OrderLine(Struct, frozen=True, forbid_unknown_fields=True):
 class Address(Struct, frozen=True, forbid_unknown_fields=True):
     """Where to ship to."""
 
-    name: Text
-    line1: Text
-    city: Text
-    postcode: Annotated[str, Meta(min_length=1, max_length=20)]
-    country: Annotated[str, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")]
-    line2: Annotated[str, Meta(max_length=120)] | None = None
-    region: Annotated[str, Meta(max_length=120)] | None = None
+    name: Personal
+    line1: Personal
+    city: Personal
+    postcode: Annotated[str, PERSONAL, Meta(min_length=1, max_length=20)]
+    country: Annotated[
+        str, PERSONAL, Meta(pattern=r"^[A-Z]{2}$(?!\n)", description="ISO 3166-1 alpha-2")
+    ]
+    line2: Annotated[str, PERSONAL, Meta(max_length=120)] | None = None
+    region: Annotated[str, PERSONAL, Meta(max_length=120)] | None = None
 
 
 class PlaceOrder(Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,33 +191,6 @@ class StatusChanged(Struct, frozen=True):
     lines: list[ToldLine]
 
 
-class SeedLine(Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of a seeded order, with what product would have said of it."""
-
-    product_id: ProductId
-    sku: Text
-    name: Text
-    quantity: Annotated[int, Meta(ge=1, le=1000)]
-    unit_price_minor: Annotated[int, Meta(ge=0, le=10**8)]
-
-
-class SeedOrder(Struct, frozen=True, forbid_unknown_fields=True):
-    """One order of the configuration; product's seed holds its stock."""
-
-    id: OrderId
-    user_id: Text
-    status: Literal["reserved", "paid", "shipped", "delivered"]
-    lines: Annotated[list[SeedLine], Meta(min_length=1, max_length=LINES_MAX)]
-    ship_to: Address
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] = "EUR"
-
-
-class Seed(Struct, frozen=True, forbid_unknown_fields=True):
-    """The configuration's `seed:` of order."""
-
-    orders: list[SeedOrder] = []
-
-
 class Owed(Struct, frozen=True):
     """Deferred: something is still to be done for an order."""
 
@@ -226,6 +202,12 @@ class Wake(Struct, frozen=True):
 
     product_id: str
     after: str = ""
+
+
+class Abandon(Struct, frozen=True):
+    """Deferred: a person was erased; cancel what they had open."""
+
+    user_id: str
 
 
 class HoldLine(Struct, frozen=True):
@@ -333,6 +315,12 @@ class Discontinued(Struct, frozen=True):
 
     product_id: str
     version: int
+
+
+class UserErased(Struct, frozen=True):
+    """What is read of `user.erased`."""
+
+    user_id: str
 
 
 HOLD_S = 1.5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from mesh.errors import Broken
 from mesh.services.order import messages, model, payments, steps, store
+from mesh.services.order.messages import LINES_MAX, Address, OrderId, ProductId, Text
 
 if TYPE_CHECKING:
     from mesh.framework import Tx
@@ -17,13 +19,40 @@ ACTOR = "seed"
 TOKEN = "tok_visa"  # noqa: S105  a name that the simulated gateway knows, not a secret
 
 
-def plant(tx: Tx, seed: messages.Seed) -> None:
+class SeedLine(Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of a seeded order, with what product would have said of it."""
+
+    product_id: ProductId
+    sku: Text
+    name: Text
+    quantity: Annotated[int, Meta(ge=1, le=1000)]
+    unit_price_minor: Annotated[int, Meta(ge=0, le=10**8)]
+
+
+class SeedOrder(Struct, frozen=True, forbid_unknown_fields=True):
+    """One order of the configuration; product's seed holds its stock."""
+
+    id: OrderId
+    user_id: Text
+    status: Literal["reserved", "paid", "shipped", "delivered"]
+    lines: Annotated[list[SeedLine], Meta(min_length=1, max_length=LINES_MAX)]
+    ship_to: Address
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)")] = "EUR"
+
+
+class Seed(Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration's `seed:` of order."""
+
+    orders: list[SeedOrder] = []
+
+
+def plant(tx: Tx, seed: Seed) -> None:
     """The configuration's orders, with their fixed ids."""
     for order in seed.orders:
         _plant(tx, order)
 
 
-def _plant(tx: Tx, seed: messages.SeedOrder) -> None:
+def _plant(tx: Tx, seed: SeedOrder) -> None:
     lines = [messages.OrderLine(line.product_id, line.quantity) for line in seed.lines]
     wanted = model.merged(lines)
     steps.place(tx, seed.id, seed.user_id, messages.PlaceOrder(lines, seed.ship_to), wanted)
@@ -35,9 +64,7 @@ def _plant(tx: Tx, seed: messages.SeedOrder) -> None:
         order = steps.step(tx, order, cause, "seeded", actor=ACTOR)
 
 
-def _reserved(
-    tx: Tx, order: OrderRow, seed: messages.SeedOrder, wanted: dict[str, int]
-) -> OrderRow:
+def _reserved(tx: Tx, order: OrderRow, seed: SeedOrder, wanted: dict[str, int]) -> OrderRow:
     quoted = [
         messages.HeldLine(
             line.product_id, line.sku, line.name, line.unit_price_minor, seed.currency

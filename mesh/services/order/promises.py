@@ -53,8 +53,9 @@ GROUP BY h.order_id HAVING count(*) <> (
 KEYED = """
 SELECT id FROM orders WHERE created_ms > (SELECT min(created_ms) FROM request)
   AND id NOT IN (SELECT entity FROM request WHERE route = 'create')
+  AND user_id NOT IN (SELECT user_id FROM erased)
 """
-"""Of what is younger than the oldest key still kept: keys go after a day."""
+"""Of what is younger than the oldest key still kept: keys go after a day, or with who was erased."""
 
 ANSWERED = """
 SELECT o.id, 'of user:' || o.user_id || ', answered to ' || r.caller

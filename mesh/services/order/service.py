@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mesh.framework import (
+    OWNER,
     USER,
     Agreement,
+    Allow,
     Deferred,
     Invariant,
     Listener,
@@ -12,10 +14,13 @@ from mesh.framework import (
     Seed,
     Service,
     Tells,
+    owner_or,
     roles,
 )
 from mesh.services.order import (
     actions,
+    explaining,
+    forgetting,
     fulfilling,
     listeners,
     messages,
@@ -73,7 +78,7 @@ service = Service(
             actions.get,
             messages.OrderRef,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=RESERVED,
         ),
         Operation(
@@ -82,7 +87,16 @@ service = Service(
             actions.history,
             messages.OrderRef,
             messages.History,
-            allow=USER,
+            allow=owner_or("staff"),
+            example=RESERVED,
+        ),
+        Operation(
+            "explain",
+            "GET /orders/{id}/explain",
+            explaining.explain,
+            messages.OrderRef,
+            explaining.Explanation,
+            allow=Allow(owner=True, roles=("staff",), operator=True),
             example=RESERVED,
         ),
         Operation(
@@ -91,7 +105,7 @@ service = Service(
             paying.pay,
             messages.Pay,
             messages.OrderView,
-            allow=USER,
+            allow=OWNER,
             example=messages.Pay(RESERVED.id, "tok_visa"),
             key="optional",
             may_be_accepted=True,
@@ -102,7 +116,7 @@ service = Service(
             fulfilling.cancel,
             messages.Cancel,
             messages.OrderView,
-            allow=USER,
+            allow=owner_or("staff"),
             example=messages.Cancel(UNWANTED.id),
             key="optional",
         ),
@@ -150,60 +164,88 @@ service = Service(
         Listener("product.price_changed", listeners.on_price_changed, messages.PriceChanged),
         Listener("product.discontinued", listeners.on_discontinued, messages.Discontinued),
         Listener("product.hold_expired", listeners.on_hold_expired, messages.HoldExpired),
+        Listener("user.erased", listeners.on_user_erased, messages.UserErased),
     ),
     tells=(Tells("order.status_changed", messages.StatusChanged, key="order_id"),),
     deferred=(
         Deferred("decide", placing.decide, messages.Owed),
         Deferred("wake", placing.wake, messages.Wake),
         Deferred("release", placing.release, messages.Owed),
+        Deferred("abandon", forgetting.abandon, messages.Abandon),
         Deferred("ship-hold", fulfilling.ship_hold, messages.Owed),
         Deferred("capture", paying.capture, messages.Owed),
         Deferred("refund", paying.refund, messages.Owed),
         Deferred("expire", placing.expire, messages.Owed),
     ),
     invariants=(
-        Invariant("V4", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"),
         Invariant(
-            "V4", "money kept is the total of what is paid for", promises.MONEY_HOLDS, "orders"
+            "total-adds-up", "an order costs what its lines cost", promises.SUMS_HOLD, of="orders"
         ),
         Invariant(
-            "V6", "every step is in the table of moves", promises.STEPS_ALLOWED, of="history"
-        ),
-        Invariant("V6", "the history is contiguous", promises.HISTORY_CONTIGUOUS, of="history"),
-        Invariant("V6", "one event was told for each step", promises.TOLD, of="history"),
-        Invariant("V7", "each order is the effect of one key", promises.KEYED, of="orders"),
-        Invariant(
-            "V8", "an order's answer was given to its owner", promises.ANSWERED, of="request"
+            "money-adds-up",
+            "money kept is the total of what is paid for",
+            promises.MONEY_HOLDS,
+            "orders",
         ),
         Invariant(
-            "V9", "who is backordered waits for each product", promises.QUEUE_HOLDS, "orders"
+            "steps-allowed",
+            "every step is in the table of moves",
+            promises.STEPS_ALLOWED,
+            of="history",
         ),
-        Invariant("V9", "what is pending or paying is driven on", promises.DRIVEN_ON, of="orders"),
+        Invariant(
+            "history-contiguous",
+            "the history is contiguous",
+            promises.HISTORY_CONTIGUOUS,
+            of="history",
+        ),
+        Invariant("steps-told", "one event was told for each step", promises.TOLD, of="history"),
+        Invariant(
+            "one-key-an-order", "each order is the effect of one key", promises.KEYED, of="orders"
+        ),
+        Invariant(
+            "answered-to-owner",
+            "an order's answer was given to its owner",
+            promises.ANSWERED,
+            of="request",
+        ),
+        Invariant(
+            "backorders-queued",
+            "who is backordered waits for each product",
+            promises.QUEUE_HOLDS,
+            "orders",
+        ),
+        Invariant(
+            "nothing-stuck",
+            "what is pending or paying is driven on",
+            promises.DRIVEN_ON,
+            of="orders",
+        ),
     ),
     agreements=(
         Agreement(
-            "V3",
+            "holds-agree",
             "stock is held for an order as long as its status says so",
             promises.HOLDS_AGREE,
             of="orders",
             beside=("product",),
         ),
         Agreement(
-            "V3",
+            "held-as-ordered",
             "what is held is what was ordered",
             promises.HELD_LINES_AGREE,
             of="product.hold_lines",
             beside=("product",),
         ),
         Agreement(
-            "V5",
+            "stock-known",
             "what order knows of stock is what product told last",
             promises.STOCK_SEEN_AGREES,
             of="stock_seen",
             beside=("product",),
         ),
         Agreement(
-            "V9",
+            "none-asleep",
             "no backorder sleeps while its stock is there",
             promises.NONE_ASLEEP,
             of="backorders",
@@ -211,6 +253,6 @@ service = Service(
         ),
     ),
     moves=(model.MOVES,),
-    seed=Seed(messages.Seed, planting.plant),
+    seed=Seed(planting.Seed, planting.plant),
     unsettled=store.UNSETTLED,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec.structs import replace
 
-from mesh.errors import Broken, NotFound
+from mesh.errors import Broken, Forbidden, NotFound
 from mesh.framework import iso
 from mesh.services.order import messages, model, store
 
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 def place(
     tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
 ) -> None:
-    """The first step, unless it was made before under the same key."""
+    """The first step, unless it was made before under the same key.
+
+    Raises: Forbidden (`user-erased`): a token lives on for a moment.
+    """
+    if store.is_erased(tx, user_id):
+        raise Forbidden("this account was erased", code="user-erased")
     move = model.move("", "create")
     order = store.OrderRow(
         id=order_id,
@@ -105,9 +110,10 @@ def present(reads: Reader | Tx, order_id: str) -> OrderRow:
 
 
 def visible(ctx: Context, order_id: str) -> OrderRow:
-    """The order, for its owner or staff. Raises: NotFound, also for anybody else."""
+    """The order, for its owner, staff or the operator. Raises: NotFound, also for anybody else."""
     order = present(ctx.read, order_id)
-    if order.user_id != ctx.caller.id and not ctx.caller.has("staff"):
+    may_see_all = ctx.caller.has("staff") or ctx.caller.kind == "operator"
+    if order.user_id != ctx.caller.id and not may_see_all:
         raise NotFound("there is no such order")
     return order
 

@@ -187,6 +187,56 @@ def set_parcel(tx: Tx, order_id: str, carrier: str | None, tracking: str | None)
     )
 
 
+def is_erased(tx: Tx, user_id: str) -> bool:
+    """Whether this person was erased."""
+    sql = "SELECT 1 FROM erased WHERE user_id = :user_id"
+    return tx.one(int, sql, user_id=user_id) is not None
+
+
+def forget_addresses(tx: Tx, user_id: str) -> None:
+    """Leave nothing of where a person's orders went."""
+    tx.execute(
+        "UPDATE shipments SET name = '', line1 = '', line2 = NULL, city = '', region = NULL,"
+        " postcode = '', country = '', tracking = NULL, forgotten = 1"
+        " WHERE order_id IN (SELECT id FROM orders WHERE user_id = :user_id)",
+        user_id=user_id,
+    )
+
+
+def forget_reasons(tx: Tx, user_id: str) -> None:
+    """Leave nothing of what people gave as a reason for a step of this person's orders."""
+    tx.execute(
+        "UPDATE history SET reason = 'forgotten' WHERE new IN ('cancelled', 'returned')"
+        " AND actor LIKE 'user:%' AND order_id IN (SELECT id FROM orders WHERE user_id = :user_id)",
+        user_id=user_id,
+    )
+    tx.execute(
+        "UPDATE orders SET reason = (SELECT h.reason FROM history h"
+        " WHERE h.order_id = orders.id AND h.version = orders.version) WHERE user_id = :user_id",
+        user_id=user_id,
+    )
+
+
+def forget_answers(tx: Tx, user_id: str) -> None:
+    """Leave no answer about this person's orders that is kept for somebody else, such as staff."""
+    tx.execute(
+        "DELETE FROM request WHERE answer IS NOT NULL"
+        " AND json_extract(CAST(answer AS TEXT), '$.user_id') = :user_id",
+        user_id=user_id,
+    )
+
+
+def orders_of(tx: Tx, user_id: str, after: str, most: int) -> list[OrderRow]:
+    """A person's next orders beyond `after`."""
+    return tx.all(
+        OrderRow,
+        f"{_ORDER} WHERE user_id = :user_id AND id > :after ORDER BY id LIMIT :most",
+        user_id=user_id,
+        after=after,
+        most=most,
+    )
+
+
 def history(reads: Reader, order_id: str) -> list[StepRow]:
     """An order's steps, the first one first."""
     return reads.all(

@@ -189,21 +189,25 @@ async def explain(ctx: Context, request: messages.GetProduct) -> messages.Explan
     prices = store.prices(ctx.read, request.id, messages.EXPLAINED_MAX)
     return messages.Explanation(
         id=found.id,
-        title=f"{found.name} ({found.sku}) is {found.status}",
+        status=found.status,
+        name=found.name,
+        sku=found.sku,
         stock=messages.StockView(
             found.on_hand, found.reserved, found.available, found.low_water, found.stock_version
         ),
         waits_for=model.lacks(found),
-        holds=[
-            messages.OpenHold(row.order_id, row.state, row.quantity, iso(row.expires_at_ms))
-            for row in holds[: messages.EXPLAINED_MAX]
-        ],
+        holds=[_open(row) for row in holds[: messages.EXPLAINED_MAX]],
         more_holds=len(holds) > messages.EXPLAINED_MAX,
         ledger=[_entry(row) for row in rows],
         prices=[
             messages.PriceView(row.price_minor, found.currency, iso(row.from_ms)) for row in prices
         ],
     )
+
+
+def _open(row: store.OpenHoldRow) -> messages.OpenHold:
+    until = iso(row.expires_at_ms) if row.state == "held" else None
+    return messages.OpenHold(row.order_id, row.state, row.quantity, until)
 
 
 def _entry(row: store.LedgerRow) -> messages.LedgerEntry:

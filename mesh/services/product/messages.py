@@ -338,12 +338,12 @@ class StockView(Struct, frozen=True):
 
 
 class OpenHold(Struct, frozen=True):
-    """What one order holds of a product. Only what is held, not committed, expires."""
+    """What one order holds of a product; `until` is null once it is committed."""
 
     order: str
     state: HoldState
     quantity: int
-    until: str
+    until: str | None
 
 
 class PriceView(Struct, frozen=True):
@@ -358,8 +358,10 @@ class Explanation(Struct, frozen=True):
     """A product's present: stock, who holds it, and its latest changes, the newest first."""
 
     id: str
-    title: str
-    waits_for: list[str]
+    status: Literal["active", "discontinued"]
+    name: str
+    sku: str
+    waits_for: str | None
     stock: StockView
     holds: list[OpenHold]
     more_holds: bool

@@ -100,12 +100,10 @@ def changes(before: ProductView, wanted: UpdateProduct) -> list[str]:
     return [name for name, (old, new) in pairs.items() if new is not None and new != old]
 
 
-def lacks(product: ProductView) -> list[str]:
+def lacks(product: ProductView) -> str | None:
     """What this product waits for, in words."""
-    if product.status == "discontinued":
-        return []
+    if product.status == "discontinued" or product.available > product.low_water:
+        return None
     if product.available == 0:
-        return ["a delivery: nothing is available"]
-    if product.available <= product.low_water:
-        return [f"a delivery: {product.available} left, the low-water mark is {product.low_water}"]
-    return []
+        return "a delivery: nothing is available"
+    return f"a delivery: {product.available} left, its low-water mark is {product.low_water}"

@@ -104,11 +104,11 @@ service = Service(
         ),
         Operation(
             "explain",
-            "GET /products/{id}/explanation",
+            "GET /products/{id}/explain",
             actions.explain,
             messages.GetProduct,
             messages.Explanation,
-            allow=roles("staff"),
+            allow=Allow(roles=("staff",), operator=True),
             example=messages.GetProduct(MUG),
         ),
         Operation(
@@ -181,12 +181,20 @@ service = Service(
     deferred=(Deferred("expire-hold", holding.expire_hold, messages.ExpireHold),),
     invariants=(
         Invariant(
-            "V1", "nothing is oversold: 0 ≤ reserved ≤ on_hand", promises.NO_OVERSELL, "products"
+            "no-oversell",
+            "nothing is oversold: 0 ≤ reserved ≤ on_hand",
+            promises.NO_OVERSELL,
+            "products",
         ),
         Invariant(
-            "V2", "stock is the sum of its ledger and of open holds", promises.CONSERVED, "products"
+            "stock-adds-up",
+            "stock is the sum of its ledger and of open holds",
+            promises.CONSERVED,
+            "products",
         ),
-        Invariant("V5", "one event was told for each ledger row", promises.TOLD, of="ledger"),
+        Invariant(
+            "changes-told", "one event was told for each ledger row", promises.TOLD, of="ledger"
+        ),
     ),
     seed=Seed(messages.Seed, actions.plant),
 )

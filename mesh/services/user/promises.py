@@ -12,3 +12,8 @@ ACTIVE_WITHOUT_CREDENTIALS = (
     "SELECT id FROM users WHERE status = 'active'"
     " AND id NOT IN (SELECT subject FROM auth.credentials)"
 )
+ERASED_ARE_HERE = "SELECT id FROM users WHERE id IN (SELECT user_id FROM erased)"
+ERASED_WITH_CREDENTIALS = (
+    "SELECT user_id FROM erased WHERE user_id IN (SELECT subject FROM auth.credentials)"
+    " AND user_id NOT IN (SELECT key FROM deferred WHERE action = 'erase-credentials')"
+)

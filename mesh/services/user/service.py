@@ -266,6 +266,12 @@ service = Service(
             promises.PENDING_HAVE_NOTHING,
             of="users",
         ),
+        Invariant(
+            "erased-are-gone",
+            "Nobody who was erased is here.",
+            promises.ERASED_ARE_HERE,
+            of="erased",
+        ),
     ),
     agreements=(
         Agreement(
@@ -273,6 +279,13 @@ service = Service(
             "An active user has credentials at auth.",
             promises.ACTIVE_WITHOUT_CREDENTIALS,
             of="users",
+            beside=("auth",),
+        ),
+        Agreement(
+            "erased-cannot-log-in",
+            "auth has forgotten whoever was erased, or is about to.",
+            promises.ERASED_WITH_CREDENTIALS,
+            of="erased",
             beside=("auth",),
         ),
     ),

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 from mesh import clock, codec
 from mesh.errors import Conflict, MeshError, Unavailable
 from mesh.framework import Caller, Context, idempotency
+from mesh.framework.conditional import ANY
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.outbox import ServiceOutbox
-from mesh.services.product.actions import _restock
-from mesh.services.product.messages import Restock
+from mesh.services.product.actions import _discontinue, _restock, _update
+from mesh.services.product.messages import Restock, UpdateProduct
 from tests.services.in_process import Clock
 from tests.services.order import at_rest
 from tests.services.order.stage import Gated, Network, Stage
@@ -180,6 +181,11 @@ class Simulation:
             self.again: 6,
             self.cancel: 3,
             self.restock: 6,
+            self.ship: 4,
+            self.arrive: 1,
+            self.take_back: 3,
+            self.reprice: 1,
+            self.discontinue: 0.3,
             self.deliver: 10,
             self.defer: 10,
             self.tick: 5,
@@ -197,7 +203,19 @@ class Simulation:
         nobody_pays = {self.create: 4, self.tick: 4, self.defer: 8, self.deliver: 8, self.crash: 1}
         second_thoughts = {self.create: 5, self.cancel: 5, self.defer: 6, self.crash: 1}
         declined = {self.create: 2, self.pay: 8, self.again: 4, self.defer: 3, self.tick: 1}
-        return self.rng.choice([stock_comes_back, nobody_pays, second_thoughts, declined])
+        sold_out = {self.create: 6, self.discontinue: 1, self.deliver: 5, self.defer: 4}
+        comes_back = {
+            self.create: 3,
+            self.pay: 6,
+            self.ship: 6,
+            self.take_back: 5,
+            self.defer: 5,
+            self.deliver: 4,
+            self.crash: 1,
+        }
+        return self.rng.choice(
+            [stock_comes_back, nobody_pays, second_thoughts, declined, sold_out, comes_back]
+        )
 
     async def step(self) -> None:
         """Something happens, and what is under way goes on for a while."""
@@ -309,6 +327,32 @@ class Simulation:
             await self.ask(
                 "order", "cancel", {"id": order_id}, self.rng.choice([owner, STAFF]), key
             )
+
+    async def ship(self) -> None:
+        await self.fulfil("ship", "'paid'")
+
+    async def arrive(self) -> None:
+        await self.fulfil("deliver", "'shipped'")
+
+    async def take_back(self) -> None:
+        await self.fulfil("return", "'shipped', 'delivered'")
+
+    async def fulfil(self, name: str, statuses: str) -> None:
+        found = self.some_order(statuses)
+        if found:
+            order_id, _ = found
+            key = self.rng.choice([None, f"{name}-{order_id}"])
+            await self.ask("order", name, {"id": order_id}, STAFF, key)
+
+    async def reprice(self) -> None:
+        product_id, price = self.rng.choice(self.products), 100 * self.rng.randint(1, 30)
+        await self.product.transact(_update, UpdateProduct(product_id, price_minor=price), ANY)
+        self.tell(f"{product_id[-1]} costs {price}")
+
+    async def discontinue(self) -> None:
+        product_id = self.rng.choice(self.products)
+        await self.product.transact(_discontinue, product_id, ANY)
+        self.tell(f"{product_id[-1]} is sold no longer")
 
     async def restock(self) -> None:
         """At once: its own waits are of no interest, what it does to others is."""

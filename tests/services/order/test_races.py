@@ -109,6 +109,19 @@ async def test_order_is_not_rejected_when_stock_returns_before_short_is_noted(or
     assert (await create(order, 1, key="k", on_shortage="reject")).status == "reserved"
 
 
+async def test_order_does_not_wait_when_its_product_goes_before_short_is_noted(order, product):
+    await plant(product, 0)
+
+    async def sold_no_longer():
+        await product.ask("discontinue", {"id": LAMP}, caller=SAM, match="*")
+        await deliver(product, order)
+
+    Interrupted(order, HOLD, sold_no_longer)
+    placed = await create(order, 1, key="k")
+    assert (placed.status, placed.reason) == ("rejected", "discontinued")
+    assert product.asked.count("hold") == 2
+
+
 async def test_order_is_asked_for_once_when_too_little_stock_returns(order, product):
     await plant(product, 0)
 

@@ -7,6 +7,7 @@ import pytest
 from mesh import clock
 from mesh.framework import Context, idempotency
 from mesh.services.order import placing, replica
+from mesh.services.product import holding
 from tests.services.order.simulation import simulate
 
 SEEDS = int(os.environ.get("MESH_SIMULATION_SEEDS", "150"))
@@ -52,6 +53,8 @@ SABOTAGE = {
     "stock seen is not renewed": (replica, "see_stock", _first_stock_for_ever),
     "a retry makes another order": (Context, "entity_id", lambda _, kind: clock.new_id(kind)),
     "answers are not kept": (idempotency, "store_answer", lambda *_: None),
+    "what is sold no longer is forgotten": (replica, "see_discontinued", lambda *_: None),
+    "what is shipped stays on the shelf": (holding, "_ship", holding._commit),
     "orders do not expire": (placing, "_expire", _keep_for_ever),
 }
 

@@ -438,6 +438,13 @@ async def test_id_is_noted_before_the_rows_go_and_for_the_owner_alone(shop, monk
     assert shop.erasure._file.stat().st_mode & 0o777 == 0o600
 
 
+async def test_somebody_who_is_here_though_erased_breaks_a_promise(shop):
+    assert shop.offenders() == {}
+    mark = "INSERT INTO erased (user_id, at_ms) VALUES (:id, 0)"
+    await shop.transact(lambda tx: tx.execute(mark, id=IDS["nora"]))
+    assert shop.offenders() == {"erased-are-gone": [IDS["nora"]]}
+
+
 async def test_one_of_two_erasures_at_once_finds_nobody(shop):
     found = await outcomes(*(shop.ask("erase", {"id": IDS["nora"]}, caller=ADA) for _ in range(2)))
     assert sorted(map(str, found)) == ["None", "no-such-user"]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mesh.commands import output
+from mesh import text as plain
 from mesh.tracing.span import WAITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mesh.commands.output import Part, Style
+    from mesh.text import Part, Style
     from mesh.tracing.waterfall import Row, Waterfall
 
 WIDTH_MIN = 60
@@ -57,7 +57,7 @@ def lines(fall: Waterfall, *, width: int, marks: Marks) -> list[list[Part]]:
     """The axis, the rows, what was left for later, the incidents, and what the marks mean."""
     width = max(WIDTH_MIN, width)
     names = list(dict.fromkeys(row.span.service for row in fall.rows))
-    service = min(SERVICE_CELLS_MAX, max(map(output.cells, names), default=1))
+    service = min(SERVICE_CELLS_MAX, max(map(plain.cells, names), default=1))
     free = width - service - DURATION_CELLS - NOTE_CELLS - 4
     label = int(free * LABEL_SHARE)
     frame = _Frame(fall.length_us, service, label, free - label, marks, names)
@@ -105,14 +105,14 @@ class _Frame(NamedTuple):
         if span.kind in WAITS:  # the part of it that is drawn
             took_us = row.segments[-1].end_us - row.segments[-1].start_us
         took = "" if span.duration_us < 0 else duration(took_us)
-        hue = output.hue(span.service, self.names)
+        hue = plain.hue(span.service, self.names)
         parts: list[Part] = [
             (self._fitted(span.service, self.service), hue),
             f" {self._fitted('  ' * row.depth + row.label, self.label)} ",
             (self._drawn(row), "faint" if span.kind in WAITS else hue),
             f" {took:>{DURATION_CELLS}}",
         ]
-        said = output.cut(note(row), NOTE_CELLS, self.marks.cut)
+        said = plain.cut(note(row), NOTE_CELLS, self.marks.cut)
         return [*parts, (f" {said}", failed)] if said else parts
 
     def incident(self, at_us: int, program: str, what: str) -> list[Part]:
@@ -124,14 +124,14 @@ class _Frame(NamedTuple):
         mark: Part = (self.marks.incident, "bad")
         if len(text) <= space or space >= room_left + self.label:
             blank = " " * (self.label + 2 + at)
-            return [head, blank, mark, " " + output.cut(text, max(1, space), self.marks.cut)]
-        text = output.cut(text, room_left + self.label, self.marks.cut)
+            return [head, blank, mark, " " + plain.cut(text, max(1, space), self.marks.cut)]
+        text = plain.cut(text, room_left + self.label, self.marks.cut)
         return [head, " " * (self.label + 1 + at - len(text)) + text + " ", mark]
 
     def _fitted(self, text: str, width: int) -> str:
         """Exactly so many cells."""
-        shown = output.cut(output.clean_line(text), width, self.marks.cut)
-        return shown + " " * (width - output.cells(shown))
+        shown = plain.cut(plain.clean_line(text), width, self.marks.cut)
+        return shown + " " * (width - plain.cells(shown))
 
     @property
     def _blank(self) -> str:

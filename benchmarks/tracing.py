@@ -1,0 +1,142 @@
+"""What recording spans costs an order: the shop with it and without, in turns.
+
+    python benchmarks/tracing.py [--pairs 10] [--seconds 2] [--clients 16]
+
+Two meshes run side by side, one of them with OTEL_SDK_DISABLED=true, and are driven one after the
+other, each first in every other pair. Compared is the CPU time that all their processes take for an
+order, since the rate is everybody's on this machine who works beside: the ratio of each pair, its
+median, and the interval that holds the median of such pairs in 95 of 100 cases (by their ranks).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.running import ADDRESS, LAMP, RunningMesh, tough_shop  # noqa: E402  after the path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DRIVER = ROOT / "benchmarks" / "driver.py"
+TRIAL_S = 60.0
+WARM_S = 1.0
+
+
+@dataclass
+class Side:
+    """One mesh: its processes, and the request that is driven at it."""
+
+    mesh: RunningMesh
+    pids: list[int]
+    port: str
+    request: bytes
+
+    def cpu_s(self) -> float:
+        times = [psutil.Process(pid).cpu_times() for pid in self.pids]
+        return sum(each.user + each.system for each in times)
+
+
+@contextlib.contextmanager
+def running(**environment: str) -> Iterator[Side]:
+    with tempfile.TemporaryDirectory(prefix="mesh-") as folder:
+        mesh = tough_shop(Path(folder))
+        mesh.environment = environment
+        mesh.up()
+        try:
+            port = mesh.url("order").rpartition(":")[2]
+            body = json.dumps(
+                {"lines": [{"product_id": LAMP, "quantity": 1}], "ship_to": ADDRESS}
+            ).encode()
+            head = (
+                f"POST /orders HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+                f"Authorization: Bearer {mesh.login('alice')}\r\nIdempotency-Key: @KEY@\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            supervisor = psutil.Process(mesh.supervisor())
+            pids = [supervisor.pid, *(each.pid for each in supervisor.children(recursive=True))]
+            yield Side(mesh, pids, port, head.encode() + body)
+        finally:
+            mesh.down()
+
+
+def trial(side: Side, clients: int, seconds: float) -> tuple[float, float]:
+    """CPU milliseconds an order, and orders a second."""
+    before_s = side.cpu_s()
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), side.port, str(clients), str(seconds)],
+        input=side.request,
+        stdout=subprocess.PIPE,
+        timeout=TRIAL_S,
+        check=True,
+    )
+    side.mesh.idle()
+    found = json.loads(done.stdout)
+    if found["others"]:
+        print(f"other answers: {found['others']}", file=sys.stderr)
+    return (side.cpu_s() - before_s) * 1e3 / (found["rate"] * seconds), found["rate"]
+
+
+def interval(ratios: list[float]) -> tuple[float, float]:
+    """The bounds of the median, by the sign test at 95 %."""
+    ordered, count = sorted(ratios), len(ratios)
+    beyond, rank = 0.0, 0
+    while rank < count // 2 and (beyond := beyond + math.comb(count, rank) / 2**count) <= 0.025:
+        rank += 1
+    return ordered[max(0, rank - 1)], ordered[min(count - 1, count - rank)]
+
+
+def compare(pairs: int, seconds: float, clients: int) -> None:
+    with running() as recording, running(OTEL_SDK_DISABLED="true") as silent:
+        for side in (recording, silent):
+            trial(side, clients, WARM_S)
+        rows = []
+        for number in range(pairs):
+            order = [recording, silent] if number % 2 else [silent, recording]
+            found = {id(side): trial(side, clients, seconds) for side in order}
+            rows.append((*found[id(recording)], *found[id(silent)]))
+            ratio = rows[-1][0] / rows[-1][2]
+            print(f"pair {number + 1} of {pairs}: {ratio:.3f}", file=sys.stderr)
+        dropped = sum(row["dropped"] or 0 for row in recording.mesh.services().values())
+    with_ms, with_rate, without_ms, without_rate = (
+        statistics.median(row[place] for row in rows) for place in range(4)
+    )
+    ratios = [row[0] / row[2] for row in rows]
+    low, high = interval(ratios)
+    print(f"CPU ms an order: {with_ms:.3f} with spans, {without_ms:.3f} without")
+    print(f"orders a second: {with_rate:.0f} with spans, {without_rate:.0f} without")
+    print(
+        f"cost of spans: {100 * (statistics.median(ratios) - 1):+.1f} % of the CPU of an order"
+        f" ({100 * (low - 1):+.1f} to {100 * (high - 1):+.1f} %, {pairs} pairs); dropped {dropped}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--clients", type=int, default=16)
+    chosen = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(f"{platform.platform()}, {os.cpu_count()} cores, load {load:.1f} before")
+    compare(chosen.pairs, chosen.seconds, chosen.clients)
+
+
+if __name__ == "__main__":
+    main()

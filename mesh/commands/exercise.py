@@ -1,0 +1,243 @@
+"""`mesh exercise`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from typing import TYPE_CHECKING
+
+import click
+
+from mesh import clock, codec
+from mesh.commands import output
+from mesh.commands.project import Project, check_names
+from mesh.commands.verb import json_option, verb
+from mesh.errors import AssertionFailed
+
+if TYPE_CHECKING:
+    from mesh.commands.trial import Trial, Wanted
+    from mesh.exercise.report import Run
+
+RATE = 20.0
+RATE_MAX = 5000.0
+DURATION_S = 20.0
+DURATION_S_MAX = 24 * 3600.0
+
+INTERRUPTED = 130
+
+
+def _summary(run: Run) -> dict[str, object]:
+    """What `--json` prints."""
+    from mesh.exercise.tally import quantiles  # noqa: PLC0415  (heavy beside it)
+
+    counts = run.tally.all()
+    return {
+        "schema": "mesh.exercise/1",
+        "seed": run.seed,
+        "scenario": run.what,
+        "offered": counts.total,
+        "completed": counts.ok + counts.refused,
+        "failed": counts.failed + run.tally.turned_away,
+        "unknown": counts.unknown,
+        "refused": counts.refused,
+        "retried": counts.again,
+        "visits": run.tally.visits,
+        "rate": run.rate,
+        "duration_s": round(run.took_s, 3),
+        "latency_ms": quantiles(counts.latencies.intended),
+        "latency_from_sending_ms": quantiles(counts.latencies.sent),
+        "operations": {
+            name: {
+                "ok": each.ok,
+                "refused": each.refused,
+                "failed": each.failed,
+                "unknown": each.unknown,
+                "latency_ms": quantiles(each.latencies.intended),
+            }
+            for name, each in sorted(run.tally.operations.items())
+        },
+        "errors": [
+            {"operation": operation, "kind": kind, "count": count}
+            for (operation, kind), count in run.tally.kinds.most_common()
+        ],
+        "faults": codec.plain(list(run.faults)),
+        "healed": run.healed if run.not_healed is None else None,
+        "history": None if run.judgement is None else codec.plain(run.judgement),
+        "verify": None
+        if not run.checks
+        else {
+            "ok": all(check.ok for check in run.checks),
+            "checks": codec.plain(list(run.checks)),
+        },
+        "assertions": codec.plain(list(run.asserted)),
+        "generator_cpu_percent": round(run.cpu_percent, 1),
+        "interrupted": run.interrupted,
+        "evidence": run.evidence,
+        "ok": run.ok and not run.interrupted,
+    }
+
+
+def _repeat(
+    ctx: click.Context, wanted: Wanted, kinds: str, only: str, asserted: tuple[str, ...]
+) -> str:
+    """The command that does the same again."""
+    words = ["mesh"]
+    root = ctx.find_root().params
+    for option, name in (("-f", "file"), ("-p", "project_name"), ("--data-dir", "data_dir")):
+        words += [option, str(root[name])] if root.get(name) else []
+    words.append("exercise")
+    words += [wanted.scenarios[0].name] if len(wanted.scenarios) == 1 else []
+    words += ["--rate", f"{wanted.rate:g}", "--duration", f"{wanted.duration_s:g}"]
+    words += ["--ramp", f"{wanted.ramp_s:g}"] if wanted.ramp_s else []
+    words += ["--seed", str(wanted.seed)]
+    words += ["--chaos", kinds] if kinds else []
+    words += ["--on", only] if only else []
+    for each in asserted:
+        words += ["--assert", each]
+    return shlex.join(words)
+
+
+def _ended(run: Run, trial: Trial) -> None:
+    """Raises: AssertionFailed, saying what does not hold."""
+    if run.ok:
+        return
+    wrong = []
+    if run.lost:
+        wrong.append(f"{run.lost:,} requests were lost, and nothing was broken on purpose")
+    if run.not_healed:
+        wrong.append(run.not_healed)
+    if run.judgement and run.judgement.wrong:
+        first = run.judgement.wrong[0]
+        wrong.append(f"{first.rule}: {first.id} {first.detail}")
+    wrong += [
+        f"{check.name} {check.service}: {check.violations[0].id}"
+        for check in run.checks
+        if not check.ok and check.violations
+    ]
+    wrong += [f"{each.text}: found {each.found}" for each in run.asserted if not each.ok]
+    raise AssertionFailed(
+        "what was promised does not hold",
+        code="verdict",
+        evidence=tuple(wrong),
+        hint=f"the evidence is in {trial.folder}; again: {run.repeat}",
+    )
+
+
+@verb(
+    "mesh exercise --rate 50 --duration 30 --seed 1",
+    "mesh exercise buy --rate 20 --assert 'p99<200ms' --assert 'failed==0'",
+    "mesh exercise --chaos kill,pause,drop --duration 60 --json",
+)
+@click.argument("scenario", required=False, metavar="[SCENARIO]")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, RATE_MAX),
+    default=RATE,
+    metavar="R",
+    help=f"Visitors a second, on average ({RATE:g}).",
+)
+@click.option(
+    "--duration",
+    "duration_s",
+    type=click.FloatRange(0.5, DURATION_S_MAX),
+    default=DURATION_S,
+    metavar="S",
+    help=f"For this many seconds ({DURATION_S:g}).",
+)
+@click.option(
+    "--ramp",
+    "ramp_s",
+    type=click.FloatRange(0, DURATION_S_MAX),
+    default=0.0,
+    metavar="S",
+    help="Grow to the rate over the first seconds (0).",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", help="Draw the same again; else one is chosen."
+)
+@click.option(
+    "--chaos",
+    "faults",
+    default="",
+    metavar="FAULT,…",
+    help="Break things meanwhile: kill, pause, latency, error, drop.",
+)
+@click.option(
+    "--on",
+    "only",
+    default="",
+    metavar="SVC,…",
+    help="Break only these: services, bus, supervisor.",
+)
+@click.option(
+    "--assert",
+    "asserted",
+    multiple=True,
+    metavar="EXPR",
+    help="What must hold: 'p99<200ms', 'failed==0', 'order.create.p90<50ms', 'goodput>95'.",
+)
+@click.option("--keep", is_flag=True, help="Keep the evidence of a run that went well too.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    scenario: str | None,
+    rate: float,
+    duration_s: float,
+    ramp_s: float,
+    seed: int | None,
+    faults: str,
+    only: str,
+    asserted: tuple[str, ...],
+    keep: bool,
+    as_json: bool,
+) -> int:
+    """Load the running mesh, break it on purpose, and judge whether anything was lost.
+
+    Visitors come by a plan drawn from the seed, whether or not others were answered. Afterwards
+    everything is healed, comes to rest, and the history of all answers is judged against the
+    databases, with every promise of `mesh verify`. Exit code 7 when anything does not hold.
+    Without a SCENARIO all of them come, each as often as its weight says.
+    """
+    from mesh.commands import scenarios  # noqa: PLC0415  (heavy, as are the next)
+    from mesh.commands.trial import Trial, Wanted  # noqa: PLC0415
+    from mesh.exercise import assertion, chaos, report  # noqa: PLC0415
+
+    kinds = chaos.kinds(faults)
+    expected = [assertion.parse(each) for each in asserted]
+    project = Project.of(ctx)
+    who = scenarios.named(scenarios.known(project), scenario)
+    trial = Trial(project)
+    for each in expected:
+        assertion.check(each, trial.routes)
+    who = scenarios.served(who, trial.routes)
+    number = clock.new_seed() if seed is None else seed
+    targets = codec.replace(trial.targets, only=tuple(filter(None, only.split(","))))
+    check_names(targets.only, targets.everybody, what="program")
+    broken = chaos.schedule(kinds, targets, duration_s=duration_s, seed=number)
+    wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
+    with output.Live() as progress:
+        run = trial.run(wanted, progress)
+        run.asserted = [assertion.judge(each, run.tally, run.took_s) for each in expected]
+        run.repeat = _repeat(ctx, wanted, ",".join(kinds), only, asserted)
+        if run.interrupted:
+            run.notes.append(trial.let_go())
+        else:
+            trial.judge(run, progress)
+    if keep or run.interrupted or not run.ok:
+        run.evidence = str(trial.folder)
+    summary = _summary(run)
+    if run.evidence is None:
+        trial.forget()
+    else:
+        trial.keep(run, wanted, summary)
+    if as_json:
+        output.json_line(summary)
+    else:
+        for line in report.lines(run, shutil.get_terminal_size().columns):
+            output.out(*line)
+    if run.interrupted:
+        return INTERRUPTED
+    _ended(run, trial)
+    return 0

@@ -1,0 +1,375 @@
+"""A run as it is told afterwards, and in a line while it goes on. Pure: values in, lines out.
+
+A line is a sequence of parts, text or text with a style, as the command line draws them. Nothing is
+told by colour alone.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from mesh.exercise.chaos import SUPERVISOR
+from mesh.exercise.tally import QUANTILES, Tally, percentile, quantiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mesh.exercise.assertion import Held
+    from mesh.exercise.chaos import Inflicted
+    from mesh.exercise.checker import Judgement
+    from mesh.exercise.verify import Check
+
+Style = Literal["good", "warn", "bad", "faint", "strong", "blue", "cyan", "magenta"]
+Part = str | tuple[str, Style]
+Line = list[Part]
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+BAR = "█"
+PARTS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+"""Eighths of a cell."""
+
+LABEL = 12
+"""Cells of what a row is called."""
+
+WIDTH_MAX = 120
+ERRORS_MAX = 12
+"""Kinds of errors that are listed; the others are counted together."""
+
+NAMED_MAX = 10
+"""Contradictions that are listed; the evidence has all."""
+
+INDENT = " " * 9
+
+EDGES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Of the histogram: 1-2-5, as a ruler has it."""
+
+PARTED = 1.2
+"""From this ratio on both latencies are shown: the one from the intended moment and the other."""
+
+MARKS = {"kill": "✗", "pause": "‖", "latency": "~", "error": "!", "drop": "∅"}
+
+
+@dataclass
+class Run:
+    """Everything there is to tell of a run; what was not done, as yet or at all, is None."""
+
+    what: str
+    seed: int
+    rate: float
+    duration_s: float
+    tally: Tally
+    took_s: float = 0.0
+    cpu_percent: float = 0.0
+    interrupted: bool = False
+    faults: Sequence[Inflicted] = ()
+    asserted: Sequence[Held] = ()
+    healed: str | None = None
+    not_healed: str | None = None
+    judgement: Judgement | None = None
+    checks: Sequence[Check] = ()
+    repeat: str = ""
+    evidence: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """The verdict."""
+        judged = self.judgement is None or self.judgement.ok
+        kept = all(check.ok for check in self.checks) and all(each.ok for each in self.asserted)
+        return judged and kept and self.not_healed is None and self.lost == 0
+
+    @property
+    def lost(self) -> int:
+        """Requests that failed although nothing was broken on purpose."""
+        if self.faults:
+            return 0
+        counts = self.tally.all()
+        return counts.failed + counts.unknown + self.tally.turned_away
+
+
+def live(tally: Tally, at_s: float, duration_s: float, inside: int, last: str) -> list[Line]:
+    """Two lines while it goes on."""
+    counts = tally.all(operations=())
+    good = sum(each.ok + each.refused for each in tally.operations.values())
+    bad = sum(each.failed + each.unknown for each in tally.operations.values())
+    counts.ok = good
+    ordered = array("f", sorted(tally.recent))
+    shown = "  ".join(
+        f"{name} {_ms(percentile(ordered, QUANTILES[name]))}" for name in ("p50", "p99")
+    )
+    recent = [second.good for second in tally.seconds[-30:]]
+    first: Line = [
+        f"{min(at_s, duration_s):4.0f} of {duration_s:.0f} s  ",
+        (_spark(recent, len(recent)), "cyan"),
+        f"  {recent[-2] if len(recent) > 1 else good}/s",
+    ]
+    second: Line = [
+        f"{good:,} answered  ",
+        (f"{bad:,} not", "bad" if bad else "faint"),
+        f"  {shown} ms  {inside} inside",
+        (f"  {last}" if last else "", "warn"),
+    ]
+    return [first, second]
+
+
+def lines(run: Run, width: int) -> list[Line]:
+    """The whole report, in at most `width` cells where its words allow it."""
+    width = min(width, WIDTH_MAX)
+    return [
+        *_head(run),
+        [],
+        *_operations(run.tally, width),
+        [],
+        *_histogram(run.tally, width),
+        [],
+        *_over_time(run, width),
+        *_errors(run),
+        [],
+        *_verdict(run),
+    ]
+
+
+def _head(run: Run) -> list[Line]:
+    tally, counts = run.tally, run.tally.all()
+    found = quantiles(counts.latencies.intended)
+    sent = quantiles(counts.latencies.sent)
+    rate = counts.total / run.took_s if run.took_s else 0.0
+    head: list[Line] = [
+        [
+            (f"{run.what}", "strong"),
+            f"  {run.rate:g} visitors/s for {run.took_s:.1f} s  seed {run.seed}",
+        ],
+        [
+            _label("requests"),
+            f"{counts.total:,} ({rate:.0f}/s)  {counts.ok:,} ok  {counts.refused:,} refused  ",
+            (f"{counts.failed:,} failed", "bad" if counts.failed else "faint"),
+            "  ",
+            (f"{counts.unknown:,} unknown", "bad" if counts.unknown else "faint"),
+        ],
+        [_label("visitors"), f"{tally.visits:,}", _turned_away(tally)],
+        [_label("latency"), _quantiles(found), "  from when due"],
+    ]
+    if (found["p99"] or 0) > PARTED * (sent["p99"] or 0):
+        head.append([_label(""), _quantiles(sent), "  from when sent"])
+    head.append([_label("generator"), f"{run.cpu_percent:.0f} % of a core"])
+    return head
+
+
+def _turned_away(tally: Tally) -> Part:
+    return (f"  {tally.turned_away:,} turned away", "bad") if tally.turned_away else ""
+
+
+def _quantiles(found: dict[str, float | None]) -> str:
+    return "  ".join(f"{name.replace('999', '99.9')} {_ms(found[name])}" for name in found) + " ms"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"  # noqa: PLR2004  a digit more below ten
+
+
+def _label(text: str) -> Part:
+    return (f"{text:<{LABEL}}", "faint")
+
+
+def _operations(tally: Tally, width: int) -> list[Line]:
+    wide = max((len(name) for name in tally.operations), default=9)
+    columns = ("ok", "refused", "failed", "unknown", "again")
+    narrow = wide + 8 * len(columns) + 7 * 4 > width
+    heads = [*(name for name in columns if not (narrow and name == "again")), "p50", "p99", "max"]
+    found: list[Line] = [
+        [(f"{'operation':<{wide}}" + "".join(f"{name:>8}" for name in heads), "strong")]
+    ]
+    for name, counts in sorted(tally.operations.items()):
+        measured = quantiles(counts.latencies.intended)
+        line: Line = [f"{name:<{wide}}"]
+        for head in heads:
+            if head in QUANTILES:
+                line.append(f"{_ms(measured[head]):>8}")
+                continue
+            count: int = getattr(counts, head)
+            bad = head in {"failed", "unknown"} and count > 0
+            line.append((f"{count:>8,}", "bad") if bad else f"{count:>8,}")
+        found.append(line)
+    return found
+
+
+def _histogram(tally: Tally, width: int) -> list[Line]:
+    """All answers by latency, between the first and the last bar that has any."""
+    values = tally.all().latencies.intended
+    if not values:
+        return [[("no answers", "faint")]]
+    counts = [0] * (len(EDGES_MS) + 1)
+    for value in values:
+        counts[sum(value >= edge for edge in EDGES_MS)] += 1
+    filled = [place for place, count in enumerate(counts) if count]
+    most, room = max(counts), width - LABEL - 20
+    found: list[Line] = [[("latency of all answers, ms", "strong")]]
+    for place in range(filled[0], filled[-1] + 1):
+        count, share = counts[place], counts[place] / len(values)
+        found.append(
+            [
+                (f"{_span(place):>{LABEL}}  ", "faint"),
+                (_bar(count / most, room), "cyan"),
+                f" {count:,}",
+                (f" {100 * share:.1f} %", "faint"),
+            ]
+        )
+    return found
+
+
+def _span(place: int) -> str:
+    if place == 0:
+        return f"< {EDGES_MS[0]}"
+    if place == len(EDGES_MS):
+        return f"≥ {EDGES_MS[-1]}"
+    return f"{EDGES_MS[place - 1]} to {EDGES_MS[place]}"
+
+
+def _bar(share: float, room: int) -> str:
+    eighths = max(1, round(share * room * 8)) if share else 0
+    return BAR * (eighths // 8) + PARTS[eighths % 8]
+
+
+def _spark(values: Sequence[float], cells: int, most: float | None = None) -> str:
+    """Values as columns; of several that fall into one cell the greatest."""
+    if not values or cells <= 0:
+        return ""
+    cells = min(cells, len(values))
+    columns = [
+        max(
+            values[
+                n * len(values) // cells : max(
+                    (n + 1) * len(values) // cells, n * len(values) // cells + 1
+                )
+            ]
+        )
+        for n in range(cells)
+    ]
+    top = most or max(columns) or 1
+    return "".join(BLOCKS[0 if not each else max(1, round(8 * each / top))] for each in columns)
+
+
+def _over_time(run: Run, width: int) -> list[Line]:
+    """Second by second: answers, what was none, the slowest; below them what was broken when."""
+    seconds = run.tally.seconds
+    if not seconds:
+        return []
+    cells = min(len(seconds), width - LABEL - 16)
+    rows: tuple[tuple[str, list[float], str, Style], ...] = (
+        ("answers/s", [each.good for each in seconds], "", "cyan"),
+        ("not ok/s", [each.bad for each in seconds], "", "bad"),
+        ("slowest", [each.slowest_ms for each in seconds], " ms", "faint"),
+    )
+    found: list[Line] = [[("over time", "strong")]]
+    for name, values, unit, style in rows:
+        if name == "not ok/s" and not any(values):
+            continue
+        shown = _spark(values, cells)
+        found.append([_label(name), (shown, style), f"  at most {_ms(max(values))}{unit}"])
+    for kind, mark in MARKS.items():
+        made = [each for each in run.faults if each.fault.kind == kind]
+        if made:
+            found.append([_label(kind), (_marks(made, len(seconds), cells, mark), "warn")])
+    end = f"{len(seconds)} s"
+    found.append([_label(""), (f"0{end:>{max(1, cells - 1)}}", "faint")])
+    found += [_told(each) for each in run.faults]
+    return found
+
+
+def _marks(made: Sequence[Inflicted], seconds: int, cells: int, mark: str) -> str:
+    row = ["·"] * cells
+    for each in made:
+        first = min(cells - 1, int(each.at_s * cells / seconds))
+        last = min(cells - 1, int((each.at_s + each.fault.for_s) * cells / seconds))
+        row[first : last + 1] = mark * (last + 1 - first)
+    return "".join(row)
+
+
+def _told(each: Inflicted) -> Line:
+    fault = each.fault
+    begun: Line = [_label(""), (f"{each.at_s:5.1f} s ", "faint"), f"{fault.kind} {fault.target}"]
+    if each.refused is not None:
+        return [*begun, (f"  not done: {each.refused}", "faint")]
+    more = f" for {fault.for_s:.1f} s" if fault.for_s else ""
+    if fault.ms:
+        more += f", {fault.ms} ms"
+    if fault.rate < 1:
+        more += f", {fault.rate:.0%} of them"
+    if fault.target == SUPERVISOR:
+        more += f": up again after {each.took_s:.1f} s"
+    return [*begun, more]
+
+
+def _errors(run: Run) -> list[Line]:
+    kinds = run.tally.kinds.most_common()
+    if not kinds:
+        return []
+    found: list[Line] = [[], [("what was not answered as asked, each try counted", "strong")]]
+    wide = max(len(operation) for (operation, _), _ in kinds[:ERRORS_MAX])
+    for (operation, kind), count in kinds[:ERRORS_MAX]:
+        found.append([f"{count:>8,}  {operation:<{wide}}  {kind}"])
+    rest = sum(count for _, count in kinds[ERRORS_MAX:])
+    if rest:
+        found.append([f"{rest:>8,}  of other kinds"])
+    return found
+
+
+def _mark(ok: bool) -> Part:  # noqa: FBT001  it is the whole question
+    return ("✓ ok     ", "good") if ok else ("✗ wrong  ", "bad")
+
+
+def _verdict(run: Run) -> list[Line]:
+    word: Part = ("ok", "good") if run.ok else ("wrong", "bad")
+    if run.interrupted:
+        word = ("none", "warn")
+    found: list[Line] = [[("verdict ", "strong"), word]]
+    if run.lost:
+        found.append([_mark(ok=False), f"requests  {run.lost:,} were lost, and nothing was broken"])
+    if run.healed is not None or run.not_healed is not None:
+        found.append([_mark(run.not_healed is None), f"healing   {run.not_healed or run.healed}"])
+    if run.judgement is not None:
+        found += _judged(run.judgement)
+    if run.checks:
+        found += _promises(run.checks)
+    for each in run.asserted:
+        shown = "nothing was measured" if each.found is None else f"found {each.found:g}"
+        found.append([_mark(each.ok), f"asserted  {each.text}  {shown}"])
+    return found + _ending(run)
+
+
+def _judged(judged: Judgement) -> list[Line]:
+    text = f"history   {judged.judged:,} entries judged, {len(judged.wrong)} contradict"
+    found: list[Line] = [[_mark(judged.ok), text]]
+    if judged.unknown:
+        happened = f"{judged.happened} happened, {judged.not_happened} did not"
+        found.append([f"{INDENT}          of {judged.unknown} unknown {happened}"])
+    found.extend(
+        [INDENT, (each.rule, "strong"), f" {each.id} {each.detail}"]
+        for each in judged.wrong[:NAMED_MAX]
+    )
+    return found
+
+
+def _promises(checks: Sequence[Check]) -> list[Line]:
+    wrong = [check for check in checks if not check.ok]
+    text = f"promises  {len(checks) - len(wrong)} of {len(checks)} hold"
+    found: list[Line] = [[_mark(not wrong), text]]
+    for check in wrong:
+        found.append([INDENT, (check.name, "strong"), f" {check.service}: {check.sentence}"])
+        found.extend([f"{INDENT}  {each.id} {each.detail}"] for each in check.violations[:3])
+    return found
+
+
+def _ending(run: Run) -> list[Line]:
+    found: list[Line] = [[INDENT, (note, "faint")] for note in run.notes]
+    if run.interrupted:
+        found.append([("interrupted: what was done until then is not judged", "warn")])
+    if run.evidence is not None:
+        found.append([_label("evidence"), run.evidence])
+    if not run.ok or run.interrupted:
+        found.append([_label("again"), run.repeat])
+    return found

@@ -1,0 +1,160 @@
+"""`mesh exercise` on the real shop: load, faults, a verdict, and what is left when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+import yaml
+
+from tests.support.own import greeter_mesh
+from tests.support.running import RunningMesh, eventually
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    running = RunningMesh(tmp_path_factory.mktemp("shop")).up()
+    try:
+        yield running
+    finally:
+        running.down()
+
+
+def exercised(mesh: RunningMesh, *args: str, exit_code: int = 0) -> dict:
+    done = mesh.run("exercise", *args, "--json", exit_code=exit_code)
+    return json.loads(done.stdout)
+
+
+def test_load_alone_loses_nothing_and_leaves_nothing(mesh: RunningMesh):
+    found = exercised(
+        mesh, "--rate", "20", "--duration", "4", "--seed", "1", "--assert", "failed==0"
+    )
+    assert found["ok"] is True
+    assert (found["failed"], found["unknown"]) == (0, 0)
+    assert found["completed"] == found["offered"] > 100
+    assert found["verify"]["ok"] is True
+    assert found["history"]["judged"] == 2 * found["offered"]
+    assert set(found["latency_ms"]) >= {"p50", "p90", "p99", "max"}
+    assert found["assertions"] == [{"text": "failed==0", "found": 0.0, "ok": True}]
+    assert found["evidence"] is None
+    assert not (mesh.directory / "data" / "exercise").exists()
+
+
+def test_assertion_that_does_not_hold_ends_with_7_and_keeps_the_evidence(mesh: RunningMesh):
+    done = mesh.run(
+        *("exercise", "browse", "--rate", "20", "--duration", "1", "--seed", "3"),
+        *("--assert", "p50<0.001ms"),
+        exit_code=7,
+    )
+    assert "✗ wrong  asserted  p50<0.001ms" in done.stdout
+    repeat = "mesh exercise browse --rate 20 --duration 1 --seed 3 --assert 'p50<0.001ms'"
+    assert repeat in done.stdout
+    assert repeat in done.stderr
+    (folder,) = (mesh.directory / "data" / "exercise").iterdir()
+    assert str(folder) in done.stdout
+    assert {path.name for path in folder.iterdir()} >= {"history.jsonl", "report.json", "databases"}
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_faults_are_survived_and_every_unknown_is_resolved(tmp_path):
+    mesh = RunningMesh(tmp_path).up()
+    try:
+        found = exercised(
+            mesh, "--rate", "15", "--duration", "14", "--seed", "4", "--chaos", "kill,pause,drop"
+        )
+        done = [each for each in found["faults"] if each["refused"] is None]
+        assert {each["fault"]["kind"] for each in done} == {"kill", "pause", "drop"}
+        assert found["ok"] is True
+        history = found["history"]
+        assert history["unknown"] == history["happened"] + history["not_happened"]
+        assert found["unknown"] == found["failed"] == 0, (
+            "each was asked again until it was answered"
+        )
+    finally:
+        mesh.down()
+
+
+def test_killed_supervisor_is_brought_up_again(tmp_path):
+    from mesh.exercise import chaos
+
+    targets = chaos.Targets(
+        ("bus", "auth", "user", "product", "order"), ("auth", "user", "product", "order")
+    )
+    seed = next(
+        seed
+        for seed in range(100)
+        if chaos.schedule(("kill",), targets, duration_s=7, seed=seed)[0].target == "supervisor"
+    )
+    mesh = RunningMesh(tmp_path).up()
+    try:
+        first = mesh.supervisor()
+        found = exercised(
+            mesh, "--rate", "15", "--duration", "7", "--seed", str(seed), "--chaos", "kill"
+        )
+        assert found["faults"][0]["fault"]["target"] == "supervisor"
+        assert found["faults"][0]["refused"] is None
+        assert found["ok"] is True
+        assert mesh.supervisor() != first
+    finally:
+        mesh.down()
+
+
+def test_verdict_amid_a_run_has_no_false_alarm(mesh: RunningMesh):
+    process = mesh.start("exercise", "--rate", "25", "--duration", "6", "--seed", "2", "--json")
+    looks = 0
+    while process.poll() is None:
+        found = mesh.json("verify", exit_code=None)
+        assert found["ok"], [check for check in found["checks"] if not check["ok"]]
+        looks += 1
+    out, err = process.communicate()
+    assert process.returncode == 0, (out, err)
+    assert looks > 1
+
+
+def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
+    process = mesh.start("exercise", "--rate", "20", "--duration", "60", "--seed", "1", "--json")
+    folder = mesh.directory / "data" / "exercise"
+    before = set(folder.iterdir()) if folder.exists() else set()
+    eventually(lambda: folder.exists() and set(folder.iterdir()) - before, 20)
+    time.sleep(1.5)  # some visitors come
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    found = json.loads(out)
+    assert process.returncode == 130
+    assert found["interrupted"] is True
+    assert found["offered"] > 0
+    assert found["verify"] is None
+
+
+SCENARIOS = """
+from mesh.exercise import Scenario, Visit
+
+async def greet(visit: Visit) -> None:
+    \"\"\"Be greeted.\"\"\"
+    answer = await visit.ask("greeter.greet", name=visit.name)
+    assert visit.name in answer["text"], answer
+
+scenarios = (Scenario("greet", greet),)
+"""
+
+
+def test_users_own_scenario_asks_the_users_own_service(tmp_path):
+    mesh = greeter_mesh(tmp_path)
+    (tmp_path / "visitors.py").write_text(SCENARIOS)
+    config = yaml.safe_load((tmp_path / "mesh.yaml").read_text())
+    config["exercise"] = {"scenarios": "visitors.py"}
+    (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(config))
+    mesh.up()
+    try:
+        found = exercised(mesh, "greet", "--rate", "20", "--duration", "2")
+        assert found["ok"] is True
+        assert list(found["operations"]) == ["greeter.greet"]
+        wrong = mesh.run("exercise", "great", exit_code=2)
+        assert "did you mean `greet`" in wrong.stderr
+        (tmp_path / "visitors.py").write_text("scenarios = 7\n")
+        wrong = mesh.run("exercise", exit_code=1)
+        assert "has no `scenarios = (Scenario(…), …)`" in wrong.stderr
+    finally:
+        mesh.down()

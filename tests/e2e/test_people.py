@@ -1,0 +1,133 @@
+"""People in the running shop: every example, erasure to the last byte, tokens that end at once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.identity import attack
+from tests.support.running import LAMP, PASSWORD, eventually
+
+if TYPE_CHECKING:
+    from tests.support.running import RunningMesh
+
+CANARY = "canary-5d1e77"
+"""Nothing else in the shop reads like this."""
+
+ALICE = "usr_00000000-0000-7000-8000-000000000001"
+REVOKED_WITHIN_S = 1.0
+REVOKED_KEY_WITHIN_S = 5.0
+ERASED_WITHIN_S = 60.0
+
+
+def holding(mesh: RunningMesh, needle: str) -> list[str]:
+    """Every file of the mesh with these bytes in it, but for backups."""
+    return [
+        str(path.relative_to(mesh.directory))
+        for path in (mesh.directory / "data").rglob("*")
+        if path.is_file() and needle.encode() in path.read_bytes()
+    ]
+
+
+def registered(mesh: RunningMesh) -> tuple[str, str]:
+    """The id of a new customer full of canaries, and an access token."""
+    request = {
+        "email": f"{CANARY}@shop.example",
+        "password": PASSWORD,
+        "display_name": f"Carol {CANARY}",
+    }
+    made = mesh.ask("user", "POST", "/users", request, headers={"Idempotency-Key": "k"})
+    assert made.status == 201, made
+    opened = mesh.ask(
+        "user", "POST", "/sessions", {"email": request["email"], "password": PASSWORD}
+    )
+    return str(made.body["id"]), str(opened.body["access_token"])
+
+
+def taken(mesh: RunningMesh, token: str) -> list[bool]:
+    """Whether user and order take this token."""
+    return [
+        mesh.ask(service, "GET", path, token=token).status == 200
+        for service, path in (("user", "/users/me"), ("order", "/orders"))
+    ]
+
+
+def ended(mesh: RunningMesh, token: str, since_s: float) -> float:
+    """Seconds until nobody takes this token any more."""
+    eventually(lambda: not any(taken(mesh, token)), within_s=5.0)
+    return time.monotonic() - since_s
+
+
+def test_erased_person_leaves_no_byte_and_does_not_come_back_with_a_backup(mesh: RunningMesh):
+    user_id, token = registered(mesh)
+    where = {
+        "name": f"Carol {CANARY}",
+        "line1": f"1 {CANARY} Street",
+        "city": "Hamburg",
+        "postcode": "20457",
+        "country": "DE",
+    }
+    kept = mesh.ask("user", "POST", "/users/me/addresses", where, token=token)
+    assert kept.status == 201
+    body = {"lines": [{"product_id": LAMP, "quantity": 1}], "ship_to": where}
+    ordered = mesh.ask(
+        "order", "POST", "/orders", body, token=token, headers={"Idempotency-Key": "o"}
+    )
+    assert ordered.status == 201, ordered
+    mesh.idle()
+    assert {name.split("/")[1] for name in holding(mesh, CANARY)} == {"user", "auth", "order"}
+    mesh.run("backup", "before")
+
+    begun_s = time.monotonic()
+    erased = mesh.ask("user", "DELETE", f"/users/{user_id}", token=mesh.login("ada"))
+    assert erased.status == 204
+    assert ended(mesh, token, begun_s) < REVOKED_WITHIN_S
+    backups = len(holding(mesh, CANARY)) and "backups"
+    eventually(
+        lambda: all(backups in name for name in holding(mesh, CANARY)), within_s=ERASED_WITHIN_S
+    )
+
+    mesh.run("restore", "before")
+    mesh.idle()
+    assert mesh.ask("user", "GET", f"/users/{user_id}", token=mesh.login("ada")).status == 404
+    eventually(
+        lambda: all(
+            backups in name or "replaced-" in name or "/restoring/" in name
+            for name in holding(mesh, CANARY)
+        ),
+        within_s=ERASED_WITHIN_S,
+    )
+    mesh.run("verify")
+
+
+def test_examples_of_what_changes_people_are_taken_by_the_command_line(mesh: RunningMesh):
+    """Each alone works on a new shop; in this order also one after the other."""
+    for name in ("update-me", "remove-address", "grant", "suspend", "reinstate", "erase", "logout"):
+        called = mesh.json("call", "user", name)
+        assert called["status"] < 300, called
+    assert mesh.json("explain", "user", ALICE)["body"]["possible"]
+    known = mesh.json("explain", "auth", ALICE)["body"]
+    assert (known["has_credentials"], known["waits_for"]) == (True, None)
+    gone = mesh.json("call", "user", "erase", exit_code=None)
+    assert "status" not in gone or gone["status"] == 404
+
+
+def test_identities_hold_while_keys_turn_and_tokens_are_shown_at_once(mesh: RunningMesh):
+    answers = attack.refreshes(mesh, 50)
+    assert answers[200] <= 1
+    assert set(answers) == {200, 401}
+    assert set(attack.endings(mesh, 1)) == {
+        "logout",
+        "change_password",
+        "grant",
+        "suspend",
+        "erase",
+    }
+    turned = attack.rotations(mesh, 3, 0.5)
+    assert set(turned.statuses) == {200}
+    assert turned.keys == 4
+    assert turned.revoked_s < REVOKED_KEY_WITHIN_S
+    guessed = attack.guesses(mesh, 100, 3.0)
+    assert guessed.hashed <= 30
+    assert set(guessed.statuses) == {401, 429}
+    assert set(guessed.others) == {201}

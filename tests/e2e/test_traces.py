@@ -1,0 +1,125 @@
+"""One call is one story: from the command line through every service, event, retry and kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from mesh.tracing.tail import Tail
+from tests.support.collector import attributes, collecting
+from tests.support.running import RunningMesh, eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def chain(story: dict[str, Any], span: dict[str, Any]) -> list[tuple[str, str]]:
+    """Who led to it, from the first step on."""
+    known = {each["span_id"]: each for each in story["spans"]}
+    found = []
+    while span is not None:
+        found.append((span["service"], span["kind"]))
+        span = known.get(span["parent_id"])
+    return found[::-1]
+
+
+def kinds(story: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [each for each in story["spans"] if each["kind"] == kind]
+
+
+def test_a_story_spans_call_commits_events_and_listeners_and_is_exported(tmp_path: Path):
+    with collecting() as collector:
+        shop = RunningMesh(tmp_path, environment={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url})
+        shop.up()
+        try:
+            assert shop.services()["otlp"]["state"] == "ready"
+            called = shop.json("call", "order", "create")
+            assert called["status"] == 201
+            story = shop.json("trace", "--last")
+            assert story["trace_id"] == called["trace_id"]
+            assert {each["status"] for each in story["spans"]} == {"ok"}
+            order, product = [("mesh", "call"), ("order", "server")], [("order", "client")]
+            product = [*order, *product, ("product", "server")]
+            (handler,) = kinds(story, "handler")
+            assert (handler["service"], handler["name"]) == ("order", "on_stock_changed")
+            assert chain(story, handler) == [
+                *product,
+                ("product", "outbox"),
+                ("order", "delivery"),
+                ("order", "handler"),
+            ]
+            commits = [chain(story, each) for each in kinds(story, "commit")]
+            assert [*order, ("order", "commit")] in commits
+            assert [*product, ("product", "commit")] in commits
+            assert [*chain(story, handler), ("order", "commit")] in commits
+            told = {each["name"] for each in kinds(story, "outbox")}
+            assert told == {"order.status_changed", "product.stock_changed"}
+            assert "order.status_changed" in shop.run("trace", "--last").stdout
+
+            def exported() -> list[tuple[dict[str, Any], Any]]:
+                found = collector.spans()
+                return [each for each in found if each[1].trace_id.hex() == story["trace_id"]]
+
+            eventually(lambda: len(exported()) == len(story["spans"]), within_s=10)
+            served = {
+                resource["service.name"]: attributes(span)
+                for resource, span in exported()
+                if span.kind == 2
+            }
+            assert served["order"]["http.route"] == "/orders"
+            assert served["order"]["http.response.status_code"] == 201
+            assert served["product"]["http.request.method"] == "PUT"
+            assert {span.span_id.hex() for _, span in exported()} == {
+                each["span_id"] for each in story["spans"]
+            }
+        finally:
+            shop.down()
+    assert shop.json("trace", "--last") == story, "it is read from files, also when nothing runs"
+
+
+def test_a_retry_after_a_kill_is_seen_in_the_story(mesh: RunningMesh):
+    mesh.run("chaos", "latency", "product", "--ms", "500")
+    tail = Tail(mesh.directory / "data")
+    tail.read()
+    call = mesh.start("call", "order", "create", "--json")
+    pid = mesh.services()["product"]["pid"]
+
+    def order_is_pending() -> bool:
+        return any(each.service == "order" and each.kind == "commit" for each in tail.read())
+
+    eventually(order_is_pending, within_s=10)
+    os.kill(pid, signal.SIGKILL)
+    _, err = call.communicate(timeout=30)
+    assert call.returncode == 0, err
+    mesh.idle()
+    story = mesh.json("trace", "--last")
+    asks = kinds(story, "client")
+    assert asks[0]["status"] == "error", asks
+    assert len(asks) > 1
+    held = [each for each in kinds(story, "server") if each["name"] == "hold"]
+    assert [each["attributes"]["status"] for each in held if each["status"] == "ok"] == [200]
+    befell = [each["what"] for each in story["incidents"] if each["program"] == "product"]
+    assert [what for what in befell if what.startswith("ready ->") and "signal 9" in what], befell
+    shown = mesh.run("trace", "--last").stdout
+    assert "signal 9" in shown
+
+
+def test_includes_the_id_and_its_logs_name_the_step(mesh: RunningMesh):
+    shown = mesh.run("call", "order", "create", "-i").stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("trace: ")]
+    trace_id = line.removeprefix("trace: ")
+    assert trace_id in mesh.run("trace", trace_id[:10]).stdout
+    rows = mesh.json("trace")["traces"]
+    assert trace_id in [row["trace_id"] for row in rows]
+    eventually(lambda: mesh.services()["order"]["requests_per_s"], within_s=5)
+    figures = mesh.services()["order"]
+    assert figures["p99_ms"] > 0
+    assert figures["error_percent"] == 0
+    assert sum(figures["history"]) >= 1
+    assert {each["callee"]: each["breaker"] for each in figures["asks"]} == {
+        "auth": "closed",
+        "product": "closed",
+    }
+    assert {each["stream"] for each in figures["hears"]} == {"auth", "product", "user"}
+    assert figures["tells"]["events_per_s"] > 0

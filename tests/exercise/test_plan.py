@@ -1,0 +1,177 @@
+"""The same seed gives the same visitors, the same draws and the same faults."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from mesh.errors import WrongUsage
+from mesh.exercise import chaos, plan, shop
+from mesh.exercise.chaos import Targets
+from mesh.exercise.scenario import Person, Route, Scenario, Visit
+
+TARGETS = Targets(("auth", "user", "product", "order", "bus"), ("auth", "user", "product", "order"))
+
+
+def arrivals(seed: int = 1, rate: float = 50.0, duration_s: float = 20.0, ramp_s: float = 0.0):
+    return list(
+        plan.arrivals(shop.scenarios, rate=rate, duration_s=duration_s, ramp_s=ramp_s, seed=seed)
+    )
+
+
+def test_same_seed_gives_the_same_arrivals_and_another_others():
+    assert arrivals(7) == arrivals(7)
+    assert arrivals(7) != arrivals(8)
+
+
+def test_arrivals_are_in_order_numbered_and_as_many_as_the_rate_says():
+    found = arrivals(rate=200.0)
+    assert [each.number for each in found] == list(range(len(found)))
+    assert [each.at_s for each in found] == sorted(each.at_s for each in found)
+    assert 0.9 < len(found) / 4000 < 1.1
+    assert found[-1].at_s < 20.0
+
+
+def test_ramp_grows_from_nothing_to_the_rate():
+    found = [each.at_s for each in arrivals(rate=400.0, ramp_s=10.0)]
+    quarters = [sum(low <= at_s < low + 5 for at_s in found) for low in (0, 5, 10, 15)]
+    assert 0.9 < quarters[0] / 500 < 1.1
+    assert 0.9 < quarters[1] / 1500 < 1.1
+    assert 0.9 < quarters[3] / 2000 < 1.1
+
+
+def test_scenarios_come_as_often_as_they_weigh():
+    found = arrivals(rate=500.0)
+    total = sum(each.weight for each in shop.scenarios)
+    for place, scenario in enumerate(shop.scenarios):
+        share = sum(each.scenario == place for each in found) / len(found)
+        assert share == pytest.approx(scenario.weight / total, abs=0.02)
+
+
+def test_same_seed_gives_the_same_faults_and_another_others():
+    assert schedule(7) == schedule(7)
+    assert schedule(7) != schedule(8)
+
+
+def schedule(seed: int, *kinds: chaos.Kind, duration_s: float = 60.0):
+    return chaos.schedule(kinds or chaos.KINDS, TARGETS, duration_s=duration_s, seed=seed)
+
+
+def test_another_kind_changes_nothing_of_the_others():
+    alone = schedule(3, "kill")
+    assert [each for each in schedule(3) if each.kind == "kill"] == list(alone)
+
+
+@pytest.mark.parametrize("kind", chaos.KINDS)
+def test_faults_of_a_kind_hit_everybody_and_end_before_the_run(kind):
+    found = schedule(5, kind)
+    assert {each.target for each in found} == set(TARGETS.of(kind))
+    assert all(each.at_s + each.for_s <= 60.0 for each in found)
+    gaps = [later.at_s - each.at_s for each, later in itertools.pairwise(found)]
+    assert all(4.0 <= gap <= 6.0 for gap in gaps)
+
+
+def test_supervisor_is_killed_too_and_nothing_else_is_done_to_it():
+    found = schedule(5)
+    assert {each.kind for each in found if each.target == chaos.SUPERVISOR} == {"kill"}
+
+
+def test_faults_are_named_and_a_misspelt_one_is_answered_with_a_suggestion():
+    assert chaos.kinds("kill, pause,kill") == ("kill", "pause")
+    assert chaos.kinds("") == ()
+    with pytest.raises(WrongUsage, match="did you mean `pause`"):
+        chaos.kinds("kill,puase")
+
+
+class Asked:
+    """Answers every request the same, and remembers them."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, object], str | None, str | None]] = []
+
+    async def perform(self, ask):
+        from mesh.exercise.scenario import Answer
+
+        self.sent.append((ask.route.label, ask.fields, ask.by, ask.key))
+        items = [{"id": f"prd_{n}"} for n in range(6)]
+        return Answer(200, {"items": items, "id": "ord_1", "status": "reserved"})
+
+
+def visitor(seed: int, asked: Asked, routes: dict[str, Route]) -> Visit:
+    from mesh import clock
+
+    return Visit(
+        number=0,
+        name="x1-0",
+        draw=clock.seeded(seed),
+        due_s=0.0,
+        perform=asked.perform,
+        routes=routes,
+        people=[
+            Person("alice", ("customer",)),
+            Person("bob", ("customer",)),
+            Person("sam", ("staff",)),
+        ],
+    )
+
+
+def route(label: str, roles: tuple[str, ...] | None, *places: str) -> Route:
+    service, _, name = label.partition(".")
+    return Route(
+        service=service,
+        name=name,
+        method="POST",
+        path="/x",
+        places=dict.fromkeys(places, "body"),
+        takes_body=True,
+        takes_key=True,
+        roles=roles,
+    )
+
+
+ROUTES = {
+    each.label: each
+    for each in (
+        route("product.list", None, "page_size"),
+        route("order.create", ("customer",), "lines", "ship_to", "on_shortage"),
+        route("order.pay", ("",), "id", "payment_token"),
+        route("order.get", ("",), "id"),
+    )
+}
+
+
+async def visited(scenario: Scenario, seed: int):
+    asked = Asked()
+    await scenario.act(visitor(seed, asked, ROUTES))
+    return asked.sent
+
+
+async def test_same_seed_gives_the_same_requests():
+    buy = next(each for each in shop.scenarios if each.name == "buy")
+    first = await visited(buy, 11)
+    assert first == await visited(buy, 11)
+    assert [label for label, *_ in first] == [
+        "product.list",
+        "order.create",
+        "order.pay",
+        "order.get",
+    ]
+    assert len({str(await visited(buy, seed)) for seed in range(10)}) > 5
+
+
+async def test_visitor_is_one_person_throughout_and_each_request_has_its_own_key():
+    buy = next(each for each in shop.scenarios if each.name == "buy")
+    for seed in range(10):
+        sent = await visited(buy, seed)
+        assert len({by for label, _, by, _ in sent if label != "product.list"}) == 1
+        keys = [key for *_, key in sent]
+        assert len(set(keys)) == len(keys)
+
+
+async def test_unknown_operation_and_field_are_answered_with_a_suggestion():
+    visit = visitor(1, Asked(), ROUTES)
+    with pytest.raises(WrongUsage, match=r"did you mean `order\.create`"):
+        await visit.ask("order.craete")
+    with pytest.raises(WrongUsage, match="did you mean `lines`"):
+        await visit.ask("order.create", linse=[])
