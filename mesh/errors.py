@@ -24,6 +24,7 @@ MeshError
 ├── AssertionFailed         an invariant or a stated expectation does not hold
 └── Broken                  a bug or damaged data: stop, keep the evidence
     ├── DatabaseBroken · LogBroken
+    │   └── DatabaseDamaged       opening it again would not help
     └── SchemaMismatch
 
 An error carries facts: a stable `code`, what happened, members for the reader. It never
@@ -244,6 +245,12 @@ class DatabaseBroken(Broken):
     """The database is damaged or cannot be written safely."""
 
     code = "database-broken"
+
+
+class DatabaseDamaged(DatabaseBroken):
+    """What is in the database is damaged: opening it again would not help."""
+
+    code = "database-damaged"
 
 
 class LogBroken(Broken):

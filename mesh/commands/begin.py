@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from mesh.commands import detach, output
 from mesh.errors import AlreadyRunning, DeadlineExceeded, MeshError, ProgramFailed
-from mesh.orchestrator import state
+from mesh.orchestrator import logs, state
 from mesh.orchestrator.ignition import ignite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from mesh.commands.options import Asked
     from mesh.commands.progress import Progress
@@ -117,15 +118,17 @@ def _ask_for_evidence(project: Project, progress: Progress) -> None:
             progress.evidence[name] = tuple(map(str, lines)) if isinstance(lines, list) else ()
 
 
-def in_foreground(project: Project, asked: Asked, begun_s: float) -> int:
+def in_foreground(project: Project, asked: Asked, begun_s: float, *, plain: bool) -> int:
     """Be the mesh, and show what it does, until it is stopped; the exit code."""
     with _ignited() as ignited:
         from mesh import codec  # noqa: PLC0415  (the starter imports meanwhile)
         from mesh.commands.hosting import Mesh  # noqa: PLC0415  (likewise)
+        from mesh.commands.pictured import Picture  # noqa: PLC0415  (likewise)
         from mesh.commands.progress import Progress  # noqa: PLC0415  (likewise)
         from mesh.commands.screen import Screen  # noqa: PLC0415  (likewise)
 
         mesh = Mesh(project, asked)
+        picture = Picture(project, mesh.names, begun_s) if output.drawable() and not plain else None
         progress = Progress(mesh.names, begun_s)
         told = False
 
@@ -139,13 +142,25 @@ def in_foreground(project: Project, asked: Asked, begun_s: float) -> int:
                 progress.summary("Ctrl-C (a second one kills)")
 
         paths = {name: project.logs / f"{name}.log" for name in project.programs}
-        screen = Screen(mesh.names, paths, change)
+        screen = Screen(mesh.names, paths, change, held=picture)
         outcome = None
         try:
             outcome = mesh.run(ignited, linger=False, on_change=screen.changed)
         finally:
             shown = screen.end(codec.plain(outcome.stopped) if outcome else ())
+    if shown and screen.pictured:
+        for name in outcome.failed:
+            output.failure(_failed(name, paths[name]))
     code = FAILED if outcome.failed else 0
     if not shown:
         os._exit(code)  # an orderly exit would wait for the one that the terminal holds
     return code
+
+
+def _failed(name: str, log: Path) -> ProgramFailed:
+    """What nobody has printed yet, as the dashboard showed it."""
+    return ProgramFailed(
+        f"{name} has failed",
+        evidence=logs.last_lines(log, EVIDENCE_LINES),
+        hint=f"mesh logs {name} -n 50",
+    )

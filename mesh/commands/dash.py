@@ -31,10 +31,11 @@ from mesh.tracing.tail import Tail
 from mesh.tracing.waterfall import waterfall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mesh.bus import Bus
     from mesh.commands.output import Part
+    from mesh.dashboard.frame import Frame
     from mesh.dashboard.keys import Act, Break
     from mesh.dashboard.picture import Picture
     from mesh.orchestrator.reader import Line
@@ -47,7 +48,7 @@ ONCE_SIZE = (120, 36)
 TEXT_CHARS_MAX = 4000
 """Of a log line: more than a screen of it is read with `mesh logs`."""
 
-STORIES_MAX = 300
+STORIES_MAX, SPANS_MAX = 300, 6_000
 SPANS_BYTES = 64 * 1024
 """Traces kept at hand, and how much of each file of spans is read for them at the start."""
 
@@ -80,7 +81,7 @@ class _Mesh:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._reading = threading.Lock()
-        self._stories = Stories(stories_max=STORIES_MAX)
+        self._stories = Stories(stories_max=STORIES_MAX, spans_max=SPANS_MAX)
         self._tail = Tail(project.data, last_bytes=SPANS_BYTES)
 
     def bus(self) -> Bus:
@@ -142,6 +143,10 @@ class _Mesh:
         done = {"restart": "restarted", "stop": "stopped", "start": "told to start"}[act.what]
         return f"{act.name} {done} in {clock.monotonic_s() - began_s:.1f} s"
 
+    def down(self) -> str:
+        self._project.remote().down()
+        return "everything is stopped"
+
     def inflict(self, fault: Break) -> str:
         seed = clock.new_seed()
         asked = {"kind": fault.kind, "target": fault.name, "for_s": fault.for_s, "seed": seed}
@@ -172,6 +177,7 @@ def source(project: Project) -> Source:
         trace=mesh.trace,
         act=mesh.act,
         inflict=mesh.inflict,
+        down=mesh.down,
     )
 
 
@@ -202,32 +208,50 @@ def command(ctx: click.Context, *, once: bool, read_only: bool) -> int:
     Leaving it (q) stops nothing. Keys: ? lists them. Without a terminal, log lines instead.
     """
     project = Project.of(ctx)
-    given = source(project)
-    ascii_ = not terminal.unicode_able()
+    project.remote()
     if once:
-        width, height = shutil.get_terminal_size(ONCE_SIZE)
-        frame = asyncio.run(run.once(given))
-        printed(view(frame, Ui(ascii=ascii_), width, height))
+        frame = asyncio.run(run.once(source(project)))
+        ui = Ui(ascii=not terminal.unicode_able())
+        printed(view(frame, ui, *shutil.get_terminal_size(ONCE_SIZE)))
         return 0
-    if not terminal.able():
+    if not output.drawable():
         output.note("no terminal to draw on: log lines instead (mesh dash --once for a picture)")
         ctx.invoke(logs.command, services=(), follow=True, tail="10")
         return 0
-    ui = Ui(read_only=read_only, ascii=ascii_)
-    screen = run.show(lambda: run.Screen(given, ui, colours=output.coloured(sys.stdout)))
-    return left(screen)
+    return left(watch(project, read_only=read_only))
+
+
+def watch(
+    project: Project,
+    *,
+    owner: bool = False,
+    read_only: bool = False,
+    greeting: Callable[[Frame], str] = lambda _: "",
+) -> run.Screen:
+    """Show the dashboard until it is left; then the last picture is on the normal screen.
+
+    Args:
+        owner: of the mesh itself: whoever leaves is asked whether to stop it.
+
+    Raises: NotRunning, DeadlineExceeded.
+    """
+    given, colours = source(project), output.coloured(sys.stdout)
+    ui = Ui(read_only=read_only, owner=owner, ascii=not terminal.unicode_able())
+    screen = run.show(lambda: run.Screen(given, ui, colours=colours, greeting=greeting))
+    killed = screen.signal is not None and screen.signal != signal.SIGINT
+    if screen.picture is not None and screen.end != "hung up" and not killed:
+        printed(screen.picture)
+    return screen
 
 
 def left(screen: run.Screen) -> int:
-    """Put the last picture on the normal screen; the exit code. Raises: NotRunning."""
+    """The exit code. Raises: NotRunning, KeyboardInterrupt; dies of what ended it."""
     if screen.end == "hung up":
         return HUNG_UP
-    if screen.signal is not None and screen.signal != signal.SIGINT:
-        die_of(screen.signal)
-    if screen.picture is not None:
-        printed(screen.picture)
-    if screen.signal is not None:
+    if screen.signal == signal.SIGINT:
         raise KeyboardInterrupt
+    if screen.signal is not None:
+        die_of(screen.signal)
     if screen.end == "gone":
         raise NotRunning("the mesh has ended", hint="mesh up -d; its log: mesh logs mesh")
     return 0

@@ -71,6 +71,12 @@ def unicode_able() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
+def drawable() -> bool:
+    """Whether stdin and stdout are a terminal that can be drawn on."""
+    terminals = sys.stdin.isatty() and sys.stdout.isatty()
+    return terminals and os.environ.get("TERM", "dumb") not in {"", "dumb"}
+
+
 def coloured(stream: TextIO) -> bool:
     """Whether what is printed there has colours."""
     if _look.color != "auto":

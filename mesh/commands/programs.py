@@ -171,6 +171,7 @@ class Programs:
             sandbox=self._walls(service.sandbox, *self._files(service)),
             writes=(str(self._data / service.name),),
             reads=self._code(service),
+            lists=(str(self._data / "backups"),),
             hidden=self._hidden,
         )
 
@@ -276,8 +277,9 @@ class Programs:
             for folder in (self._identity, self._seed, self._tokens):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _empty(folder.rglob("*.json"))
-            for name in services:
+            for name in ("backups", *services):
                 (self._data / name).mkdir(mode=0o700, exist_ok=True)
+            for name in services:
                 self._token_file(services[name]).parent.mkdir(mode=0o700, exist_ok=True)
                 shutil.rmtree(self._scratch(services[name]), ignore_errors=True)
                 self._scratch(services[name]).mkdir(mode=0o700, exist_ok=True)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 KEPT_MAX = 2
 """Replaced databases kept beside each; the oldest goes when another joins them."""
 
-UP = ("ready", "degraded", "starting", "backoff")
+WANTED = ("ready", "degraded", "starting", "backoff", "failed")
+"""States of programs that are meant to run; one that failed may have done so for what is restored."""
 
 BESIDE = "restoring"
 REPLACED = "replaced-"
@@ -85,7 +86,7 @@ def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | Non
             yield None
         return
     rows = {str(row["name"]): str(row["state"]) for row in remote.status()["services"]}
-    ran = [name for name in programs if rows.get(name) in UP]
+    ran = [name for name in programs if rows.get(name) in WANTED]
     resting = [name for name in programs if name not in ran]
     remote.stop(programs)
     output.note(f"stopped {', '.join(programs)}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from mesh.commands.pictured import Picture
+
 CHANGES_MAX = 1024
 """Changes that wait to be shown: a mesh of twenty makes some hundred between start and stop."""
 
@@ -38,6 +40,10 @@ class Screen:
     Args:
         paths: the logs to follow, by program.
         change: shows a change; called in the thread.
+        held: whoever has the terminal first; what changes meanwhile is not shown here.
+
+    Attributes:
+        pictured: the terminal was held until the end.
     """
 
     def __init__(
@@ -45,8 +51,11 @@ class Screen:
         names: Sequence[str],
         paths: Mapping[str, Path],
         change: Callable[[Mapping[str, object]], None],
+        held: Picture | None = None,
     ) -> None:
         """Nothing is shown yet."""
+        self._picture = self._held = held
+        self.pictured = False
         self._paths = paths
         self._show = printer(names, as_json=False, timestamps=False)
         self._change = change
@@ -62,31 +71,46 @@ class Screen:
         Neither waits nor prints.
         """
         if self._thread is None:
-            follower = logs.Follower(self._paths)
-            self._thread = threading.Thread(target=self._work, args=(follower,), daemon=True)
-            self._thread.start()
+            self._begin(None if self._held is not None else logs.Follower(self._paths))
+        if self._held is not None:
+            return
         try:
             self._changes.put_nowait(said)
         except queue.Full:
             self._unseen += 1
+
+    def _begin(self, follower: logs.Follower | None) -> threading.Thread:
+        self._thread = threading.Thread(target=self._work, args=(follower,), daemon=True)
+        self._thread.start()
+        return self._thread
 
     def end(self, stopped: Sequence[Mapping[str, object]]) -> bool:
         """Have the rest shown, then how each program ended; waits for it, END_S at most.
 
         Returns: whether it was. If not, the thread is held and has stdout's lock.
         """
-        if self._thread is None:
+        if self._picture is not None:
+            self._picture.let_go()
+        self.pictured = self._held is not None
+        thread = self._thread or (self._begin(None) if self.pictured else None)
+        if thread is None:
             return True
         self._stopped, self._ended = stopped, True
         with contextlib.suppress(queue.Full):
             self._changes.put_nowait({})  # so that it looks at once
         with contextlib.suppress(KeyboardInterrupt):
-            self._thread.join(END_S / 2)
+            thread.join(END_S / 2)
             self._hurry = True
-            self._thread.join(END_S / 2)
-        return not self._thread.is_alive()
+            if (held := self._held) is not None:
+                held.kill()
+            thread.join(END_S / 2)
+        return not thread.is_alive()
 
-    def _work(self, follower: logs.Follower) -> None:
+    def _work(self, follower: logs.Follower | None) -> None:
+        if self._held is not None:
+            self._held.wait()
+            self._held = None
+        follower = follower or logs.Follower(self._paths)
         ended = False
         while not ended or (follower.behind and not self._hurry):
             ended = self._ended

@@ -29,7 +29,7 @@ from mesh.commands.verb import services_argument, verb
     help="Seconds to wait for that (60); exit code 4.",
 )
 @click.option("--no-deps", is_flag=True, help="Only what is named, not what it needs.")
-@click.option("--plain", is_flag=True, help="Log lines instead of a dashboard (as now always).")
+@click.option("--plain", is_flag=True, help="Log lines instead of the dashboard.")
 @click.option("--free-ports", is_flag=True, help="Take any free ports instead of those configured.")
 @click.option("--watch", is_flag=True, help="Restart a service when its files change.")
 @click.option("--no-sandbox", is_flag=True, help="Run every program without walls around it.")
@@ -42,14 +42,15 @@ def command(
     wait: bool | None,
     wait_s: float,
     no_deps: bool,
-    plain: bool,  # noqa: ARG001  (taken already, so that scripts may say it)
+    plain: bool,
     free_ports: bool,
     watch: bool,
     no_sandbox: bool,
 ) -> int:
     """Start services and what they need: what they depend on and whom they call.
 
-    In the foreground it shows their logs; Ctrl-C stops everything, a second one kills.
+    On a terminal it shows the dashboard, else (or with --plain) their logs. Ctrl-C stops
+    everything, a second one kills.
     """
     begun_s = clock.monotonic_s()
     project = Project.of(ctx)
@@ -59,4 +60,4 @@ def command(
     if detached or wait:
         in_background(project, asked, begun_s, wait_s=None if wait is False else wait_s)
         return 0
-    return in_foreground(project, asked, begun_s)
+    return in_foreground(project, asked, begun_s, plain=plain)

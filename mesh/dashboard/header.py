@@ -63,7 +63,8 @@ def traffic(frame: Frame, look: Look) -> list[Group]:
             groups.append(((f"p50 {look.at_most}{ms(p50)}", "plain"),))
             groups.append(((f"p99 {look.at_most}{ms(p99)}", "plain"),))
         bad = errors is not None and errors > 0
-        groups.append(((f"err {percent(errors)}%", "bad" if bad else "plain"),))
+        share = "" if errors is None else "%"
+        groups.append(((f"err {percent(errors)}{share}", "bad" if bad else "plain"),))
     if frame.streams:
         groups.append(((rate(sum(events)), "strong"), (" events/s", "plain")))
         groups.append(((f"lag {lag}", "warn" if lag else "plain"),))

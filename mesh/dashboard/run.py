@@ -47,8 +47,8 @@ ESCAPE_S = 0.05
 ASKED_S = 1.0
 """Between two looks at what is open: a service's details, a trace."""
 
-End = Literal["left", "stop", "gone", "hung up"]
-"""The person left, or wants the mesh stopped as well; the mesh is gone; the terminal is."""
+End = Literal["left", "gone", "hung up"]
+"""The person left; the mesh is gone; the terminal is."""
 
 
 class Screen:
@@ -219,8 +219,10 @@ class Screen:
     def _have(self, effect: keys.Effect) -> None:
         """See to what a key asked for, without waiting for it."""
         match effect:
-            case keys.Leave(stop):
-                self._leave("stop" if stop else "left")
+            case keys.Leave(stop=False):
+                self._leave("left")
+            case keys.Leave():  # and is shown until it is gone
+                self._spawn(self._do("stop the mesh", self._source.down))
             case keys.Explain(name):
                 self._spawn(self._explain(name))
             case keys.Open(trace_id):

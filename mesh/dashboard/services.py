@@ -35,6 +35,8 @@ P99_MS_SLOW = 250.0
 NAME_CELLS_MIN, NAME_CELLS_MAX = 6, 24
 SPARK_CELLS_MIN, SPARK_CELLS_MAX = 12, HISTORY_S
 NOTE_CELLS_MIN = 14
+_SAY_NOTHING = {None, "asked", "ready"}
+
 WHY_PRIORITY = 7
 """What is wrong is worth more than a port."""
 
@@ -92,7 +94,7 @@ def note(row: ProgramStatus) -> Piece:
     if row.faults:
         told = ", ".join(f"{each.kind} {age(each.left_s)}" for each in row.faults)
         return (told, "magenta")
-    if row.state in {"ready", "stopped", row.cause}:
+    if row.state in {"ready", "stopped", row.cause} or row.cause in _SAY_NOTHING:
         return ("", "plain")
     return (row.cause or "", TONES.get(row.state, "plain"))
 

@@ -32,7 +32,7 @@ class Source:
         bus: a connection to read the events by, not started. Raises: MeshError.
         parked: (consumer, stream, sequence) of every parked event.
         explain, traces, trace: what a person may ask to see. Raise: MeshError.
-        act, inflict: what a person may have done; the sentence that says what came of it.
+        act, inflict, down: what a person may have done; the sentence that says what came of it.
             Raise: MeshError.
     """
 
@@ -47,3 +47,4 @@ class Source:
     trace: Callable[[str], Waterfall]
     act: Callable[[Act], str]
     inflict: Callable[[Break], str]
+    down: Callable[[], str]

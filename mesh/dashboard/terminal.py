@@ -42,13 +42,14 @@ READ_BYTES = 4096
 SIZE_MAX = 1000
 """Columns or rows; more is a broken terminal."""
 
+SIZE_UNKNOWN = (80, 24)
+"""Of a terminal that does not say."""
+
 _LFLAG, _CC = 3, 6
 
 
-def able() -> bool:
-    """Whether there is a terminal that can be drawn on."""
-    terminals = sys.stdin.isatty() and sys.stdout.isatty()
-    return terminals and os.environ.get("TERM", "dumb") not in {"", "dumb"}
+Attributes = list[int | list[bytes | int]]
+"""What termios calls them."""
 
 
 def unicode_able() -> bool:
@@ -66,6 +67,19 @@ def ansi(row: Row, *, colours: bool) -> str:
 
 
 _PALE = {tone: Style(bold=s.bold, dim=s.dim, reverse=s.reverse) for tone, s in STYLES.items()}
+
+
+def restore(attributes: Attributes) -> None:
+    """Give back what a dashboard that was killed has left as it was in."""
+    _unhold(1)
+    os.write(1, LEAVE.encode())
+    termios.tcsetattr(0, termios.TCSANOW, attributes)
+
+
+def _unhold(descriptor: int) -> None:
+    """Undo Ctrl-S: what is held cannot be given back."""
+    for flow in (termios.TCOOFF, termios.TCOON):
+        termios.tcflow(descriptor, flow)
 
 
 class Terminal:
@@ -94,11 +108,11 @@ class Terminal:
     @property
     def size(self) -> tuple[int, int]:
         """Columns and rows."""
-        try:
+        columns, rows = SIZE_UNKNOWN
+        with contextlib.suppress(OSError):
             found = os.get_terminal_size(self._out)
-        except OSError:
-            return 80, 24
-        return max(1, min(found.columns, SIZE_MAX)), max(1, min(found.lines, SIZE_MAX))
+            columns, rows = found.columns or columns, found.lines or rows
+        return min(columns, SIZE_MAX), min(rows, SIZE_MAX)
 
     @property
     def busy(self) -> bool:
@@ -126,8 +140,7 @@ class Terminal:
         cut, self._left = bool(self._left), b""
         leave = (LEAVE if cut else LEAVE[1:]).encode()
         with contextlib.suppress(OSError, termios.error):
-            for hold in (termios.TCOOFF, termios.TCOON):  # undoes Ctrl-S, which keeps our screen
-                termios.tcflow(self._out, hold)
+            _unhold(self._out)
             self._insist(leave)
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, self._saved)

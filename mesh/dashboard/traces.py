@@ -57,7 +57,7 @@ def _listed(frame: Frame, each: Summary, width: int, look: Look) -> Row:
     return exact(
         [
             (clock_time(each.start_us // US_PER_MS), "faint"),
-            (" " + fit(each.trace_id, ID_CELLS, look), "faint"),
+            (" " + fit(each.trace_id[:ID_CELLS], ID_CELLS, look), "faint"),
             (" " + fit(each.service, NAME_CELLS, look), hue(frame, each.service)),
             (" " + ("ERROR" if each.error else "ok   "), "bad" if each.error else "good"),
             (fit(took, FIGURE_CELLS, look, right=True), bad),

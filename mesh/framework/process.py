@@ -21,8 +21,8 @@ from aiohttp import web
 
 from mesh import bus, clock, codec, database, notify, telemetry, tokens
 from mesh.client import Client
-from mesh.errors import Broken, DatabaseBroken, InvalidInput, MeshError, Unavailable
-from mesh.framework import idempotency, identity
+from mesh.errors import DatabaseBroken, InvalidInput, MeshError, Unavailable
+from mesh.framework import ending, idempotency, identity
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.attempt import AttemptMark
 from mesh.framework.condition import Condition
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
     from mesh.bus import Bus
     from mesh.database import Database, Transaction
     from mesh.framework.identity import Identity
-
-EX_CONFIG = 78
-"""sysexits.h: starting again will not help."""
 
 DRAIN_S = 8.0
 """For requests in flight after SIGTERM; the supervisor kills at 10 s by default."""
@@ -81,21 +78,11 @@ def run(module: str) -> NoReturn:
         check(service)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             fatal = runner.run(_Process(service, schema, chosen).serve())
-    except (InvalidInput, Broken) as error:
-        log.critical(
-            "cannot start: %s", error, extra=telemetry.facts(hint=error.hint, why=error.evidence)
-        )
-        sys.exit(EX_CONFIG)
     except MeshError as error:
-        log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
-        sys.exit(1)
+        sys.exit(ending.unstarted(error, Path(os.environ.get("MESH_DATA_DIR", "."))))
     finally:
         telemetry.recorder.close()
-    if fatal is not None:
-        why = fatal.evidence if isinstance(fatal, MeshError) else ()
-        log.critical("stopped, to be opened afresh: %s", fatal, extra=telemetry.facts(why=why))
-        sys.exit(1)
-    sys.exit(0)
+    sys.exit(0 if fatal is None else ending.broken_off(fatal, chosen.data_dir))
 
 
 class _Process:

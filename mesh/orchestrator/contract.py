@@ -46,7 +46,8 @@ class Program(Struct, frozen=True, kw_only=True):
     `tokens` names the file in which a token for each of `audiences` is kept fresh.
 
     `sandbox` None or off puts no walls around it; else it may write `writes`, of which the first is
-    its own folder, and read `reads` and libraries, but for what lies in the `hidden` folders.
+    its own folder, and read `reads` and libraries, but for what lies in the `hidden` folders,
+    where it sees the names alone in `lists`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Program(Struct, frozen=True, kw_only=True):
     sandbox: Sandbox | None = None
     writes: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
 
 

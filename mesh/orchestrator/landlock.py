@@ -45,10 +45,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Grants(TypedDict):
     """What is granted; a path that is not there grants nothing.
 
-    `read` is also to execute; `write` is to read, make and remove too, but not to execute.
+    `list` is to see the names in a folder and below; `read` is also to execute; `write` is to read, make and remove too, but not to execute.
     `connect` and `bind` are TCP ports; None: any.
     """
 
+    list: list[str]
     read: list[str]
     write: list[str]
     devices: list[str]
@@ -81,6 +82,7 @@ def enter(grants: Grants) -> None:
     wanted = struct.pack("=QQQ", handled, network, scopes)[:known]
     rules = _call(_CREATE_RULESET, wanted, ctypes.c_size_t(len(wanted)), 0)
     try:
+        _grant_paths(rules, grants["list"], _READ_DIR)
         _grant_paths(rules, grants["read"], _READ & handled)
         _grant_paths(rules, grants["write"], _WRITE & handled & ~_MAKE_DEVICES)
         _grant_paths(rules, grants["devices"], _DEVICE & handled)

@@ -184,6 +184,7 @@ def planned(program: Program, environment: Mapping[str, str], log: Path) -> Wall
     ports = sorted({*_own_port(environment), *_ports(program, environment)})
     return {
         "grants": {
+            "list": [*program.lists],
             "read": [*dict.fromkeys((*granted, *sandbox.read))],
             "write": [*program.writes, *sandbox.write, str(log)],
             "devices": [*DEVICES],

@@ -54,10 +54,12 @@ class Stories:
         dropped: spans beyond the bounds.
     """
 
-    def __init__(self, *, stories_max: int = STORIES_MAX) -> None:
-        """None yet."""
+    def __init__(self, *, stories_max: int = STORIES_MAX, spans_max: int | None = None) -> None:
+        """None yet. `spans_max` is of all of them together; None for no bound of that kind."""
         self.dropped = 0
         self._most = stories_max
+        self._spans_max = spans_max
+        self._spans = 0
         self._stories: OrderedDict[str, list[Span]] = OrderedDict()
         self._summaries: dict[str, Summary] = {}
 
@@ -69,16 +71,25 @@ class Stories:
             if story is None:
                 story = stories[span.trace_id] = []
                 if len(stories) > self._most:
-                    gone, lost = stories.popitem(last=False)
-                    self._summaries.pop(gone, None)
-                    self.dropped += len(lost)
+                    self._forget_oldest()
             elif len(story) >= SPANS_MAX:
                 self.dropped += 1
                 continue
             else:
                 stories.move_to_end(span.trace_id)
             story.append(span)
+            self._spans += 1
             self._summaries.pop(span.trace_id, None)
+            while (
+                self._spans_max is not None and self._spans > self._spans_max and len(stories) > 1
+            ):
+                self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        gone, lost = self._stories.popitem(last=False)
+        self._summaries.pop(gone, None)
+        self._spans -= len(lost)
+        self.dropped += len(lost)
 
     def spans(self, trace_id: str) -> list[Span]:
         """Of one story, by their start; none if it is not known."""

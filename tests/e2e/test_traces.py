@@ -36,13 +36,21 @@ def test_a_story_spans_call_commits_events_and_listeners_and_is_exported(tmp_pat
             assert shop.services()["otlp"]["state"] == "ready"
             called = shop.json("call", "order", "create")
             assert called["status"] == 201
+            assert shop.json("trace", "--last")["trace_id"] == called["trace_id"]
+            shop.idle()
             story = shop.json("trace", "--last")
-            assert story["trace_id"] == called["trace_id"]
             assert {each["status"] for each in story["spans"]} == {"ok"}
             order, product = [("mesh", "call"), ("order", "server")], [("order", "client")]
             product = [*order, *product, ("product", "server")]
-            (handler,) = kinds(story, "handler")
-            assert (handler["service"], handler["name"]) == ("order", "on_stock_changed")
+            heard = {each["name"]: each for each in kinds(story, "handler")}
+            assert set(heard) == {"on_stock_changed", "on_order_status_changed"}
+            assert chain(story, heard["on_order_status_changed"]) == [
+                *order,
+                ("order", "outbox"),
+                ("user", "delivery"),
+                ("user", "handler"),
+            ]
+            handler = heard["on_stock_changed"]
             assert chain(story, handler) == [
                 *product,
                 ("product", "outbox"),
@@ -123,3 +131,23 @@ def test_includes_the_id_and_its_logs_name_the_step(mesh: RunningMesh):
     }
     assert {each["stream"] for each in figures["hears"]} == {"auth", "product", "user"}
     assert figures["tells"]["events_per_s"] > 0
+
+
+def test_a_compensation_that_has_to_wait_belongs_to_the_story(mesh: RunningMesh):
+    order = mesh.json("call", "order", "create")["body"]
+    mesh.run("stop", "product")
+    cancelled = mesh.json("call", "order", "cancel", f"id={order['id']}")
+    mesh.run("start", "product")
+    mesh.idle()
+    story = mesh.json("trace", cancelled["trace_id"])
+    tries = kinds(story, "deferred")
+    assert tries[-1]["status"] == "ok", tries
+    assert [each["attempt"] for each in tries] == [*range(1, len(tries) + 1)]
+    assert "error" in [each["status"] for each in tries], "product was not there"
+    (released,) = [
+        each
+        for each in kinds(story, "server")
+        if each["service"] == "product" and each["error"] is None
+    ]
+    assert chain(story, released)[:2] == [("mesh", "call"), ("order", "server")]
+    assert ("order", "deferred") in chain(story, released)

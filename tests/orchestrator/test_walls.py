@@ -169,7 +169,7 @@ def test_walls_stand_around_a_process_and_its_children(tmp_path, left):
             import os, socket, subprocess, sys
             from mesh.orchestrator import landlock
             landlock.enter({{
-                "read": ["/usr", "/lib", "/lib64", "/bin", sys.base_prefix],
+                "list": ["other"], "read": ["/usr", "/lib", "/lib64", "/bin", sys.base_prefix],
                 "write": ["own"], "devices": ["/dev/null"],
                 "connect": [{port}] if {left} else [], "bind": [],
             }})
@@ -184,10 +184,11 @@ def test_walls_stand_around_a_process_and_its_children(tmp_path, left):
             print(tries(lambda: open("other/a", "w").close()))
             print(tries(lambda: os.rename("own/b", "other/b")))
             print(tries(lambda: os.listdir("other")))
+            print(tries(lambda: os.listdir(".")))
             print(tries(lambda: open("/dev/null", "w").close()))
             print(tries(lambda: socket.create_connection(("127.0.0.1", {port})).close()))
             print(tries(lambda: socket.create_server(("127.0.0.1", 0))))
-            print(subprocess.run(["/bin/ls", "other"], stderr=subprocess.DEVNULL).returncode)
+            print(subprocess.run(["/bin/ls", "."], stderr=subprocess.DEVNULL).returncode)
         """)
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -196,5 +197,5 @@ def test_walls_stand_around_a_process_and_its_children(tmp_path, left):
     connecting = "done" if left or landlock.abi() < landlock.NETWORK_ABI else no
     listening = "done" if landlock.abi() < landlock.NETWORK_ABI else no
     assert done.stdout.split() == [
-        *("done", "done", no, no, no, "done", connecting, listening, "2"),
+        *("done", "done", no, no, "done", no, "done", connecting, listening, "2"),
     ]

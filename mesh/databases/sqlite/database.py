@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh.databases.sqlite import schema
-from mesh.databases.sqlite.faults import broken
+from mesh.databases.sqlite.faults import damaged
 from mesh.databases.sqlite.files import Place, size_of
 from mesh.databases.sqlite.reader import LoopReader
 from mesh.databases.sqlite.scans import Scans
@@ -117,7 +117,7 @@ class SqliteDatabase:
 
         Reads every page beside normal work: run it once ready.
 
-        Raises: DatabaseBroken, with what was found; DatabaseBusy after CHECK_S.
+        Raises: DatabaseDamaged, with what was found; DatabaseBusy after CHECK_S.
         """
         if not self._place.unclean:
             return
@@ -130,9 +130,9 @@ class SqliteDatabase:
         finally:
             await self._check.close()
         if found:
-            damaged = broken(self._place.file, "is damaged")
-            damaged.evidence = tuple(found)
-            raise damaged
+            error = damaged(self._place.file, "is damaged")
+            error.evidence = tuple(found)
+            raise error
         self._place.unclean = False
 
     async def _false_alarm(self, line: str) -> bool:

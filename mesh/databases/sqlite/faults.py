@@ -10,6 +10,7 @@ from mesh.errors import (
     Conflict,
     DatabaseBroken,
     DatabaseBusy,
+    DatabaseDamaged,
     MeshError,
     StorageFull,
     TooLarge,
@@ -31,6 +32,11 @@ _PRIMARY = 0xFF
 def broken(file: Path, why: str) -> DatabaseBroken:
     """The file cannot be used as it is; the hint says what mends it."""
     return DatabaseBroken(f"{file}: {why}", hint=RESTORE)
+
+
+def damaged(file: Path, why: str) -> DatabaseDamaged:
+    """What is in the file is not to be trusted; likewise."""
+    return DatabaseDamaged(f"{file}: {why}", hint=RESTORE)
 
 
 def _constraint(_file: Path, text: str) -> MeshError:
@@ -63,7 +69,7 @@ _MEANING: dict[int, Callable[[Path, str], MeshError]] = {
     sqlite3.SQLITE_BUSY: _locked,
     sqlite3.SQLITE_CANTOPEN: broken,
     sqlite3.SQLITE_CONSTRAINT: _constraint,
-    sqlite3.SQLITE_CORRUPT: broken,
+    sqlite3.SQLITE_CORRUPT: damaged,
     sqlite3.SQLITE_FULL: _full,
     sqlite3.SQLITE_INTERRUPT: _stopped,
     sqlite3.SQLITE_IOERR: broken,
@@ -71,7 +77,7 @@ _MEANING: dict[int, Callable[[Path, str], MeshError]] = {
     sqlite3.SQLITE_IOERR_SHMSIZE: _full,
     sqlite3.SQLITE_LOCKED: _locked,
     sqlite3.SQLITE_NOLFS: broken,
-    sqlite3.SQLITE_NOTADB: broken,
+    sqlite3.SQLITE_NOTADB: damaged,
     sqlite3.SQLITE_PERM: broken,
     sqlite3.SQLITE_PROTOCOL: _locked,
     # Plain READONLY is a write on a reader, a mistake of ours. These are the file's:
@@ -93,4 +99,6 @@ def fault(error: sqlite3.Error, file: Path) -> MeshError:
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     meaning = _MEANING.get(code) or _MEANING.get(code & _PRIMARY, _wrong)
     text = str(error)
-    return meaning(file, f"{text} ({error.sqlite_errorname})" if meaning is broken else text)
+    return meaning(
+        file, f"{text} ({error.sqlite_errorname})" if meaning in (broken, damaged) else text
+    )

@@ -12,7 +12,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from mesh.databases.sqlite.faults import broken
+from mesh.databases.sqlite.faults import broken, damaged
 from mesh.errors import AlreadyRunning
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Place:
         finally:
             os.close(descriptor)
         if len(header) < HEADER_BYTES or not header.startswith(_MAGIC):
-            raise broken(self.file, "is not a SQLite database")
+            raise damaged(self.file, "is not a SQLite database")
         page_bytes = int.from_bytes(header[16:18])
         if page_bytes == 1:
             page_bytes = _LARGEST_PAGE
@@ -122,7 +122,7 @@ class Place:
         # With frames in the -wal a shorter file can be the honest remains of a checkpoint cut
         # short: the missing pages are in there.
         if counted and found < expected and not size_of(self.wal):
-            raise broken(self.file, f"is cut short: {found} of {expected} bytes")
+            raise damaged(self.file, f"is cut short: {found} of {expected} bytes")
 
     def mark(self) -> None:
         """Note durably that a schema is in there now."""

@@ -131,7 +131,7 @@ FORBIDDEN: dict[str, Callable[[Target], object]] = {
     "read user's key": lambda _: (DATA / "run" / "identity" / "user.json").read_bytes(),
     "read auth's seed": lambda _: (DATA / "run" / "seed" / "auth.json").read_bytes(),
     "read user's log": lambda _: (DATA / "logs" / "user.log").read_bytes(),
-    "list the backups": lambda _: [*(DATA / "backups").iterdir()],
+    "read a backup": lambda _: next((DATA / "backups").iterdir()).read_bytes(),
     "write outside": lambda told: Path(told.outside).write_text("x"),
     "write into the project": lambda _: (DATA.parent / "planted.py").write_text("x"),
     "write into its own code": lambda _: Path(__file__).with_name("planted.py").write_text("x"),
