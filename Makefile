@@ -59,6 +59,12 @@ bench: .venv/.dev  ## orders, bus, shop, growth beside others, one table each (a
 	@mkdir -p benchmarks/results
 	$(BIN)/python -u benchmarks/bench.py | tee benchmarks/results/$$(date -u +%F)-$$(git describe --always --dirty).txt
 
+picture: .venv/.dev  ## draw the dashboard of README: the shop under load, harmed (about 1 min)
+	$(BIN)/python docs/pictures/dashboard.py
+
+soak: .venv/.dev  ## a million events and log lines past an open dashboard: EVENTS= LINES=
+	$(BIN)/python -m tests.e2e.test_dash_soak $(or $(EVENTS),1000000) $(or $(LINES),1000000)
+
 format: .venv/.dev  ## let ruff write what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
