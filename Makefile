@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  model simulate power fuzz fuzz-api identity bench
+  overload model simulate power fuzz fuzz-api identity bench picture soak
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,11 @@ e2e: .venv/.dev  ## the tests that run the real shop
 
 campaign: .venv/.dev fuzz-api  ## fuzz-api, then 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
 	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
+
+overload: .venv/.dev  ## four times the capacity, a failing callee, stalling clients, lost answers (about 5 min)
+	$(BIN)/python -m tests.e2e.test_overload
+	$(BIN)/python -m tests.e2e.test_slow_clients 60
+	$(BIN)/python -m tests.e2e.test_ambiguous 50
 
 model: .venv/.dev  ## every state of the bus's rules in a small world, and mutants: EVENTS=4
 	$(BIN)/python -m tests.model --events $(or $(EVENTS),4)
