@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  overload model simulate power fuzz fuzz-api identity bench
+  overload model simulate power fuzz fuzz-api identity bench picture soak
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
