@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  model simulate power fuzz fuzz-api identity bench
+  overload model simulate power fuzz fuzz-api identity bench picture soak
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,11 @@ e2e: .venv/.dev  ## the tests that run the real shop
 campaign: .venv/.dev fuzz-api  ## fuzz-api, then 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
 	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
 
+overload: .venv/.dev  ## four times the capacity, a failing callee, stalling clients, lost answers (about 5 min)
+	$(BIN)/python -m tests.e2e.test_overload
+	$(BIN)/python -m tests.e2e.test_slow_clients 60
+	$(BIN)/python -m tests.e2e.test_ambiguous 50
+
 model: .venv/.dev  ## every state of the bus's rules in a small world, and mutants: EVENTS=4
 	$(BIN)/python -m tests.model --events $(or $(EVENTS),4)
 
@@ -58,6 +63,12 @@ identity: .venv/.dev  ## attack the identities of a running shop: guesses, refre
 bench: .venv/.dev  ## orders, bus, shop, growth beside others, one table each (about 10 min)
 	@mkdir -p benchmarks/results
 	$(BIN)/python -u benchmarks/bench.py | tee benchmarks/results/$$(date -u +%F)-$$(git describe --always --dirty).txt
+
+picture: .venv/.dev  ## draw the dashboard of README: the shop under load, harmed (about 1 min)
+	$(BIN)/python docs/pictures/dashboard.py
+
+soak: .venv/.dev  ## a million events and log lines past an open dashboard: EVENTS= LINES=
+	$(BIN)/python -m tests.e2e.test_dash_soak $(or $(EVENTS),1000000) $(or $(LINES),1000000)
 
 format: .venv/.dev  ## let ruff write what it can
 	$(BIN)/ruff check --fix .

@@ -78,11 +78,17 @@ def command(ctx: click.Context, *, name: str | None, as_json: bool) -> None:
         return
     begun_s = clock.monotonic_s()
 
-    def done(part: str, size: int) -> None:
-        passed_s = clock.monotonic_s() - begun_s
-        output.note(f"{part:<8} {size / 2**20:7.1f} MiB  {passed_s:.1f} s")
+    with output.Live() as progress:
+        waiting = "copying every database at one cut, while the mesh serves"
 
-    made = take(project, name, done=done)
+        def done(part: str, size: int) -> None:
+            passed_s = clock.monotonic_s() - begun_s
+            progress.clear()
+            output.note(f"{part:<8} {size / 2**20:7.1f} MiB  {passed_s:.1f} s")
+            progress.show([waiting])
+
+        progress.show([waiting])
+        made = take(project, name, done=done)
     if as_json:
         output.json_line(codec.plain(made))
     output.note(f"backed up as {name}   bring it back: mesh restore {name}")

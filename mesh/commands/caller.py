@@ -143,9 +143,10 @@ class Speakers:
             return Speaker(login, token)
         why = f"{said.get('detail') or said.get('title') or f'status {answer.status}'}"
         logins = [user.login for user in self.users]
+        others = [known for known in logins if known != login]
         if answer.status == 404:  # noqa: PLR2004  (no such user, in HTTP's words)
             raise NotFound(
-                f"there is no user `{login}`{suggestion(login, logins)}",
+                f"there is no user `{login}`{suggestion(login, others)}",
                 code="unknown-user",
                 hint=f"seeded are: {', '.join(logins) or 'none'}",
             )

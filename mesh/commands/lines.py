@@ -92,7 +92,7 @@ def facts_text(line: Line) -> str:
     return " ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in line.facts.items()
-        if name not in {"exception", "trace_id"}
+        if name not in {"exception", "trace_id", "span_id"}
     )
 
 

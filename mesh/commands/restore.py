@@ -88,7 +88,9 @@ def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | Non
     rows = {str(row["name"]): str(row["state"]) for row in remote.status()["services"]}
     ran = [name for name in programs if rows.get(name) in WANTED]
     resting = [name for name in programs if name not in ran]
-    remote.stop(programs)
+    with output.Live() as progress:
+        progress.show([f"stopping {', '.join(programs)}"])
+        remote.stop(programs)
     output.note(f"stopped {', '.join(programs)}")
     try:
         yield remote
@@ -236,9 +238,12 @@ def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
     with _stopped(project, programs) as remote:
         log = forks.Log(project, None if BUS in programs else remote)
         try:
-            for place in places:
-                _ready(project, name, place)
-            _go_on(places, log, whole=whole)
+            with output.Live() as progress:
+                for number, place in enumerate(places, 1):
+                    progress.show([f"{number} of {len(places)}  bringing back {place.name}"])
+                    _ready(project, name, place)
+                progress.show(["beginning a new epoch of every stream"])
+                _go_on(places, log, whole=whole)
             kept = _swap(places, stamp)
             if whole and project.config.bus:
                 _forget_log(project, stamp)

@@ -11,7 +11,7 @@ C4  log         what an order's events tell is what its history says, step by st
 C5  fold        the state is what the events add up to
 C6  path        every step is in the table of moves, every order shown as it was, none under way
 C7  sessions    nobody was shown less than was known when he asked
-C8  privacy     nobody was shown another's order; none went on after its owner was gone
+C8  privacy     nobody was shown another's order; none was ordered after its owner was gone
 C9  people      who registered can log in
 """
 
@@ -35,6 +35,9 @@ VIOLATIONS_MAX = 1000
 """Named at most: beyond this something is wrong with everything."""
 
 DONE_BELOW = 400
+
+LEAVING_MS = 5000
+"""What was asked before somebody was gone is answered within this: deadlines are of 2 s."""
 
 
 class Wrong(Struct, frozen=True):
@@ -64,6 +67,7 @@ class Judgement(Struct, frozen=True):
 class _Request:
     """All tries of one key: how each ended, and the ids that they were answered with."""
 
+    visit: int = -1
     operation: str = ""
     sent: dict[str, object] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
@@ -80,6 +84,8 @@ class _Reading:
     newest: dict[str, int] = field(default_factory=dict)
     joined: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
+    forgotten: set[int] = field(default_factory=set)
+    """Visits whose keys went with whom they were of."""
     entries: int = 0
 
 
@@ -113,9 +119,11 @@ def _take(entry: Entry, reading: _Reading, facts: Facts) -> Iterator[Wrong]:
         reading.floors[entry.call] = reading.newest.get(str(asked), 0)
         if entry.operation.endswith(".erase"):
             reading.left.add(str(asked))
+            reading.forgotten.add(entry.visit)
         if entry.key is not None:
             request = reading.requests[entry.key]
             request.operation, request.sent = entry.operation, entry.value
+            request.visit = entry.visit
         return
     invoked = reading.open.pop(entry.call, None)
     if invoked is None:
@@ -193,7 +201,7 @@ def _keys(reading: _Reading, facts: Facts) -> Iterator[Wrong]:
     entities: dict[tuple[str, str], str] = {}
     for key, request in reading.requests.items():
         done, who = _done(facts, key), f"{request.operation} {key}"
-        if "ok" in request.ends and not done:
+        if "ok" in request.ends and not done and request.visit not in reading.forgotten:
             yield Wrong("C1", who, "was answered, and has left nothing")
         if set(request.ends) == {"fail"} and any(each.status is not None for each in done):
             yield Wrong("C1", who, "was refused each time, and happened")
@@ -281,12 +289,12 @@ def _paths(_: _Reading, facts: Facts) -> Iterator[Wrong]:
 
 
 def _closed(_: _Reading, facts: Facts) -> Iterator[Wrong]:
-    """C8: nothing is confirmed for who is gone."""
+    """C8: nothing is ordered by who is gone."""
     for name, order in (facts.orders or {}).items():
         gone_ms = facts.closed.get(order.user_id)
-        for step in facts.steps.get(name, ()) if gone_ms is not None else ():
-            if step.new in {"reserved", "paid"} and step.at_ms > (gone_ms or 0):
-                yield Wrong("C8", name, f"became {step.new} after its owner was gone")
+        first = next(iter(facts.steps.get(name, ())), None)
+        if gone_ms is not None and first is not None and first.at_ms > gone_ms + LEAVING_MS:
+            yield Wrong("C8", name, "was ordered after its owner was gone")
 
 
 def _people(reading: _Reading, facts: Facts) -> Iterator[Wrong]:

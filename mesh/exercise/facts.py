@@ -130,6 +130,9 @@ def _orders(copy: Copies, facts: Facts, table: Service) -> None:
         said = _said(body)
         step = Step(said["version"], said["old"], said["new"], at_ms)  # type: ignore[arg-type]
         facts.told.setdefault(str(order), []).append(step)
+    if _rows(copy, "SELECT 1 FROM sqlite_master WHERE name = 'erased'"):
+        gone = _rows(copy, "SELECT user_id, at_ms FROM erased")
+        facts.closed = {str(user): int(str(at_ms)) for user, at_ms in gone}
     facts.moves = frozenset((row.source, row.target) for moves in table.moves for row in moves.rows)
     facts.whole = facts.whole and _whole(copy)
 

@@ -40,15 +40,16 @@ async def browse(visit: Visit) -> None:
         await visit.ask("product.get", id=visit.choose(items)["id"])
 
 
-async def _order(visit: Visit, lines_max: int = 2) -> Answer:
+async def _order(visit: Visit, bearer: str | None = None) -> Answer:
     """Order what the catalogue has, popular things more often. Raises: VisitOver."""
     items = await _catalogue(visit)
     wanted: dict[object, int] = {}
-    for _ in range(visit.whole(1, lines_max)):
+    for _ in range(visit.whole(1, 2)):
         popular = int(visit.draw() ** 2 * len(items))
         wanted[visit.choose(items[popular : popular + 1])["id"]] = visit.whole(1, 2)
     return await visit.ask(
         "order.create",
+        bearer=bearer,
         lines=[{"product_id": product, "quantity": count} for product, count in wanted.items()],
         ship_to=HOME,
         on_shortage="backorder" if visit.chance(0.1) else "reject",
@@ -119,18 +120,32 @@ async def fulfil(visit: Visit) -> None:
         await visit.ask("order.return", id=paid["id"])
 
 
+async def _joined(visit: Visit) -> tuple[object, str]:
+    """A new user's id and token. Raises: VisitOver."""
+    email = f"{visit.name}@exercise.example"
+    user = await visit.ask(
+        "user.register", email=email, password=PASSWORD, display_name="Vera Visitor"
+    )
+    session = await visit.ask("user.login", repeat=True, email=email, password=PASSWORD)
+    return user["id"], str(session["access_token"])
+
+
 async def join(visit: Visit) -> None:
     """Register, log in, and look at oneself."""
-    email = f"{visit.name}@exercise.example"
-    await visit.ask("user.register", email=email, password=PASSWORD, display_name="Vera Visitor")
-    session = await visit.ask("user.login", email=email, password=PASSWORD)
-    token = session["access_token"]
-    if isinstance(token, str) and visit.has("user.me"):
-        await visit.ask("user.me", bearer=token)
+    _, token = await _joined(visit)
+    await visit.ask("user.me", bearer=token)
+
+
+async def leave(visit: Visit) -> None:
+    """Register, order something, and have oneself erased."""
+    user, token = await _joined(visit)
+    await _order(visit, token)
+    await visit.ask("user.erase", id=user, bearer=token)
 
 
 _LOOK = ("product.list", "product.get")
 _ORDER = ("product.list", "order.create", "order.get", "order.pay")
+_JOIN = ("user.register", "user.login")
 
 scenarios = (
     Scenario("browse", browse, weight=46, needs=_LOOK),
@@ -140,5 +155,6 @@ scenarios = (
     Scenario("regret", regret, weight=6, needs=(*_ORDER, "order.cancel")),
     Scenario("look-back", look_back, weight=6, needs=("order.list", "order.history")),
     Scenario("restock", restock, weight=3, needs=("product.list", "product.restock")),
-    Scenario("join", join, weight=1, needs=("user.register", "user.login")),
+    Scenario("join", join, weight=1, needs=(*_JOIN, "user.me")),
+    Scenario("leave", leave, weight=0.5, needs=(*_JOIN, *_ORDER, "user.erase")),
 )

@@ -41,6 +41,9 @@ AGAIN_S = (0.05, 0.5)
 
 UNAUTHORIZED, THROTTLED, FAILED_FROM, BROKEN_FROM = 401, 429, 400, 500
 
+RUNNING = "request-running"
+"""The code of a 409 that is no answer: an earlier try of the same key is being answered."""
+
 NOT_BEGUN = frozenset({"fault-injected", "overloaded"})
 """Codes of a 5xx that was refused before any work."""
 
@@ -110,7 +113,8 @@ class Wire:
                 answer = await self._try(ask)
             except Refusal as refusal:
                 self._tally.kinds[label, refusal.kind] += 1
-                may_repeat = ask.key is not None or ask.route.method in {"GET", "PUT", "DELETE"}
+                safe = ask.route.method in {"GET", "PUT", "DELETE"}
+                may_repeat = safe or ask.repeat or ask.key is not None
                 last = clock.monotonic_s() >= until_s or not (refusal.again and may_repeat)
                 if last:
                     outcome = "unknown" if refusal.end == "unknown" else "failed"
@@ -153,13 +157,13 @@ class Wire:
             raise Refusal("cut off", "unknown", again=True) from None
         finally:
             self._recorder.end(call, ask, self._now_ms(), end, status, body, by)  # type: ignore[arg-type]  # one of three
-        if status < FAILED_FROM or status in ask.refusals:
+        code = body.get("code") or body.get("title") if isinstance(body, dict) else None
+        if status < FAILED_FROM or (status in ask.refusals and code != RUNNING):
             return Answer(status, body if isinstance(body, dict) else {})
         if status == UNAUTHORIZED and ask.by is not None:
             self._tokens.pop(ask.by, None)
-        code = body.get("code") or body.get("title") if isinstance(body, dict) else None
+        again = status >= BROKEN_FROM or status in {UNAUTHORIZED, THROTTLED} or code == RUNNING
         kind = f"{status} {code}" if code else str(status)
-        again = status >= BROKEN_FROM or status in {UNAUTHORIZED, THROTTLED}
         raise Refusal(kind, _end_of(status, body), again=again)
 
     async def _send(self, ask: Ask, bearer: str | None) -> tuple[int, object]:

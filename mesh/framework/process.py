@@ -59,6 +59,10 @@ SHUTDOWN_S = 1.5
 COMPUTE_THREADS = 2
 """CPU work at a time: as many as argon2 may use without starving the event loop."""
 
+SWITCH_S = 0.0005
+"""The interpreter's default lets a thread compute for 5 ms while another waits. A busy event loop
+would hold up each statement of the database's writer for that long, and so a whole group of them."""
+
 SWEEP_S = 60.0
 
 TRIM_PAUSE_S = 0.2
@@ -71,6 +75,7 @@ log = telemetry.logger("framework.process")
 def run(module: str) -> NoReturn:
     """Serve the service that `module` names until SIGTERM; ends the process."""
     telemetry.setup_logging(os.environ.get("MESH_SERVICE", module))
+    sys.setswitchinterval(SWITCH_S)
     try:
         chosen = settings(os.environ)
         _record(chosen)

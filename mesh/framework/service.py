@@ -292,7 +292,7 @@ def check(service: Service) -> None:
             for row in service.agreements
             if not row.beside or service.name in row.beside
         ),
-        *(bad for table in service.moves for bad in _bad_moves(table)),
+        *(bad for table in service.moves for bad in _bad_moves(service, table)),
     ]
     if not NAME.fullmatch(service.name):
         rows.append(f"name {service.name!r}: not [a-z][a-z0-9-]{{0,30}}")
@@ -318,8 +318,10 @@ def _bad_operations(service: Service) -> list[str]:
     return bad
 
 
-def _bad_moves(table: Moves) -> list[str]:
+def _bad_moves(service: Service, table: Moves) -> list[str]:
     bad = []
+    asked = {row.name for row in service.operations}
+    deferred = {row.name for row in service.deferred}
     for (source, cause), count in Counter((row.source, row.cause) for row in table.rows).items():
         if count > 1:
             bad.append(f"moves of {table.entity}: {source!r} and {cause!r} lead to two states")
@@ -327,6 +329,11 @@ def _bad_moves(table: Moves) -> list[str]:
         place = f"moves of {table.entity}, {row.source!r} to {row.target!r}"
         if row.source and row.source not in table.states:
             bad.append(f"{place}: nothing leads to {row.source!r}")
+        if row.by and row.cause not in asked:
+            bad.append(f"{place}: no operation is called {row.cause!r}")
+        bad.extend(
+            f"{place}: no deferred action {name!r}" for name in row.defers if name not in deferred
+        )
     return bad
 
 

@@ -154,8 +154,9 @@ def environment(
     if port is not None:
         variables["PORT"] = str(port)
     for peer in program.peers:
-        if peer in urls:
-            variables[f"MESH_URL_{peer.upper().replace('-', '_')}"] = urls[peer]
+        name = f"MESH_URL_{peer.upper().replace('-', '_')}"
+        if peer in urls and name not in program.environment:  # a proxy may stand before a peer
+            variables[name] = urls[peer]
     for variable, place in program.addresses.items():
         name, _, path = place.partition("/")
         if name in urls:

@@ -8,6 +8,7 @@ at once. What is spent on a refusal is missing for an answer: the earlier, the c
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,10 @@ LAG_INTERVAL_S = 0.2
 PLACES_MIN = 8
 """Fewer would not share a commit any more."""
 
-SMOOTHING = 1 / 16
-"""Weight of the newest of the times between two places that became free."""
+LEAVES_MAX = 64
+LEAVES_MIN = 8
+"""Places that became free of late, from which the wait is foretold: they come in bursts, as a commit
+answers many at once, and fewer tell nothing."""
 
 
 class Ticket:
@@ -85,8 +88,7 @@ class Admission:
         self._queue: list[Ticket] = []
         self._waiting = 0
         self._empty_s = 0.0
-        self._left_s = 0.0
-        self._between_s = 0.0
+        self._leaves: deque[float] = deque(maxlen=LEAVES_MAX)
         self._lag_s = self._lag_least_s = 0.0
         self._lag_since_s = 0.0
         self.taken = 0
@@ -109,7 +111,7 @@ class Admission:
             return False
         if self._waiting >= self._waiting_max:
             return True
-        return (self._waiting + 1) * self._between_s > self._patience_s(now_s)
+        return self._foretold_s(now_s) > self._patience_s(now_s)
 
     def enter(self, now_s: float, deadline_s: float) -> Ticket | bool:
         """Take a place (True), wait for one (a ticket) or be refused (False)."""
@@ -122,7 +124,7 @@ class Admission:
             self._empty_s = now_s
         wait_s = min(self._patience_s(now_s), (deadline_s - now_s) / 2)
         if self._waiting >= self._waiting_max or (
-            self._waiting and (self._waiting + 1) * self._between_s > wait_s
+            self._waiting and self._foretold_s(now_s) > wait_s
         ):
             self.shed += 1
             return False
@@ -144,10 +146,10 @@ class Admission:
 
     def leave(self, now_s: float) -> None:
         """A place becomes free; those who wait get it, the oldest deadline first."""
-        if self._waiting or self.busy:
-            between_s = min(now_s - self._left_s, self._wait_s)
-            self._between_s += (between_s - self._between_s) * SMOOTHING
-        self._left_s = now_s
+        if self.busy:
+            self._leaves.append(now_s)
+        else:
+            self._leaves.clear()
         self.taken -= 1
         while self._waiting and self.taken < self._places:
             ticket = heappop(self._queue)
@@ -186,6 +188,12 @@ class Admission:
             shed=self.shed,
             lag_ms=round(self._lag_s * 1000, 1),
         )
+
+    def _foretold_s(self, now_s: float) -> float:
+        """How long one more would wait, as fast as places have become free of late."""
+        if len(self._leaves) < LEAVES_MIN:
+            return 0.0
+        return (self._waiting + 1) * (now_s - self._leaves[0]) / len(self._leaves)
 
     def _patience_s(self, now_s: float) -> float:
         standing = self._waiting and now_s - self._empty_s > STANDING_S

@@ -57,6 +57,7 @@ class Recorder:
     def start(self, folder: Path) -> None:
         """Take spans from now on. Raises: OSError."""
         self._store = Store(folder)
+        self._closing.clear()
         self._on = True
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()

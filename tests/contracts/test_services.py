@@ -267,6 +267,8 @@ def test_a_program_without_a_table_is_left_out():
         {"operations": (replace(SHOP.tables["product"].operations[0], route="GET /x/{other}"),)},
         {"operations": (replace(SHOP.tables["product"].operations[0], route="FETCH /x"),)},
         {"moves": (Moves("thing", (Move("", "made", "new"), Move("", "made", "old"))),)},
+        {"moves": (Moves("thing", (Move("", "made", "new", ("unknown-work",)),)),)},
+        {"moves": (Moves("thing", (Move("", "unasked", "new", by=("owner",)),)),)},
         {"moves": (Moves("thing", (Move("", "made", "new"), Move("old", "sold", "gone"))),)},
     ],
 )

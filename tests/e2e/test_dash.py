@@ -94,6 +94,30 @@ def test_keys_lead_where_they_say(shop: RunningMesh):
         assert person.left() == 0
 
 
+def test_one_key_leads_from_an_event_to_its_story(shop: RunningMesh):
+    with watching(shop) as person:
+        person.type("3")
+        person.until("product.stock_changed")
+        person.type("/order.status\r")
+        person.until(
+            lambda text: "stock_changed" not in text.split("3 events")[1].split("4 traces")[0]
+        )
+        person.type("t")
+        shown = person.until(lambda text: re.search(r"4 trace [0-9a-f]{8}", text))
+        assert re.search(r"4 trace [0-9a-f]{8} .*mesh call order create", shown)
+        assert re.search(r"order +ask product PUT", shown)
+        person.type("l")
+        person.until("5 logs  all  of trace")
+        person.type("4\x1b")
+        person.until("4 traces  latest")
+        person.type("s")
+        person.until("4 traces  slowest")
+        person.type("\r")
+        person.until(lambda text: re.search(r"4 trace [0-9a-f]{8}", text))
+        person.type("q")
+        assert person.left() == 0
+
+
 def test_a_service_is_restarted_stopped_and_started_after_one_question(shop: RunningMesh):
     before = shop.services()["user"]["pid"]
     with watching(shop) as person:

@@ -107,9 +107,9 @@ def test_examples_of_what_changes_people_are_taken_by_the_command_line(mesh: Run
         assert called["status"] < 300, called
     assert mesh.json("explain", "user", ALICE)["body"]["possible"]
     known = mesh.json("explain", "auth", ALICE)["body"]
-    assert (known["has_credentials"], known["waits_for"]) == (True, None)
-    gone = mesh.json("call", "user", "erase", exit_code=None)
-    assert "status" not in gone or gone["status"] == 404
+    assert (known["credentials"], known["waits_for"]) == (True, None)
+    gone = mesh.run("call", "user", "erase", exit_code=2)
+    assert "there is no user `nora`" in gone.stderr
 
 
 def test_identities_hold_while_keys_turn_and_tokens_are_shown_at_once(mesh: RunningMesh):

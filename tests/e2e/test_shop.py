@@ -28,6 +28,15 @@ def test_shop_is_ready_and_takes_an_order_by_the_command_line(mesh: RunningMesh)
     again = mesh.json("call", "order", "get", f"id={order['id']}")
     assert again["body"] == order
 
+    shown = mesh.run("explain", "order", order["id"]).stdout
+    assert shown.startswith(f"{order['id']} is reserved: stock held\n")
+    for line in (
+        "  waits for   its owner, to pay until ",
+        "  hold        held, version 1",
+        "possible",
+    ):
+        assert line in shown
+
 
 def test_backorder_wakes_when_stock_comes_and_events_tell_why(mesh: RunningMesh):
     product = mesh.product(on_hand=1)

@@ -36,8 +36,9 @@ def test_a_story_spans_call_commits_events_and_listeners_and_is_exported(tmp_pat
             assert shop.services()["otlp"]["state"] == "ready"
             called = shop.json("call", "order", "create")
             assert called["status"] == 201
+            assert shop.json("trace", "--last")["trace_id"] == called["trace_id"]
+            shop.idle()
             story = shop.json("trace", "--last")
-            assert story["trace_id"] == called["trace_id"]
             assert {each["status"] for each in story["spans"]} == {"ok"}
             order, product = [("mesh", "call"), ("order", "server")], [("order", "client")]
             product = [*order, *product, ("product", "server")]

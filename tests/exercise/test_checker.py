@@ -32,10 +32,10 @@ class World:
         )
         self._calls = 0
 
-    def invoke(self, operation: str, *, key=None, by="alice", **value) -> int:
+    def invoke(self, operation: str, *, key=None, by="alice", visit=0, **value) -> int:
         self._calls += 1
         at_ms = float(len(self.entries))
-        entry = Entry(at_ms, self._calls, "invoke", operation, 0, by, key, 0, value)
+        entry = Entry(at_ms, self._calls, "invoke", operation, visit, by, key, 0, value)
         self.entries.append(entry)
         return self._calls
 
@@ -45,8 +45,9 @@ class World:
         entry = Entry(at_ms, call, kind, asked.operation, 0, asked.by, asked.key, code, value)  # type: ignore[arg-type]
         self.entries.append(entry)
 
-    def did(self, operation: str, *, key=None, by="alice", answer=None, **value) -> None:
-        self.end(self.invoke(operation, key=key, by=by, **value), "ok", 200, **(answer or {}))
+    def did(self, operation: str, *, key=None, by="alice", visit=0, answer=None, **value) -> None:
+        call = self.invoke(operation, key=key, by=by, visit=visit, **value)
+        self.end(call, "ok", 200, **(answer or {}))
 
     def effect(self, key: str, route: str, entity: str, status: int | None = 201) -> None:
         self.facts.keys.setdefault(key, []).append(
@@ -256,8 +257,8 @@ def listed_to_another(world: World) -> None:
     world.did("order.list", by="bob", answer={"items": [shown("ord_1", "paid", 4)]})
 
 
-def confirmed_for_who_is_gone(world: World) -> None:
-    world.facts.closed["usr_alice"] = 3
+def ordered_by_who_is_gone(world: World) -> None:
+    world.facts.closed["usr_alice"] = -5000
 
 
 def registered_and_forgotten(world: World) -> None:
@@ -300,7 +301,7 @@ DOCTORED = {
     stale_read: "C7",
     shown_to_another: "C8",
     listed_to_another: "C8",
-    confirmed_for_who_is_gone: "C8",
+    ordered_by_who_is_gone: "C8",
     registered_and_forgotten: "C9",
     registered_without_password: "C9",
 }
@@ -330,6 +331,16 @@ def test_answer_that_was_not_written_down_is_unknown_and_no_contradiction():
     judged = dropped(sound(), "ok").judged()
     assert judged.ok
     assert judged.unknown == 4
+
+
+def test_keys_of_who_has_left_are_forgotten_and_no_contradiction():
+    world = sound()
+    world.did("user.register", key="k11", by=None, visit=7, answer={"id": "usr_carol"})
+    world.did("order.create", key="k12", by=None, visit=7, answer=shown("ord_12", "reserved", 2))
+    world.stored("ord_12", "pending", "reserved", "cancelled", user="usr_carol")
+    assert {each.rule for each in world.judged().wrong} == {"C1", "C9"}
+    world.did("user.erase", key="k13", by=None, visit=7, id="usr_carol")
+    assert world.judged().wrong == ()
 
 
 def test_old_events_that_are_gone_are_not_missed():

@@ -49,6 +49,9 @@ async def shop():
         elif how == "once-busy" and key not in busy:
             busy.add(str(key))
             return web.json_response({"code": "overloaded"}, status=503)
+        elif how == "once-running" and key not in busy:
+            busy.add(str(key))
+            return web.json_response({"code": "request-running"}, status=409)
         elif how.isdigit():
             return web.json_response({"id": "t1", "code": "some"}, status=int(how))
         return web.json_response({"id": "t1"})
@@ -131,11 +134,12 @@ async def test_refused_connection_has_done_nothing():
     assert trial.tally.kinds == {("shop.make", "connection refused"): 1}
 
 
-async def test_patient_visitor_asks_again_with_the_same_key_and_each_try_is_written_down(shop):
+@pytest.mark.parametrize("how", ["once-busy", "once-running"])
+async def test_patient_visitor_asks_again_with_the_same_key_and_each_try_is_written_down(shop, how):
     trial = Trial(shop.url, patience_s=5.0)
-    answer = await trial.ask("once-busy")
+    answer = await trial.ask(how, 409)
     assert answer.ok
-    assert shop.asked == [("once-busy", "k1")] * 2
+    assert shop.asked == [(how, "k1")] * 2
     assert [each.type for each in trial.entries] == ["invoke", "fail", "invoke", "ok"]
     assert trial.outcome == "ok"
     assert trial.tally.of("shop.make").again == 1

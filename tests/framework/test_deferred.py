@@ -9,10 +9,12 @@ from collections import Counter
 import pytest
 from msgspec import Struct
 
-from mesh import clock, telemetry
+from mesh import clock, codec, telemetry
 from mesh.errors import DatabaseBusy, ServiceUnavailable
 from mesh.framework import ANYONE, Caller, Context, Deferred, Operation, Service, deferred
 from mesh.framework.deferred import CONCURRENT_MAX, Counts, DeferredWork
+from mesh.tracing.span import Span
+from mesh.tracing.store import NEWER
 from tests.services.in_process import Clock, Room, room
 
 WAIT_S = 5.0
@@ -316,6 +318,27 @@ async def test_work_carries_trace_cause_and_a_deadline(worker: Worker):
         left_s = found.deadline_s - before_s
         assert deferred.DEADLINE_S <= left_s < deferred.DEADLINE_S + WAIT_S
     assert len({came.traceparent, first.trace.traceparent, second.trace.traceparent}) == 3
+
+
+async def test_each_try_is_a_step_of_the_story_of_who_left_it(worker: Worker, tmp_path):
+    came = telemetry.new_trace()
+    ctx = Context(worker.room.wires, Caller(), came, "evt_cause", clock.monotonic_s() + 1)
+    worker.failing = [ServiceUnavailable("away")]
+    telemetry.recorder.start(tmp_path)
+    try:
+        async with running(worker):
+            await ctx.write(lambda tx: tx.defer("do", Do(1), key="1"))
+            await worker.times(worker.over, 2)
+            await worker.owes()
+    finally:
+        telemetry.recorder.close()
+    spans = codec.decode_lines((tmp_path / NEWER).read_bytes(), Span)
+    tries = [span for span in spans if span.kind == "deferred"]
+    assert {(span.trace_id, span.parent_id) for span in tries} == {(came.trace_id, came.span_id)}
+    assert [(span.attributes["attempt"], span.status) for span in tries] == [
+        (1, "service-unavailable"),
+        (2, ""),
+    ]
 
 
 async def test_no_more_than_the_bound_run_at_once(worker: Worker):

@@ -26,6 +26,8 @@ from mesh.framework import inbox as inbox_module
 from mesh.framework.attempt import AttemptMark
 from mesh.framework.handling import ATTEMPTS_MAX, RETRY_S
 from mesh.framework.inbox import HALTED_S, PAUSE_S, PIPELINE_MAX, TWIN_S, ServiceInbox, event_id
+from mesh.tracing.span import Span
+from mesh.tracing.store import NEWER
 from tests.services.in_process import Room, room
 
 
@@ -324,6 +326,33 @@ async def test_what_a_listener_tells_and_defers_carries_cause_and_trace(hearer: 
         assert trace is not None
         assert trace.trace_id == came.trace_id
         assert text != came.traceparent, "a span of its own"
+
+
+async def test_delivery_tries_and_commits_of_a_listener_are_steps_of_the_story(
+    hearer: Hearer, tmp_path
+):
+    came = telemetry.new_trace()
+    (event,) = chain(1, trace=Trace(came.traceparent, "", ""))
+    hearer.failing[event.seq] = ValueError("not now")
+    telemetry.recorder.start(tmp_path)
+    try:
+        await hearer.inbox.apply("product", [event])
+        hearer.failing.clear()
+        await hearer.inbox.apply("product", [event])
+        await hearer.inbox.apply("product", chain(1, kind="thing_unheard_of", before=event.link))
+    finally:
+        telemetry.recorder.close()
+    spans = codec.decode_lines((tmp_path / NEWER).read_bytes(), Span)
+    assert {span.trace_id for span in spans} == {came.trace_id}
+    named = {(span.kind, span.attributes.get("attempt")): span for span in spans}
+    first, second = named["handler", 1], named["handler", 2]
+    delivery = named["delivery", None]
+    assert [span.kind for span in spans].count("delivery") == 1
+    assert (first.name, first.status, second.status) == ("on_counted", "ValueError", "")
+    assert delivery.parent_id == second.parent_id == came.span_id
+    assert first.parent_id == delivery.span_id
+    commits = {span.parent_id: span.name for span in spans if span.kind == "commit"}
+    assert commits == {first.span_id: "rollback", second.span_id: "commit"}
 
 
 async def test_event_without_a_trace_begins_one(hearer: Hearer):

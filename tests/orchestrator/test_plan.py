@@ -152,3 +152,9 @@ def test_environment_is_the_base_the_programs_own_and_then_ours():
         "PORT": "7002",
         "MESH_URL_A_B": "http://127.0.0.1:1",
     }
+
+
+def test_environment_of_the_program_may_put_a_proxy_before_a_peer():
+    asking = program("b", environment={"MESH_URL_A": "http://127.0.0.1:9"}, peers=("a",))
+    found = plan.environment(asking, {}, {"a": "http://127.0.0.1:1"}, None)
+    assert found["MESH_URL_A"] == "http://127.0.0.1:9"

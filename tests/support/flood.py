@@ -70,10 +70,16 @@ class Flood:
             cwd=Path(__file__).parents[2],
         )
         self._seconds = plan.seconds
+        self._until_s = time.monotonic() + plan.seconds
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(dataclasses.asdict(plan)).encode())
         self._process.stdin.close()
         self._process.stdin = None
+
+    @property
+    def running(self) -> bool:
+        """Whether requests are still to be sent or answered."""
+        return time.monotonic() < self._until_s
 
     def end(self) -> Told:
         """Wait until all is sent and answered."""

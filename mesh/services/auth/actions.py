@@ -159,11 +159,10 @@ async def explain(ctx: Context, request: Explain) -> Explanation:
     until = iso(found.locked_until_ms) if locked else None
     return Explanation(
         id=request.id,
-        has_credentials=known,
-        credentials_changed_at=iso(found.changed_at_ms) if found.changed_at_ms else None,
-        live_sessions=found.sessions,
-        failed_logins=found.failures,
-        locked_until=until,
+        credentials=known,
+        changed_at=iso(found.changed_at_ms) if found.changed_at_ms else None,
+        sessions=found.sessions,
+        failures=found.failures,
         waits_for=f"{until}: too many failed logins from one source" if until else None,
         possible=(*(("log in",) if known else ()), *(("revoke",) if found.sessions else ())),
     )

@@ -115,14 +115,13 @@ class Explain(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Explanation(Struct, frozen=True):
-    """How a subject stands with auth. Times are null where there is none."""
+    """How a subject stands with auth: whether it has credentials, since when, what failed."""
 
     id: str
-    has_credentials: bool
-    credentials_changed_at: str | None
-    live_sessions: int
-    failed_logins: int
-    locked_until: str | None
+    credentials: bool
+    changed_at: str | None
+    sessions: int
+    failures: int
     waits_for: str | None
     possible: tuple[str, ...]
 

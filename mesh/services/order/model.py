@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from mesh.errors import Broken, Conflict
+from mesh.errors import Broken, Conflict, InvalidInput
 from mesh.framework import Move, Moves
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SHIPPING_MINOR = 490
 SHIPPING_FREE_FROM_MINOR = 5000
+
+QUANTITY_MAX = 10_000
+"""Of one product in an order: what product takes in a line."""
 
 DRIVE_AFTER_S = 5.0
 """`pending` and `paying` orders are driven on after this, should nobody else have done it."""
@@ -110,10 +113,17 @@ def move(status: str, cause: str) -> Move:
 
 
 def merged(lines: Sequence[OrderLine]) -> dict[str, int]:
-    """Quantity by product, in the order of first mention."""
+    """Quantity by product, in the order of first mention.
+
+    Raises: InvalidInput when lines of one product together are over QUANTITY_MAX.
+    """
     wanted: dict[str, int] = {}
     for line in lines:
         wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
+        if wanted[line.product_id] > QUANTITY_MAX:
+            raise InvalidInput(
+                f"at most {QUANTITY_MAX} of one product are sold at once", pointer="/lines"
+            )
     return wanted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mesh.errors import Conflict, Forbidden, NotFound
+from mesh.errors import Conflict, Forbidden, InvalidInput, NotFound
 from mesh.services.order.model import MOVES
 from mesh.services.order.service import service
 from tests.framework.mortal import STEPS_MAX, deaths
@@ -203,3 +203,12 @@ async def test_order_list_is_filtered_and_paged(order, product):
     assert (await order.ask("list", {"user_id": BOB.id}, caller=ALICE)).items == []
     assert len((await order.ask("list", {}, caller=SAM)).items) == 4
     assert (await order.ask("list", {"status": "paid"}, caller=ALICE)).items == []
+
+
+async def test_more_of_a_product_than_a_line_may_hold_is_refused_at_once(order, product):
+    await plant(product, 1)
+    line = {"product_id": LAMP, "quantity": 1000}
+    with pytest.raises(InvalidInput) as refused:
+        await create(order, key="k", lines=[line] * 11)
+    assert refused.value.pointer == "/lines"
+    assert order.told() == []

@@ -1,0 +1,186 @@
+"""More than a service can do: it goes on at its best, refuses the rest early, and is soon well again.
+
+At full scale from the command line: `python -m tests.e2e.test_overload`. The load comes from a
+process of its own that shares the machine's cores with the shop, so its cost is told too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.flood import Flood, Plan
+from tests.support.load import quantiles_ms
+from tests.support.running import ADDRESS, LAMP, RunningMesh, eventually
+
+if TYPE_CHECKING:
+    from tests.support.flood import Told
+    from tests.support.load import Sent
+
+OVER = 4.0
+SHED = "503"
+SHED_MS = 150.0
+AMPLIFIED_MAX = 1.12
+
+
+def orders(mesh: RunningMesh, label: str, rate: float, seconds: float) -> Plan:
+    """Orders of one lamp, each with a key of its own."""
+    port = int(mesh.url("order").rpartition(":")[2])
+    body = json.dumps({"lines": [{"product_id": LAMP, "quantity": 1}], "ship_to": ADDRESS})
+    head = (
+        f"POST /orders HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Authorization: Bearer {mesh.login('alice')}\r\nContent-Type: application/json\r\n"
+        f"Idempotency-Key: {label}-{{n}}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return Plan(port, head, body, rate, seconds)
+
+
+def good(told: Told) -> int:
+    """Orders taken: decided (201), or to be decided later (202)."""
+    return sum(one.good for one in told.sent)
+
+
+def good_per_s(told: Told) -> float:
+    """Orders taken a second, from the first that was due to the last answer."""
+    first_s = min(one.due_s for one in told.sent)
+    last_s = max(one.done_s for one in told.sent)
+    return good(told) / (last_s - first_s)
+
+
+def capacity(mesh: RunningMesh, seconds: float) -> float:
+    """The most orders a second that were taken at any rate, tried until half is refused."""
+    rate, best, number = 100.0, 0.0, 0
+    while True:
+        told = Flood(orders(mesh, f"capacity-{number}", rate, seconds)).end()
+        best = max(best, good_per_s(told))
+        if good(told) < len(told.sent) / 2:
+            return best
+        rate, number = rate * 1.4, number + 1
+
+
+def traffic(mesh: RunningMesh) -> dict[str, object]:
+    """What `mesh explain order` tells of asking and being asked."""
+    found: dict[str, object] = mesh.json("explain", "order")["traffic"]
+    return found
+
+
+def shed(told: Told) -> list[Sent]:
+    """Those that were refused."""
+    return [one for one in told.sent if one.fate == SHED]
+
+
+# --- in CI ----------------------------------------------------------------------------------
+
+
+def test_overload_is_shed_and_the_rest_is_done(mesh: RunningMesh):
+    peak = capacity(mesh, 1.5)
+    flood = Flood(orders(mesh, "over", OVER * peak, 4.0))
+    alive = 0
+    while flood.running:
+        assert mesh.ask("order", "GET", "/livez").status == 200
+        assert mesh.ask("order", "GET", "/readyz").status == 200
+        alive += 1
+        time.sleep(0.05)
+    told = flood.end()
+    fates = told.fates()
+    assert set(fates) <= {"201", "202", SHED}, fates
+    assert fates[SHED] > good(told) > 0.3 * 4.0 * peak  # how much is left is the campaign's to tell
+    assert told.marked >= 0.9 * fates[SHED]
+    quick = [one for one in shed(told) if one.took_ms <= SHED_MS]
+    assert len(quick) > len(shed(told)) / 2
+    assert alive > 3
+    seen = traffic(mesh)["admission"]
+    assert seen["shed"] >= told.marked
+    eventually(lambda: traffic(mesh)["admission"]["taken"] == 0, within_s=5)
+    assert [mesh.order([(LAMP, 1)], key=f"after-{n}").status for n in range(20)] == [201] * 20
+
+
+def test_callee_that_fails_is_not_asked_oftener_than_it_is_needed(mesh: RunningMesh):
+    before = _asked(mesh)
+    mesh.run("chaos", "error", "product", "--rate", "1", "--for", "60")
+    told = Flood(orders(mesh, "failing", 40.0, 4.0)).end()
+    asked = _asked(mesh) - before
+    assert told.fates() == {"202": 160}
+    assert asked <= AMPLIFIED_MAX * len(told.sent)
+    breaker = traffic(mesh)["asks"][0]
+    assert (breaker["service"], breaker["breaker"]) == ("product", "half-open")
+    assert "breaker half-open" in mesh.run("explain", "order").stdout
+    mesh.run("chaos", "clear", "product")
+    mesh.run("wait", "--for", "idle", "--timeout", "40")
+    statuses = mesh.ask("order", "GET", "/orders?page_size=100", token=mesh.login("alice")).body
+    assert "pending" not in {order["status"] for order in statuses["items"]}
+    assert mesh.order([(LAMP, 1)], key="mended").status == 201
+
+
+def _asked(mesh: RunningMesh) -> int:
+    """How often product was asked for a hold by order since it started, as order counts."""
+    peers = traffic(mesh)["peers"]
+    return int(peers["product"]["attempts"]) if "product" in peers else 0
+
+
+# --- at full scale --------------------------------------------------------------------------
+
+
+def overload(mesh: RunningMesh, seconds: float) -> None:
+    """Four times the capacity, then half of it: print what became of the orders."""
+    peak = capacity(mesh, 4.0)
+    print(f"peak {peak:.0f} orders/s (load average {os.getloadavg()[0]:.1f})", flush=True)
+    told = Flood(orders(mesh, "over", OVER * peak, seconds)).end()
+    refused = [one.took_ms for one in shed(told)]
+    late = sum(took_ms > SHED_MS for took_ms in refused)
+    print(
+        f"{OVER * peak:.0f} orders/s for {seconds:.0f} s: {dict(told.fates())},"
+        f" goodput {good_per_s(told):.0f}/s = {good_per_s(told) / peak:.0%} of the peak,"
+        f" generator {told.cpu_s / seconds:.2f} cores\n"
+        f"  taken   {quantiles_ms([one.took_ms for one in told.sent if one.good])}\n"
+        f"  refused {quantiles_ms(refused)}; {late} of {len(refused)} after {SHED_MS:.0f} ms;"
+        f" {told.marked} marked",
+        flush=True,
+    )
+    after = Flood(orders(mesh, "after", peak / 2, 12.0)).end()
+    begun_s = min(one.due_s for one in after.sent)
+    bad_s = max((one.due_s - begun_s for one in after.sent if not one.good), default=0.0)
+    print(
+        f"then {peak / 2:.0f} orders/s: {dict(after.fates())},"
+        f" the last that failed was due {bad_s:.1f} s after;"
+        f" {quantiles_ms([one.took_ms for one in after.sent if one.good])}",
+        flush=True,
+    )
+
+
+def failing(mesh: RunningMesh, seconds: float) -> None:
+    """product answers 503 throughout: print how often it was asked for each order."""
+    before, rate = _asked(mesh), 50.0
+    mesh.run("chaos", "error", "product", "--rate", "1", "--for", str(seconds + 60))
+    told = Flood(orders(mesh, "failing", rate, seconds)).end()
+    asked, peer = _asked(mesh) - before, traffic(mesh)["peers"]["product"]
+    mesh.run("chaos", "clear", "product")
+    print(
+        f"product answers 503 to everything for {seconds:.0f} s at {rate:.0f} orders/s:"
+        f" {dict(told.fates())}, product asked {asked} times for {len(told.sent)} orders"
+        f" = {asked / len(told.sent):.2f} attempts an order, deferred work included; {peer}",
+        flush=True,
+    )
+    begun_s = time.monotonic()
+    mesh.run("wait", "--for", "idle", "--timeout", "50")
+    print(f"all decided {time.monotonic() - begun_s:.1f} s after it was mended", flush=True)
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--seconds", type=float, default=20.0)
+    words.add_argument("--times", type=int, default=1)
+    chosen = words.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        shop = RunningMesh(Path(folder)).up()
+        try:
+            for _ in range(chosen.times):
+                overload(shop, chosen.seconds)
+            failing(shop, chosen.seconds)
+        finally:
+            shop.down()
