@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mesh.orchestrator.contract import Program
 
 ENTRIES_MAX = 4096
-"""Of the folders around data: each is a rule, 4 µs at every start of a program."""
+"""Of the folders around data: each is a rule, some 20 µs at every start of a program."""
 
 ANCESTORS_MAX = 1024
 """Looked at from a process upwards; one with more is taken to be inside."""
