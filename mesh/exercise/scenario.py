@@ -107,6 +107,7 @@ class Ask:
     by: str | None
     bearer: str | None
     refusals: tuple[int, ...]
+    repeat: bool = False
 
 
 @dataclass
@@ -153,6 +154,7 @@ class Visit:
         by: str | None = None,
         bearer: str | None = None,
         refusals: tuple[int, ...] = (CONFLICT,),
+        repeat: bool = False,
         **fields: object,
     ) -> Answer:
         """Ask one operation (`order.create`) and wait for its answer.
@@ -160,6 +162,7 @@ class Visit:
         Args:
             by: a login; else the visitor is one of the seeded users who may, the same each time.
             bearer: a token to show instead.
+            repeat: a patient visitor may send it again although it takes no key.
             refusals: statuses of 400 and above that are answers, not failures.
             fields: of path, query and body alike, as `mesh call` takes them.
 
@@ -178,7 +181,9 @@ class Visit:
         self._asked += 1
         key = f"{self.name}-{self._asked}" if route.takes_key else None
         due_s = self.due_s if self._asked == 1 else clock.monotonic_s()
-        return await self.perform(Ask(route, fields, self.number, key, due_s, by, bearer, refusals))
+        return await self.perform(
+            Ask(route, fields, self.number, key, due_s, by, bearer, refusals, repeat)
+        )
 
     def _somebody(self, roles: tuple[str, ...], operation: str) -> str:
         """One of those who may, the same each time; where any user may, who came first."""

@@ -126,7 +126,7 @@ async def _joined(visit: Visit) -> tuple[object, str]:
     user = await visit.ask(
         "user.register", email=email, password=PASSWORD, display_name="Vera Visitor"
     )
-    session = await visit.ask("user.login", email=email, password=PASSWORD)
+    session = await visit.ask("user.login", repeat=True, email=email, password=PASSWORD)
     return user["id"], str(session["access_token"])
 
 

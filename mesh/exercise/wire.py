@@ -113,7 +113,8 @@ class Wire:
                 answer = await self._try(ask)
             except Refusal as refusal:
                 self._tally.kinds[label, refusal.kind] += 1
-                may_repeat = ask.key is not None or ask.route.method in {"GET", "PUT", "DELETE"}
+                safe = ask.route.method in {"GET", "PUT", "DELETE"}
+                may_repeat = safe or ask.repeat or ask.key is not None
                 last = clock.monotonic_s() >= until_s or not (refusal.again and may_repeat)
                 if last:
                     outcome = "unknown" if refusal.end == "unknown" else "failed"

@@ -36,9 +36,11 @@ class Window:
 
     def _forget(self, now_s: float) -> None:
         second = int(now_s)
+        if second <= self._newest:
+            return
         gone = min(second - self._newest, len(self._slots))
         for number in range(second - gone + 1, second + 1):
             place = number % len(self._slots)
             self._total -= self._slots[place]
             self._slots[place] = 0
-        self._newest = max(self._newest, second)
+        self._newest = second

@@ -24,7 +24,7 @@ def test_broken_build_is_caught_and_a_sound_one_is_not(tmp_path, build):
     mesh = shop_with(tmp_path, build).up()
     try:
         done = mesh.run(
-            *("exercise", *(["rush"] if build == "greedy" else []), "--chaos", "kill"),
+            *("exercise", "rush" if build == "greedy" else "buy", "--chaos", "kill"),
             *("--on", target, "--rate", "20", "--duration", "7", "--seed", "1", "--json"),
             exit_code=7 if promise else 0,
         )

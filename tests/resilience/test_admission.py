@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.resilience.admission import (
@@ -69,6 +69,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 5), st.integers(0, 5))
 def test_bounds_hold_and_nobody_is_forgotten(steps, places, waiting):
     hall, now_s, come = Hall(Admission(places, waiting)), 100.0, 0
@@ -93,6 +94,7 @@ def test_bounds_hold_and_nobody_is_forgotten(steps, places, waiting):
         assert not (seen.waiting and not hall.working)  # a place is never kept from who waits
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.6, 2.0), min_size=2, max_size=40, unique=True))
 def test_oldest_deadline_gets_in_first(lefts):
     hall = Hall(Admission(places_max=1))

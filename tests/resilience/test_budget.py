@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.resilience.budget import EXPIRES_S, PER_S, SHARE, RetryBudget
@@ -14,6 +14,7 @@ STEPS = st.lists(
 """(seconds since the last step, calls, retries wanted)."""
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_retries_stay_within_a_tenth_of_the_calls_and_one_a_second(steps):
     budget, now_s = RetryBudget(), 1000.0
@@ -29,6 +30,7 @@ def test_retries_stay_within_a_tenth_of_the_calls_and_one_a_second(steps):
         assert retries <= SHARE * calls * 2 + PER_S * (now_s - 1000.0) + burst
 
 
+@settings(deadline=None)
 @given(st.integers(0, 500))
 def test_tokens_of_calls_expire(calls):
     budget = RetryBudget()
@@ -45,6 +47,7 @@ def test_budget_is_empty_once_spent_and_fills_again():
     assert budget.spend(50.0 + EXPIRES_S)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.lists(st.floats(0, 20), max_size=80))
 def test_window_counts_what_happened_in_its_seconds(seconds, pauses):
     window, now_s, happened = Window(seconds), 500.0, []

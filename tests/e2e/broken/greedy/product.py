@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from mesh.services.product import holding, model, store
 from mesh.services.product.service import service as sound
 
-LATE_S = 0.05
+LATE_S = 0.5
 
 check = holding._hold
 

@@ -16,7 +16,7 @@ from mesh.framework import Context, Deferred, Listener, Tx
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LATE_S = 0.25
+LATE_S = 0.5
 """The window in which a kill loses effects: so long that every kill meets some."""
 
 write: list[Callable] = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from mesh.services.order import steps
 from mesh.services.order.service import service as sound
 
-LATE_S = 0.25
+LATE_S = 0.5
 """The window in which a kill loses events: so long that every kill meets some."""
 
 untold: list[object] = []
