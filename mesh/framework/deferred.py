@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from mesh import clock, codec, telemetry
 from mesh.errors import Broken, MeshError, Unavailable
+from mesh.framework.parked import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,7 +172,7 @@ class DeferredWork:
         )
         due_ms = clock.now_ms() + int(clock.uniform(wait_s / 2, wait_s) * clock.MS_PER_S)
         try:
-            await self._database.write(_postpone, work, due_ms, str(error))
+            await self._database.write(_postpone, work, due_ms, described(error)[1])
         except Unavailable:
             await asyncio.sleep(RETRY_S[0])
 

@@ -77,9 +77,13 @@ _ALL = (
 
 
 def described(error: BaseException) -> tuple[str, str]:
-    """An error's class and its text, for the row; cut, since it is shown in a terminal."""
+    """An error's class and its text, for the row; cut, since it is shown in a terminal.
+
+    No column holds a lone surrogate, which a file's name or another's message may bring: escaped.
+    """
     text = error.detail if isinstance(error, MeshError) else str(error)
-    return type(error).__name__, text[:ERROR_CHARS_MAX]
+    storable = text.encode("utf-8", "backslashreplace").decode()
+    return type(error).__name__, storable[:ERROR_CHARS_MAX]
 
 
 def insert(

@@ -27,9 +27,9 @@ PRINTING: dict[str, list[str] | str] = {
     "events lag": ["events lag"],
     "events diverged": ["events diverged"],
     "events parked ls": ["events parked ls"],
-    "events parked show": ["events parked show {parked}"],
-    "events parked retry": ["events parked retry {parked}"],
-    "events parked drop": ["events parked drop {parked}"],
+    "events parked show": ["events parked show echo {parked}"],
+    "events parked retry": ["events parked retry echo {parked}"],
+    "events parked drop": ["events parked drop echo {parked}"],
     "wait": ["wait mumbler --timeout 1", "wait order"],
     "call": [
         "call",

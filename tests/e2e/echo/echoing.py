@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 from mesh.framework import ANYONE, Context, Listener, Operation, Service, Tx
 
 SAID: list[str] = json.loads(Path("payloads.json").read_text("ascii"))
+FATAL = 77
 SHORT = "".join(text[:40] for text in SAID)
 
 
@@ -23,7 +25,7 @@ class Word(Struct, frozen=True):
 class StockChanged(Struct, frozen=True):
     """What is read of `product.stock_changed`."""
 
-    product_id: str
+    d_on_hand: int
 
 
 async def say(_: Context, word: Word) -> Word:
@@ -31,12 +33,13 @@ async def say(_: Context, word: Word) -> Word:
     return word
 
 
-def on_stock_changed(_: Tx, __: StockChanged) -> None:
-    """Fail, with everything in the error's text."""
-    raise ValueError(SHORT)
+def on_stock_changed(_: Tx, event: StockChanged) -> None:
+    """Fail over one event, with everything in the error's text."""
+    if event.d_on_hand == FATAL:
+        raise ValueError(SHORT)
 
 
-for line in SAID:
+for line in SAID if "MESH_NOTIFY_FD" in os.environ else ():  # not where only its table is read
     sys.stdout.buffer.write(line.encode("utf-8", "surrogatepass") + b"\n")
 sys.stdout.flush()
 
