@@ -26,8 +26,9 @@ WAIT_S = 0.5
 """Longest wait for a place, and at most half of what is left of the deadline: the other half is
 for the work."""
 
-STANDING_S = 0.1
-"""A queue that has not been empty for this long is no burst but overload…"""
+STANDING_S = 0.5
+"""A queue that has not been empty for this long is no burst, such as a restart leaves in the backlog,
+but overload…"""
 
 STANDING_WAIT_S = 0.1
 """…and then this is the longest wait."""

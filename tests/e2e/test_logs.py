@@ -106,7 +106,10 @@ def flooded(tmp_path: Path) -> Iterator[Flooded]:
     (tmp_path / "flood.py").write_text(FLOOD)
     services = {
         "product": {"module": "mesh.services.product"},
-        "flood": {"command": [sys.executable, "flood.py", str(tmp_path)]},
+        "flood": {
+            "command": [sys.executable, "flood.py", str(tmp_path)],
+            "sandbox": "off",  # it is told what to write by files in this folder
+        },
     }
     config = {"name": "flooded", "bus": "zmq://", "services": services}
     (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(config))
@@ -186,7 +189,7 @@ def test_follower_reads_each_line_once_across_restarts_and_cuts(flooded: Flooded
 
 def held_terminal(mesh: Flooded) -> Terminal:
     """The mesh in the foreground of a terminal that has stopped in the midst of a flood."""
-    terminal = Terminal(mesh.directory, "up")
+    terminal = Terminal(mesh.directory, "up", "--plain")
     terminal.read_until(rb"3 services ready")
     mesh.flood(MIB)
     terminal.read_until(rb"line 0")
