@@ -91,7 +91,7 @@ def test_service_that_is_run_ends_with_the_mesh(own: RunningMesh):
         (("run", "greter"), 2, "did you mean greeter?"),
         (("run",), 2, "missing argument"),
         (("explain", "greter"), 2, "did you mean greeter?"),
-        (("explain", "product", "prd_x"), 2, "has no operation `explain`"),
+        (("explain", "greeter", "g_1"), 2, "has no operation `explain`"),
     ],
 )
 def test_careless_words_get_an_answer(own: RunningMesh, args, code, says):
