@@ -237,9 +237,11 @@ def test_one_picture_is_printed_without_a_terminal(shop: RunningMesh):
 
 def test_without_a_terminal_it_is_log_lines(shop: RunningMesh):
     process = shop.start("dash")
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+    finally:
+        process.terminate()
     _, said = process.communicate(timeout=10)
     assert " | " in line
     assert "no terminal to draw on" in said
