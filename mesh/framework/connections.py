@@ -11,6 +11,7 @@ client that asks and reads may have as many connections as there are.
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 CONNECTIONS_MAX = 512
 """To one service; each may hold a body of a mebibyte on its way."""
+
+DESCRIPTORS_KEPT = 40
+"""Of the process's, for what is no client's: databases, logs, the bus, asks of others. A listener
+that has none left to accept with is told of the same newcomer again and again, at once."""
 
 OWING_MAX = 64
 """Of one address, that have owed for longer than GRACE_S."""
@@ -54,7 +59,7 @@ class Connections:
 
     def made(self, handler: Handler) -> bool:
         """One has come; False when there is no room for it."""
-        if self.count >= CONNECTIONS_MAX and not self._drop(self._oldest()):
+        if self.count >= _room() and not self._drop(self._oldest()):
             self.dropped += 1
             return False
         self.count += 1
@@ -120,6 +125,14 @@ class Connections:
         self._sweeper = (
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep) if again else None
         )
+
+
+def _room() -> int:
+    """Connections that there may be, with the descriptors that this process has now."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, descriptors - DESCRIPTORS_KEPT)
 
 
 class Handler(web.RequestHandler):
