@@ -97,7 +97,7 @@ def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | Non
     finally:
         if ran:
             remote.start(ran)
-            output.note(f"started {', '.join(ran)}")
+            output.note(f"starting {', '.join(ran)}   ready: mesh wait")
         if resting:
             output.note(f"did not run before   start: mesh start {' '.join(resting)}")
 

@@ -29,5 +29,6 @@ def test_damaged_database_is_given_up_with_the_newest_backup_named(mesh: Running
     assert mesh.services()["product"]["state"] == "ready"
 
     mesh.run("restore", "monday")
+    mesh.run("wait", "order")
     shown = mesh.ask("order", "GET", f"/orders/{order['id']}", token=mesh.login("alice"))
     assert (shown.status, shown.body["id"]) == (200, order["id"])
