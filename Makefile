@@ -60,7 +60,7 @@ fuzz-api: .venv/.dev  ## right and wrong requests to every operation of the shop
 identity: .venv/.dev  ## attack the identities of a running shop: guesses, refreshes, ended sessions, rotated keys (7 min)
 	$(BIN)/python -m tests.identity
 
-bench: .venv/.dev  ## orders, bus, shop, growth beside others, one table each (about 10 min)
+bench: .venv/.dev  ## everything that is measured, beside others, then one table of ratios (under 15 min)
 	@mkdir -p benchmarks/results
 	$(BIN)/python -u benchmarks/bench.py | tee benchmarks/results/$$(date -u +%F)-$$(git describe --always --dirty).txt
 

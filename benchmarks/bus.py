@@ -36,8 +36,11 @@ import uvloop
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from mesh import bus, clock  # noqa: E402  after the path
+import figures  # noqa: E402  after the path
+
+from mesh import bus, clock  # noqa: E402  likewise
 from mesh.bus import (  # noqa: E402  after the path
     NO_HASH,
     ORIGIN,
@@ -122,6 +125,9 @@ class Outbox:
             (seq, min(rows_max, bytes_max // BODY_BYTES + 1)),
         )
         return [Event("order", *row) for row in rows.fetchall()]
+
+    def taken(self, position: Position) -> None:
+        """Nothing here waits for less than durable."""
 
     async def acknowledged(self, position: Position) -> None:
         self.acked = position.seq
@@ -368,13 +374,18 @@ def peer_trial(python: str, peer: str, mode: str, events: int, rate: float) -> d
 # The table
 
 
-def row(title: str, flood: Sequence[dict[str, float]], paced: Sequence[dict[str, float]]) -> None:
+def row(
+    title: str, name: str, flood: Sequence[dict[str, float]], paced: Sequence[dict[str, float]]
+) -> None:
     def middle(runs: Sequence[dict[str, float]], key: str) -> float:
         return statistics.median(run[key] for run in runs)
 
     def spread(runs: Sequence[dict[str, float]], key: str) -> str:
         return f"{min(run[key] for run in runs):,.0f}-{max(run[key] for run in runs):,.0f}"
 
+    figures.note(f"events/s {name}", [run["end to end/s"] for run in flood])
+    for key in ("p50 ms", "p99 ms"):
+        figures.note(f"event {key} {name}", [run[key] for run in paced])
     print(
         f"{title:36}{middle(flood, 'published/s'):>12,.0f}{middle(flood, 'end to end/s'):>14,.0f}"
         f"{middle(paced, 'p50 ms'):>9.2f}{middle(paced, 'p99 ms'):>9.2f}"
@@ -392,6 +403,7 @@ def ours(options: argparse.Namespace) -> None:
     floods = [flood() for _ in range(options.runs)]
     row(
         "mesh, SQLite FULL three times",
+        "ours",
         floods,
         [trial("paced", count, options.rate) for _ in range(options.runs)],
     )
@@ -416,6 +428,7 @@ def peers(options: argparse.Namespace) -> None:
         try:
             row(
                 title,
+                peer,
                 [peer_trial(python, peer, "flood", options.events, 0) for _ in range(options.runs)],
                 [
                     peer_trial(python, peer, "paced", count, options.rate)

@@ -1,4 +1,4 @@
-"""How close the database comes to SQLite itself, and to aiosqlite: `python -m benchmarks.database`.
+"""How close the database comes to SQLite itself, and to aiosqlite: `python benchmarks/database.py`.
 
 Every figure is durable (synchronous=FULL) and taken on one event loop (uvloop). Each round runs
 all ways one after the other, so that a ratio compares neighbours in time; medians of the rounds.
@@ -16,6 +16,7 @@ import asyncio
 import queue
 import sqlite3
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -25,8 +26,14 @@ import aiosqlite
 import uvloop
 from msgspec import Struct
 
-from mesh.database import Migration, connect
-from mesh.databases.sqlite.connections import WRITER
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import figures  # noqa: E402  after the path
+
+from mesh.database import Migration, connect  # noqa: E402  likewise
+from mesh.databases.sqlite.connections import WRITER  # noqa: E402  likewise
 
 TABLE = """CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL)"""
@@ -158,6 +165,7 @@ def commits(rounds, seconds):
                 with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
                     found[name].append(uvloop.run(way(Path(directory), writers, seconds)))
         for name, runs in found.items():
+            figures.note(f"transactions/s {name} {writers}", [run[0] for run in runs])
             rates = [run[0] for run in runs]
             medians = [statistics.median(run[i] for run in runs) for i in range(4)]
             ratios = ""
@@ -198,6 +206,7 @@ async def reads(rounds):
         found = {name: [timed(read) for _ in range(rounds)] for name, read in ways.items()}
         print(f"\nPoint reads by key, inline, {ROWS:,} rows")
         for name, took in found.items():
+            figures.note(f"read us {name}", took)
             more = statistics.median(a - b for a, b in zip(took, found["sqlite3"], strict=True))
             print(f"{name:12} {statistics.median(took):6.2f} µs   {more:+.2f} µs over sqlite3")
         plain.close()

@@ -32,8 +32,11 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from tests.support.running import ADDRESS, LAMP, tough_shop  # noqa: E402  after the path
+import figures  # noqa: E402  after the path
+
+from tests.support.running import ADDRESS, LAMP, tough_shop  # noqa: E402  likewise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,27 +164,32 @@ def framework(name: str, directory: Path) -> Iterator[Contender]:
 
 
 def environment(name: str) -> str:
-    """A Python with a framework's packages; made the first time.
+    """A Python with a framework's packages.
 
     Raises: RuntimeError when its packages or its server are not to be had.
     """
     server, port = SERVERS[name]
     if not listens(port):
         raise RuntimeError(f"{server} does not listen on its port {port}")
+    return installed(name, PACKAGES[name])
+
+
+def installed(name: str, packages: list[str]) -> str:
+    """A Python with these packages, in the user's cache; made the first time. Raises: RuntimeError."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     home = base / "mesh-benchmarks" / name
     python, mark = home / "bin" / "python", home / "installed"
-    if not mark.is_file() or mark.read_text() != " ".join(PACKAGES[name]):
+    if not mark.is_file() or mark.read_text() != " ".join(packages):
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
         done = subprocess.run(
-            [python, "-m", "pip", "install", "-q", *PACKAGES[name]],
+            [python, "-m", "pip", "install", "-q", *packages],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
             raise RuntimeError(f"not installed: {(done.stderr.strip() or '?').splitlines()[-1]}")
-        mark.write_text(" ".join(PACKAGES[name]))
+        mark.write_text(" ".join(packages))
     return str(python)
 
 
@@ -235,6 +243,8 @@ def show(found: dict[tuple[str, int], list[dict[str, float]]], names: list[str])
             if not rows:
                 continue
             rates = [row["rate"] for row in rows]
+            for key, unit in (("rate", "orders/s"), ("p50_ms", "p50"), ("p99_ms", "p99")):
+                figures.note(f"{unit} {name} {clients}", [row[key] for row in rows])
             ratios = [row["rate"] / other["rate"] for row, other in zip(rows, hand, strict=False)]
             ratio = f"{statistics.median(ratios):.2f}" if ratios else "-"
             print(

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from orders import contender, trial  # noqa: E402  after the path
+import figures  # noqa: E402  after the path
+from orders import contender, trial  # noqa: E402  likewise
 
 from tests.support.running import RunningMesh, tough_shop  # noqa: E402  likewise
 
@@ -40,6 +41,7 @@ def wall_ms(mesh: RunningMesh, *args: str, times: int = 11) -> list[float]:
 
 
 def show(what: str, values: list[float], unit: str) -> None:
+    figures.note(what, values)
     print(
         f"{what:44} {statistics.median(values):10.1f} {unit}   (min {min(values):.1f},"
         f" max {max(values):.1f}, n {len(values)})",

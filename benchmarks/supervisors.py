@@ -1,17 +1,20 @@
 """Our supervisor beside honcho, circus and supervisord, on the same four services and the bus.
 
+    python benchmarks/supervisors.py [--runs 5] [--seconds 60] [--only mesh,honcho,circus,supervisord]
+
 All of them run in the foreground with their output thrown away, and are ended by SIGTERM. The others
 run each program as an interpreter of its own, with the environment that `mesh up` gives, the same
 seeds and fresh identities (`launch.py`). Ready is when an outsider gets 200 of every service's
 /readyz and can connect to the bus; stopped is when no process of it is left. Memory (PSS) and CPU
 are those of every process that was started, the manager included. Runs are interleaved, each on
-fresh data; told is the median of RUNS (5), CPU over SECONDS (60).
+fresh data; told are medians, and CPU over so many seconds.
 
 The others are installed into a virtual environment in the user's cache, never into the project.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -33,8 +36,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from mesh.commands.programs import Programs  # noqa: E402  after the path
+import figures  # noqa: E402  after the path
+
+from mesh.commands.programs import Programs  # noqa: E402  likewise
 from mesh.commands.project import Options, Project  # noqa: E402  likewise
 from mesh.orchestrator import plan  # noqa: E402  likewise
 from tests.support import family  # noqa: E402  likewise
@@ -43,8 +49,6 @@ from tests.support.running import SHOP  # noqa: E402  likewise
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = int(os.environ.get("RUNS", "5"))
-SECONDS = float(os.environ.get("SECONDS", "60"))
 READY_S = 60.0
 STOPPED_S = 30.0
 SETTLE_S = 2.0
@@ -220,7 +224,7 @@ def until(condition: Callable[[], bool], within_s: float) -> None:
         time.sleep(0.005)
 
 
-def measure(row: Row) -> None:
+def measure(row: Row, seconds: float) -> None:
     """One run."""
     with tempfile.TemporaryDirectory() as folder:
         place = stage(Path(folder), ours=row.package is None)
@@ -247,7 +251,7 @@ def measure(row: Row) -> None:
                 sum(psutil.Process(pid).memory_full_info().pss for pid in pids) / 2**20
             )
             before_s, since_s = cpu_s(pids), time.monotonic()
-            time.sleep(SECONDS)
+            time.sleep(seconds)
             used_s = cpu_s(pids) - before_s
             row.cpu_percent.append(100 * used_s / (time.monotonic() - since_s))
             stopping_s = time.monotonic()
@@ -280,6 +284,11 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--only", default="mesh,honcho,circus,supervisord")
+    chosen = parser.parse_args()
     wrong = installed()
     rows = [
         Row("mesh", None, mesh),
@@ -287,20 +296,24 @@ def main() -> None:
         Row("circus", "circus", circus),
         Row("supervisord", "supervisor", supervisord),
     ]
+    rows = [row for row in rows if row.name in chosen.only.split(",")]
     for row in rows:
         row.wrong = wrong.get(row.package or "", "")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    for number in range(RUNS):
+    for number in range(chosen.runs):
         for row in rows:
             if row.wrong:
                 continue
             try:
-                measure(row)
+                measure(row, chosen.seconds)
             except (OSError, TimeoutError, psutil.Error) as error:
                 row.wrong = f"did not run: {error}"
-        print(f"run {number + 1} of {RUNS} done", file=sys.stderr, flush=True)
+        print(f"run {number + 1} of {chosen.runs} done", file=sys.stderr, flush=True)
+    for row in rows:
+        figures.note(f"ready {row.name}", row.ready_ms)
     print(
-        f"medians of {RUNS} interleaved runs, idle CPU over {SECONDS:.0f} s, per cent of one core"
+        f"medians of {chosen.runs} interleaved runs, idle CPU over {chosen.seconds:.0f} s,"
+        " per cent of one core"
     )
     print(table(rows))
 

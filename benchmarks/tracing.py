@@ -30,8 +30,11 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from tests.support.running import ADDRESS, LAMP, RunningMesh, tough_shop  # noqa: E402  after the path
+import figures  # noqa: E402  after the path
+
+from tests.support.running import ADDRESS, LAMP, RunningMesh, tough_shop  # noqa: E402  likewise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +125,8 @@ def compare(pairs: int, seconds: float, clients: int) -> None:
         statistics.median(row[place] for row in rows) for place in range(4)
     )
     ratios = [row[0] / row[2] for row in rows]
+    figures.note("traced CPU", [row[0] for row in rows])
+    figures.note("untraced CPU", [row[2] for row in rows])
     low, high = interval(ratios)
     print(f"CPU ms an order: {with_ms:.3f} with spans, {without_ms:.3f} without")
     print(f"orders a second: {with_rate:.0f} with spans, {without_rate:.0f} without")
