@@ -54,12 +54,15 @@ async def set_credentials(ctx: Context, request: SetCredentials) -> CredentialsV
     """
     model.check_password(request.password)
     known = store.credentials_of(ctx.read, request.subject)
-    if known is not None and not request.replace:
-        if known.login == request.login and await _is_right(ctx, known, request):
-            return CredentialsView(known.subject, known.version)
-        raise _exist()
-    phc = await ctx.compute(model.hash_password, request.password)
-    return await ctx.write(_set, request.subject, request.login, phc, replace=request.replace)
+    if known is None or request.replace:
+        phc = await ctx.compute(model.hash_password, request.password)
+        made = await ctx.write(_set, request, phc)
+        if made is not None:
+            return made
+        known = store.credentials_of(ctx.read, request.subject)
+    if known is not None and known.login == request.login and await _is_right(ctx, known, request):
+        return CredentialsView(known.subject, known.version)
+    raise Conflict("this subject has credentials already", code="credentials-exist")
 
 
 async def verify_credentials(ctx: Context, request: VerifyCredentials) -> Verified:
@@ -261,14 +264,14 @@ def _end_guess(
         store.put_tries(tx, shown.login, shown.source, model.after_failure(tries, tx.now_ms))
 
 
-def _exist() -> Conflict:
-    return Conflict("this subject has credentials already", code="credentials-exist")
+def _set(tx: Tx, request: SetCredentials, phc: str) -> CredentialsView | None:
+    """Keep them; None where there are some by now that are not to be replaced.
 
-
-def _set(tx: Tx, subject: str, login: str, phc: str, *, replace: bool) -> CredentialsView:
-    before = store.credentials_of(tx, subject)
-    if before is not None and not replace:
-        raise _exist()
+    The same request may have made them, sent before and given up by who asked.
+    """
+    subject, login = request.subject, request.login
+    if not request.replace and store.credentials_of(tx, subject) is not None:
+        return None
     holder = store.credentials_by_login(tx, login)
     if holder is not None and holder.subject != subject:
         raise Conflict("this login belongs to another subject", code="login-taken")

@@ -208,6 +208,13 @@ async def test_one_of_two_first_passwords_wins_when_both_come_at_once(auth):
         await verify(auth, f"password {lost} of two")
 
 
+async def test_same_request_twice_at_once_is_answered_twice_and_done_once(auth):
+    first, second = await outcomes(*(put(auth, replace=False) for _ in range(2)))
+    assert first == second
+    assert first.version == 1
+    assert (await verify(auth)).subject == ALICE
+
+
 async def test_set_credentials_is_no_faster_way_to_guess(auth, wall, hashed):
     await put(auth, replace=False)
     for n in range(5):

@@ -117,6 +117,16 @@ async def test_stranger_cannot_take_over_a_pending_user_whose_password_auth_hold
     assert (await login(user)).user_id == view.id
 
 
+async def test_registration_sent_again_while_auth_still_keeps_the_first_is_not_refused(user, auth):
+    """As after a pause of auth: user gave up on its first question, and auth has it before it."""
+    views = await outcomes(*(register(user, key=key) for key in ("first", "again")))
+    assert views[0] == views[1]
+    assert views[0].status == "active"
+    assert rows(user, "pending") == []
+    assert len(user.told()) == 1
+    assert (await login(user)).user_id == views[0].id
+
+
 async def test_pending_user_cannot_log_in(user, auth):
     auth.loses_answers = True
     with pytest.raises(ServiceUnavailable):
