@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  overload model simulate power fuzz fuzz-api identity bench picture soak
+  longrun overload model simulate power fuzz fuzz-api identity bench picture soak
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ e2e: .venv/.dev  ## the tests that run the real shop
 
 campaign: .venv/.dev fuzz-api  ## fuzz-api, then 1,000 SIGKILLs over the running shop (about 15 min); SEED= KILLS=
 	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
+
+longrun: .venv/.dev  ## 1,000 SIGKILLs under 50 orders a second, each leg judged (about 20 min): KILLS= RATE= EVERY= SEED=
+	$(BIN)/python -u benchmarks/longrun.py --kills $(or $(KILLS),1000) --rate $(or $(RATE),115) \
+	  --every $(or $(EVERY),0.8) --seed $(or $(SEED),1)
 
 overload: .venv/.dev  ## four times the capacity, a failing callee, stalling clients, lost answers (about 5 min)
 	$(BIN)/python -m tests.e2e.test_overload

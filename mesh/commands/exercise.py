@@ -61,6 +61,7 @@ def _summary(run: Run) -> dict[str, object]:
             for (operation, kind), count in run.tally.kinds.most_common()
         ],
         "faults": codec.plain(list(run.faults)),
+        "harmful_faults_percent_max": run.bound,
         "healed": run.healed if run.not_healed is None else None,
         "history": None if run.judgement is None else codec.plain(run.judgement),
         "verify": None
@@ -78,7 +79,7 @@ def _summary(run: Run) -> dict[str, object]:
 
 
 def _repeat(
-    ctx: click.Context, wanted: Wanted, kinds: str, only: str, asserted: tuple[str, ...]
+    ctx: click.Context, wanted: Wanted, paces: str, only: str, asserted: tuple[str, ...]
 ) -> str:
     """The command that does the same again."""
     words = ["mesh"]
@@ -90,7 +91,7 @@ def _repeat(
     words += ["--rate", f"{wanted.rate:g}", "--duration", f"{wanted.duration_s:g}"]
     words += ["--ramp", f"{wanted.ramp_s:g}"] if wanted.ramp_s else []
     words += ["--seed", str(wanted.seed)]
-    words += ["--chaos", kinds] if kinds else []
+    words += ["--chaos", paces] if paces else []
     words += ["--on", only] if only else []
     for each in asserted:
         words += ["--assert", each]
@@ -127,6 +128,7 @@ def _ended(run: Run, trial: Trial) -> None:
     "mesh exercise --rate 50 --duration 30 --seed 1",
     "mesh exercise buy --rate 20 --assert 'p99<200ms' --assert 'failed==0'",
     "mesh exercise --chaos kill,pause,drop --duration 60 --json",
+    "mesh exercise --chaos kill:every=0.8 --duration 120",
 )
 @click.argument("scenario", required=False, metavar="[SCENARIO]")
 @click.option(
@@ -160,7 +162,7 @@ def _ended(run: Run, trial: Trial) -> None:
     "faults",
     default="",
     metavar="FAULT,…",
-    help="Break things meanwhile: kill, pause, latency, error, drop.",
+    help="Break things meanwhile: kill, pause, latency, error, drop; kill:every=0.8 sets a pace.",
 )
 @click.option(
     "--on",
@@ -204,7 +206,7 @@ def command(
     from mesh.commands.trial import Trial, Wanted  # noqa: PLC0415
     from mesh.exercise import assertion, chaos, report  # noqa: PLC0415
 
-    kinds = chaos.kinds(faults)
+    paces = chaos.asked(faults)
     expected = [assertion.parse(each) for each in asserted]
     project = Project.of(ctx)
     who = scenarios.named(scenarios.known(project), scenario)
@@ -215,12 +217,12 @@ def command(
     number = clock.new_seed() if seed is None else seed
     targets = codec.replace(trial.targets, only=tuple(filter(None, only.split(","))))
     check_names(targets.only, targets.everybody, what="program")
-    broken = chaos.schedule(kinds, targets, duration_s=duration_s, seed=number)
+    broken = chaos.schedule(paces, targets, duration_s=duration_s, seed=number)
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
     with output.Live() as progress:
         run = trial.run(wanted, progress)
         run.asserted = [assertion.judge(each, run.tally, run.took_s) for each in expected]
-        run.repeat = _repeat(ctx, wanted, ",".join(kinds), only, asserted)
+        run.repeat = _repeat(ctx, wanted, ",".join(map(str, paces)), only, asserted)
         if run.interrupted:
             run.notes.append(trial.let_go())
         else:

@@ -159,13 +159,16 @@ class Trial:
         until_s = clock.monotonic_s() + GONE_S
         while state.running(self.project.data) is not None and clock.monotonic_s() < until_s:
             sleep(wait.POLL_S)
-        done = subprocess.run(  # noqa: S603  our own program
-            [*self._command(), "up", "-d", *names],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=UP_S,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603  our own program
+                [*self._command(), "up", "-d", *names],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=UP_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise ProgramFailed(f"the mesh did not come up within {UP_S:g} s") from None
         if done.returncode:
             raise ProgramFailed("the mesh did not come up again", evidence=(done.stderr.strip(),))
         if wire is not None:
@@ -253,7 +256,9 @@ class Trial:
             async with wire:
                 await wire.warm([person.login for person in self.people])
                 load = Load(wanted.scenarios, wire, self.tally, self.routes, self.people, self.name)
-                chaos = Chaos(wanted.faults, self.inflict, lambda: self.fell(wire))
+                chaos = Chaos(
+                    wanted.faults, self.inflict, lambda: self.fell(wire), wanted.duration_s
+                )
                 run.faults = chaos.done
                 arrivals = plan.arrivals(
                     wanted.scenarios,

@@ -1,12 +1,13 @@
 """What is broken when: a schedule drawn from the seed, and what carries it out while a run goes on.
 
-Each kind of fault has a sequence of its own, so that asking for one more changes nothing of the
-others. Only kills stay done; everything else ends by itself, and before the run does.
+Each kind of fault has a sequence and a pace of its own, so that asking for one more changes nothing
+of the others. Only kills stay done; everything else ends by itself, and before the run does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -28,12 +29,22 @@ BUS = "bus"
 EVERY_S = 5.0
 """Between two faults of one kind, give or take a fifth: a program is back long before the next."""
 
+EVERY_S_MIN, EVERY_S_MAX = 0.1, 3600.0
+"""What may be asked for in its place; a program needs some tenths of a second to be back."""
+
+GAP = 0.5
+"""Faults that come late, because a supervisor had to come up first, follow one another at this share
+of their pace: they catch up, and never all at once."""
+
 FOR_S = {"pause": (0.5, 3.0), "latency": (2.0, 4.0), "error": (2.0, 4.0), "drop": (2.0, 4.0)}
 """How long each kind lasts; a pause stays below the 4 s after which the watchdog replaces."""
 
 DELAY_MS = (50, 500)
 RATES = {"latency": 0.5, "error": 0.2, "drop": 0.5}
 """The share of requests or messages that is hit: some get through, as in real trouble."""
+
+WHY_MAX = 200
+"""Characters of why a fault could not be made."""
 
 FIRST_S = 2.0
 """A run is let begin well, so that its report shows the difference."""
@@ -51,6 +62,17 @@ class Fault(Struct, frozen=True):
     rate: float = 1.0
     ms: int = 0
     seed: int = 0
+
+
+class Paced(Struct, frozen=True):
+    """A kind of fault, and how many seconds lie between two of them on average."""
+
+    kind: Kind
+    every_s: float = EVERY_S
+
+    def __str__(self) -> str:
+        """As `--chaos` takes it."""
+        return self.kind if self.every_s == EVERY_S else f"{self.kind}:every={self.every_s:g}"
 
 
 class Inflicted(Struct, frozen=True):
@@ -88,34 +110,53 @@ class Targets(Struct, frozen=True):
         return tuple(name for name in found if not self.only or name in self.only)
 
 
-def kinds(text: str) -> tuple[Kind, ...]:
-    """What `--chaos kill,pause` asks for. Raises: WrongUsage, with a suggestion."""
-    found: list[Kind] = []
+def asked(text: str) -> tuple[Paced, ...]:
+    """What `--chaos kill:every=0.8,pause` asks for; of a kind named twice the last word counts.
+
+    Raises: WrongUsage, with a suggestion.
+    """
+    found: dict[Kind, Paced] = {}
     for word in filter(None, text.replace(" ", ",").split(",")):
-        match = next((kind for kind in KINDS if kind == word), None)
+        name, _, pace = word.partition(":")
+        match = next((kind for kind in KINDS if kind == name), None)
         if match is None:
             raise WrongUsage(
-                f"there is no fault `{word}`{suggestion(word, KINDS)}",
+                f"there is no fault `{name}`{suggestion(name, KINDS)}",
                 hint=f"there are: {','.join(KINDS)}",
             )
-        found.append(match)
-    return tuple(dict.fromkeys(found))
+        found[match] = Paced(match, _every_s(word, pace) if pace else EVERY_S)
+    return tuple(found.values())
+
+
+def _every_s(word: str, pace: str) -> float:
+    name, _, number = pace.partition("=")
+    try:
+        every_s = float(number.removesuffix("s"))
+    except ValueError:
+        every_s = 0.0
+    if name != "every" or not EVERY_S_MIN <= every_s <= EVERY_S_MAX:
+        raise WrongUsage(
+            f"`{word}` does not say how often",
+            hint=f"KIND:every=SECONDS, {EVERY_S_MIN:g} to {EVERY_S_MAX:g}: kill:every=0.8",
+        )
+    return every_s
 
 
 def schedule(
-    asked: Sequence[Kind], targets: Targets, *, duration_s: float, seed: int
+    paces: Sequence[Paced], targets: Targets, *, duration_s: float, seed: int
 ) -> tuple[Fault, ...]:
     """Every fault of a run, in order of time; nobody is hit twice before everybody was."""
     found: list[Fault] = []
-    for kind in asked:
+    for pace in paces:
+        kind, every_s = pace.kind, pace.every_s
         draw = clock.seeded(seed * len(KINDS) + KINDS.index(kind))
-        at_s = FIRST_S + EVERY_S * (0.2 + 0.6 * draw())
+        at_s = FIRST_S + every_s * (0.2 + 0.6 * draw())
         bag: list[str] = []
         while targets.of(kind) and at_s < duration_s - 1.0:
             bag = bag or [*targets.of(kind)]
             target = bag.pop(int(draw() * len(bag)))
             found.append(_drawn(kind, target, at_s, duration_s, draw))
-            at_s += EVERY_S * (0.8 + 0.4 * draw())
+            at_s += every_s * (0.8 + 0.4 * draw())
     return tuple(sorted(found, key=lambda fault: fault.at_s))
 
 
@@ -140,26 +181,31 @@ class Chaos:
     Attributes:
         inflict: breaks something by the mesh's own means.
         fell: kills the supervisor, and brings the mesh up again.
+        end_s: nothing is broken any more from then on, seconds from the beginning.
     """
 
     faults: tuple[Fault, ...]
     inflict: Callable[[Fault], None]
     fell: Callable[[], None]
+    end_s: float
     done: list[Inflicted] = field(default_factory=list)
 
     async def run(self, begun_s: float, stop: asyncio.Event) -> None:
-        """From the first fault to the last; those that are due while another is made come late."""
+        """From the first fault to the last that there is time for."""
+        planned_s = made_s = 0.0
         for fault in self.faults:
-            left_s = begun_s + fault.at_s - clock.monotonic_s()
+            due_s = max(fault.at_s, made_s + GAP * (fault.at_s - planned_s))
+            if due_s >= self.end_s:
+                return
+            left_s = begun_s + due_s - clock.monotonic_s()
             if left_s > 0:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left_s):
                         await stop.wait()
-                except TimeoutError:
-                    pass
             if stop.is_set():
                 return
             await self._make(fault, begun_s)
+            planned_s, made_s = fault.at_s, clock.monotonic_s() - begun_s
 
     async def _make(self, fault: Fault, begun_s: float) -> None:
         at_s, refused = clock.monotonic_s() - begun_s, None
@@ -169,6 +215,6 @@ class Chaos:
             else:
                 await asyncio.to_thread(self.inflict, fault)
         except MeshError as error:
-            refused = error.detail
+            refused = " ".join("; ".join((error.detail, *error.evidence)).split())[:WHY_MAX]
         took_s = clock.monotonic_s() - begun_s - at_s
         self.done.append(Inflicted(fault, round(at_s, 3), round(took_s, 3), refused))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from mesh.exercise.chaos import SUPERVISOR
+from mesh.exercise.axis import LABEL, Line, Part, label, ms, over_time, spark
 from mesh.exercise.tally import QUANTILES, Tally, percentile, quantiles
 
 if TYPE_CHECKING:
@@ -21,17 +21,9 @@ if TYPE_CHECKING:
     from mesh.exercise.checker import Judgement
     from mesh.exercise.verify import Check
 
-Style = Literal["good", "warn", "bad", "faint", "strong", "blue", "cyan", "magenta"]
-Part = str | tuple[str, Style]
-Line = list[Part]
-
-BLOCKS = " ▁▂▃▄▅▆▇█"
 BAR = "█"
 PARTS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 """Eighths of a cell."""
-
-LABEL = 12
-"""Cells of what a row is called."""
 
 WIDTH_MAX = 120
 ERRORS_MAX = 12
@@ -47,8 +39,6 @@ EDGES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 PARTED = 1.2
 """From this ratio on both latencies are shown: the one from the intended moment and the other."""
-
-MARKS = {"kill": "✗", "pause": "‖", "latency": "~", "error": "!", "drop": "∅"}
 
 
 @dataclass
@@ -81,6 +71,25 @@ class Run:
         return judged and kept and self.not_healed is None and self.lost == 0
 
     @property
+    def judged_well(self) -> bool:
+        """Whether it was judged, and neither history nor databases contradict."""
+        judged = self.judgement is not None and self.judgement.ok
+        return judged and bool(self.checks) and all(check.ok for check in self.checks)
+
+    @property
+    def made(self) -> int:
+        """Faults that were carried out."""
+        return sum(each.refused is None for each in self.faults)
+
+    @property
+    def bound(self) -> float | None:
+        """The rule of three: where none of N did harm, at most 3/N of them do, at 95 %; percent.
+
+        None where nothing was broken, or something did harm.
+        """
+        return min(100.0, 300 / self.made) if self.judged_well and self.made else None
+
+    @property
     def lost(self) -> int:
         """Requests that failed although nothing was broken on purpose."""
         if self.faults:
@@ -97,12 +106,12 @@ def live(tally: Tally, at_s: float, duration_s: float, inside: int, last: str) -
     counts.ok = good
     ordered = array("f", sorted(tally.recent))
     shown = "  ".join(
-        f"{name} {_ms(percentile(ordered, QUANTILES[name]))}" for name in ("p50", "p99")
+        f"{name} {ms(percentile(ordered, QUANTILES[name]))}" for name in ("p50", "p99")
     )
     recent = [second.good for second in tally.seconds[-30:]]
     first: Line = [
         f"{min(at_s, duration_s):4.0f} of {duration_s:.0f} s  ",
-        (_spark(recent, len(recent)), "cyan"),
+        (spark(recent, len(recent)), "cyan"),
         f"  {recent[-2] if len(recent) > 1 else good}/s",
     ]
     second: Line = [
@@ -124,7 +133,7 @@ def lines(run: Run, width: int) -> list[Line]:
         [],
         *_histogram(run.tally, width),
         [],
-        *_over_time(run, width),
+        *over_time(run.tally.seconds, run.faults, width),
         *_errors(run),
         [],
         *_verdict(run),
@@ -142,18 +151,18 @@ def _head(run: Run) -> list[Line]:
             f"  {run.rate:g} visitors/s for {run.took_s:.1f} s  seed {run.seed}",
         ],
         [
-            _label("requests"),
+            label("requests"),
             f"{counts.total:,} ({rate:.0f}/s)  {counts.ok:,} ok  {counts.refused:,} refused  ",
             (f"{counts.failed:,} failed", "bad" if counts.failed else "faint"),
             "  ",
             (f"{counts.unknown:,} unknown", "bad" if counts.unknown else "faint"),
         ],
-        [_label("visitors"), f"{tally.visits:,}", _turned_away(tally)],
-        [_label("latency"), _quantiles(found), "  from when due"],
+        [label("visitors"), f"{tally.visits:,}", _turned_away(tally)],
+        [label("latency"), _quantiles(found), "  from when due"],
     ]
     if (found["p99"] or 0) > PARTED * (sent["p99"] or 0):
-        head.append([_label(""), _quantiles(sent), "  from when sent"])
-    head.append([_label("generator"), f"{run.cpu_percent:.0f} % of a core"])
+        head.append([label(""), _quantiles(sent), "  from when sent"])
+    head.append([label("generator"), f"{run.cpu_percent:.0f} % of a core"])
     return head
 
 
@@ -162,17 +171,7 @@ def _turned_away(tally: Tally) -> Part:
 
 
 def _quantiles(found: dict[str, float | None]) -> str:
-    return "  ".join(f"{name.replace('999', '99.9')} {_ms(found[name])}" for name in found) + " ms"
-
-
-def _ms(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"  # noqa: PLR2004  a digit more below ten
-
-
-def _label(text: str) -> Part:
-    return (f"{text:<{LABEL}}", "faint")
+    return "  ".join(f"{name.replace('999', '99.9')} {ms(found[name])}" for name in found) + " ms"
 
 
 def _operations(tally: Tally, width: int) -> list[Line]:
@@ -188,7 +187,7 @@ def _operations(tally: Tally, width: int) -> list[Line]:
         line: Line = [f"{name:<{wide}}"]
         for head in heads:
             if head in QUANTILES:
-                line.append(f"{_ms(measured[head]):>8}")
+                line.append(f"{ms(measured[head]):>8}")
                 continue
             count: int = getattr(counts, head)
             bad = head in {"failed", "unknown"} and count > 0
@@ -234,76 +233,6 @@ def _bar(share: float, room: int) -> str:
     return BAR * (eighths // 8) + PARTS[eighths % 8]
 
 
-def _spark(values: Sequence[float], cells: int, most: float | None = None) -> str:
-    """Values as columns; of several that fall into one cell the greatest."""
-    if not values or cells <= 0:
-        return ""
-    cells = min(cells, len(values))
-    columns = [
-        max(
-            values[
-                n * len(values) // cells : max(
-                    (n + 1) * len(values) // cells, n * len(values) // cells + 1
-                )
-            ]
-        )
-        for n in range(cells)
-    ]
-    top = most or max(columns) or 1
-    return "".join(BLOCKS[0 if not each else max(1, round(8 * each / top))] for each in columns)
-
-
-def _over_time(run: Run, width: int) -> list[Line]:
-    """Second by second: answers, what was none, the slowest; below them what was broken when."""
-    seconds = run.tally.seconds
-    if not seconds:
-        return []
-    cells = min(len(seconds), width - LABEL - 16)
-    rows: tuple[tuple[str, list[float], str, Style], ...] = (
-        ("answers/s", [each.good for each in seconds], "", "cyan"),
-        ("not ok/s", [each.bad for each in seconds], "", "bad"),
-        ("slowest", [each.slowest_ms for each in seconds], " ms", "faint"),
-    )
-    found: list[Line] = [[("over time", "strong")]]
-    for name, values, unit, style in rows:
-        if name == "not ok/s" and not any(values):
-            continue
-        shown = _spark(values, cells)
-        found.append([_label(name), (shown, style), f"  at most {_ms(max(values))}{unit}"])
-    for kind, mark in MARKS.items():
-        made = [each for each in run.faults if each.fault.kind == kind]
-        if made:
-            found.append([_label(kind), (_marks(made, len(seconds), cells, mark), "warn")])
-    end = f"{len(seconds)} s"
-    found.append([_label(""), (f"0{end:>{max(1, cells - 1)}}", "faint")])
-    found += [_told(each) for each in run.faults]
-    return found
-
-
-def _marks(made: Sequence[Inflicted], seconds: int, cells: int, mark: str) -> str:
-    row = ["·"] * cells
-    for each in made:
-        first = min(cells - 1, int(each.at_s * cells / seconds))
-        last = min(cells - 1, int((each.at_s + each.fault.for_s) * cells / seconds))
-        row[first : last + 1] = mark * (last + 1 - first)
-    return "".join(row)
-
-
-def _told(each: Inflicted) -> Line:
-    fault = each.fault
-    begun: Line = [_label(""), (f"{each.at_s:5.1f} s ", "faint"), f"{fault.kind} {fault.target}"]
-    if each.refused is not None:
-        return [*begun, (f"  not done: {each.refused}", "faint")]
-    more = f" for {fault.for_s:.1f} s" if fault.for_s else ""
-    if fault.ms:
-        more += f", {fault.ms} ms"
-    if fault.rate < 1:
-        more += f", {fault.rate:.0%} of them"
-    if fault.target == SUPERVISOR:
-        more += f": up again after {each.took_s:.1f} s"
-    return [*begun, more]
-
-
 def _errors(run: Run) -> list[Line]:
     kinds = run.tally.kinds.most_common()
     if not kinds:
@@ -335,6 +264,9 @@ def _verdict(run: Run) -> list[Line]:
         found += _judged(run.judgement)
     if run.checks:
         found += _promises(run.checks)
+    if run.bound is not None:
+        text = f"bound     0 of {run.made:,} faults did harm: at most {run.bound:.2g} % do, at 95 %"
+        found.append([_mark(ok=True), text])
     for each in run.asserted:
         shown = "nothing was measured" if each.found is None else f"found {each.found:g}"
         found.append([_mark(each.ok), f"asserted  {each.text}  {shown}"])
@@ -369,7 +301,7 @@ def _ending(run: Run) -> list[Line]:
     if run.interrupted:
         found.append([("interrupted: what was done until then is not judged", "warn")])
     if run.evidence is not None:
-        found.append([_label("evidence"), run.evidence])
+        found.append([label("evidence"), run.evidence])
     if not run.ok or run.interrupted:
-        found.append([_label("again"), run.repeat])
+        found.append([label("again"), run.repeat])
     return found

@@ -85,7 +85,8 @@ def test_killed_supervisor_is_brought_up_again(tmp_path):
     seed = next(
         seed
         for seed in range(100)
-        if chaos.schedule(("kill",), targets, duration_s=7, seed=seed)[0].target == "supervisor"
+        if chaos.schedule((chaos.Paced("kill"),), targets, duration_s=7, seed=seed)[0].target
+        == "supervisor"
     )
     mesh = RunningMesh(tmp_path).up()
     try:

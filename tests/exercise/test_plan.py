@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
+from mesh import clock
 from mesh.errors import WrongUsage
 from mesh.exercise import chaos, plan, shop
 from mesh.exercise.chaos import Targets
 from mesh.exercise.scenario import Person, Route, Scenario, Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TARGETS = Targets(("auth", "user", "product", "order", "bus"), ("auth", "user", "product", "order"))
 
@@ -54,8 +61,9 @@ def test_same_seed_gives_the_same_faults_and_another_others():
     assert schedule(7) != schedule(8)
 
 
-def schedule(seed: int, *kinds: chaos.Kind, duration_s: float = 60.0):
-    return chaos.schedule(kinds or chaos.KINDS, TARGETS, duration_s=duration_s, seed=seed)
+def schedule(seed: int, *kinds: chaos.Kind, duration_s: float = 60.0, every_s: float = 5.0):
+    paces = [chaos.Paced(kind, every_s) for kind in kinds or chaos.KINDS]
+    return chaos.schedule(paces, TARGETS, duration_s=duration_s, seed=seed)
 
 
 def test_another_kind_changes_nothing_of_the_others():
@@ -78,10 +86,45 @@ def test_supervisor_is_killed_too_and_nothing_else_is_done_to_it():
 
 
 def test_faults_are_named_and_a_misspelt_one_is_answered_with_a_suggestion():
-    assert chaos.kinds("kill, pause,kill") == ("kill", "pause")
-    assert chaos.kinds("") == ()
+    assert chaos.asked("kill, pause,kill") == (chaos.Paced("kill"), chaos.Paced("pause"))
+    assert chaos.asked("") == ()
     with pytest.raises(WrongUsage, match="did you mean `pause`"):
-        chaos.kinds("kill,puase")
+        chaos.asked("kill,puase")
+
+
+def test_pace_is_read_kept_and_written_as_it_was_asked():
+    paces = chaos.asked("kill:every=0.8,pause,drop:every=2s")
+    assert paces == (chaos.Paced("kill", 0.8), chaos.Paced("pause"), chaos.Paced("drop", 2.0))
+    assert chaos.asked(",".join(map(str, paces))) == paces
+    found = schedule(5, "kill", every_s=0.8, duration_s=820.0)
+    assert 950 < len(found) < 1050
+    each = [sum(fault.target == name for fault in found) for name in TARGETS.of("kill")]
+    assert max(each) - min(each) <= 1
+
+
+@pytest.mark.parametrize("word", ["kill:every=0", "kill:every=", "kill:each=1", "kill:every=x"])
+def test_pace_that_is_none_is_refused(word):
+    with pytest.raises(WrongUsage, match="does not say how often"):
+        chaos.asked(word)
+
+
+async def carried_out(faults: Sequence[chaos.Fault], *, slow_s: float, end_s: float):
+    """When each was made, where felling the supervisor takes so long; on a real clock."""
+    made = chaos.Chaos(tuple(faults), lambda _: None, lambda: time.sleep(slow_s), end_s)
+    await made.run(clock.monotonic_s(), asyncio.Event())
+    return [(each.fault.target, each.at_s) for each in made.done]
+
+
+async def test_faults_that_come_late_follow_with_half_their_gap_and_end_with_the_run():
+    faults = [chaos.Fault(0.0, "kill", chaos.SUPERVISOR)]
+    faults += [chaos.Fault(n / 10, "kill", "order") for n in range(1, 20)]
+    found = await carried_out(faults, slow_s=0.4, end_s=1.0)
+    times = [at_s for _, at_s in found]
+    assert times[1] >= 0.45
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
+    assert min(gaps) >= 0.049
+    assert max(times) < 1.1
+    assert 5 <= len(found) < 20
 
 
 class Asked:
@@ -99,8 +142,6 @@ class Asked:
 
 
 def visitor(seed: int, asked: Asked, routes: dict[str, Route]) -> Visit:
-    from mesh import clock
-
     return Visit(
         number=0,
         name="x1-0",

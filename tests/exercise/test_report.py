@@ -135,3 +135,21 @@ def test_live_view_is_two_lines():
     assert "12 of 30 s" in flat
     assert "3,000 answered" in flat
     assert "kill order at 9 s" in flat
+
+
+def test_many_faults_are_summed_up_and_none_that_did_harm_is_worth_three_in_n():
+    run = ran()
+    names = ("order", "bus", "supervisor")
+    run.faults = [
+        Inflicted(Fault(n / 40, "kill", names[n % 3]), n / 40, 0.0, "away" if n == 7 else None)
+        for n in range(1001)
+    ]
+    run.judgement = Judgement((), 6000, 0, 0, 0)
+    run.checks = [Check(name="a", service="order", sentence="b", ok=True, checked=1)]
+    shown = text(run, 100)
+    assert any("kill 1000: 333 bus, 334 order, 333 supervisor; 1 could not" in row for row in shown)
+    assert len(shown) < 60
+    assert any("0 of 1,000 faults did harm: at most 0.3 % do, at 95 %" in row for row in shown)
+    run.judgement = Judgement((Wrong("C1", "k1", "happened 2 times"),), 6000, 0, 0, 0)
+    assert run.bound is None
+    assert not any("did harm" in row for row in text(run, 100))
