@@ -8,9 +8,10 @@ copied under the mesh's lock, so that nothing can start meanwhile.
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mesh import bus, clock, database, snapshot
@@ -22,6 +23,7 @@ from mesh.orchestrator import state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from mesh.commands.project import Project
 
@@ -42,11 +44,12 @@ NOT_NOW = (409, 503)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A program that has its database open: where it is asked, with what."""
+    """A program that has its database open: where it is asked, with what, and leaves its copy."""
 
     name: str
     url: str
     token: str
+    copy: Path
 
     def ask(self, step: str, timeout_s: float = STEP_S) -> dict[str, object]:
         """Have it do one step of the cut. Raises: Conflict when it stood too long, Unavailable."""
@@ -79,6 +82,13 @@ def files(project: Project) -> dict[str, Path]:
     return found
 
 
+def _copy_of(project: Project, name: str) -> Path:
+    """Where the owner of a database leaves a copy of it."""
+    if name == archive.HOSTED:
+        return project.data / BUS / f"{name}.db.backup"
+    return project.data / name / f"{name}.backup"
+
+
 def _cut(owners: Sequence[Owner], pool: ThreadPoolExecutor) -> None:
     """Let every writer stand together, and every owner fix that moment.
 
@@ -107,7 +117,8 @@ def _owners(project: Project, known: dict[str, Path]) -> tuple[list[Owner], list
         program = BUS if name == archive.HOSTED else name
         was = rows[program]["state"]
         if was in UP:
-            owners.append(Owner(name, urls[program], remote.token("operator", program)))
+            token = remote.token("operator", program)
+            owners.append(Owner(name, urls[program], token, _copy_of(project, name)))
         elif was in AT_REST:
             resting.append(name)
         else:
@@ -124,10 +135,32 @@ def _copied(
     """Have every owner copy its moment, and take the copies into the folder."""
     copies = {pool.submit(owner.ask, "copy", COPY_S): owner for owner in owners}
     for copy in as_completed(copies):
-        said, owner = copy.result(), copies[copy]
-        file = Path(str(said["file"]))
-        file.rename(folder / f"{owner.name}.db")
-        done(owner.name, file_bytes(folder / f"{owner.name}.db"))
+        copy.result()
+        owner, target = copies[copy], folder / f"{copies[copy].name}.db"
+        take_in(owner.copy, target)
+        done(owner.name, file_bytes(target))
+
+
+def take_in(copy: Path, target: Path) -> None:
+    """Move what an owner has left in its folder, if it is a file there.
+
+    Who has taken over a program would have us move or read what is another's: by naming it in an
+    answer, or by a link. So an answer names nothing, and no link is followed.
+
+    Raises: ServiceUnavailable when it left no file.
+    """
+    try:
+        place = os.open(copy.parent, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.rename(copy.name, target, src_dir_fd=place)
+        finally:
+            os.close(place)
+        if stat.S_ISREG(target.lstat().st_mode):
+            return
+        target.unlink()
+    except OSError as error:
+        raise ServiceUnavailable(f"{copy} cannot be taken: {error.strerror}") from None
+    raise ServiceUnavailable(f"{copy} is no file")
 
 
 def file_bytes(file: Path) -> int:
@@ -186,7 +219,8 @@ def _log(
     target = folder / f"{BUS}.db"
     owner = next((each for each in owners if each.name == archive.HOSTED), None)
     if owner is not None:
-        Path(str(owner.ask("log", COPY_S)["file"])).rename(target)
+        owner.ask("log", COPY_S)
+        take_in(owner.copy.with_name(f"{BUS}.db.backup"), target)
         done(BUS, file_bytes(target))
         return
     file = bus.log_file(project.config.bus, project.data / BUS)

@@ -68,7 +68,7 @@ class Controls:
             size = await self._held().copy(self._copy_to)
         finally:
             await self.close()
-        content = codec.encode({"file": str(self._copy_to), "bytes": size})
+        content = codec.encode({"bytes": size})
         return web.Response(body=content, content_type="application/json")
 
     def _held(self) -> Cut:
