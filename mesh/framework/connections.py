@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from mesh import clock
+from mesh import clock, telemetry
+from mesh.errors import Broken, InvalidInput
+from mesh.framework.metrics import FAILED_FROM
+from mesh.framework.problems import problem
 
 if TYPE_CHECKING:
     from mesh.framework.app import App
@@ -44,6 +47,10 @@ WRITE_S = 10.0
 """A client that takes nothing of its answer for this long is not waited for."""
 
 SWEEP_S = 1.0
+
+UNREADABLE = "this is no HTTP request that can be read"
+
+log = telemetry.logger("framework.connections")
 
 
 class Connections:
@@ -212,6 +219,33 @@ class Handler(web.RequestHandler):
             self._fed = bool(self._messages)  # more than one may have come at once
             if self.transport is not None:
                 self._all.idle(self)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        _message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request, as every refusal is answered; then hang up.
+
+        Raises: ConnectionError when an answer has begun to leave already.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already") from exc
+        trace = telemetry.new_trace()
+        unreadable = status < FAILED_FROM
+        log.log(
+            telemetry.WARNING if unreadable else telemetry.ERROR,
+            "a request could not be read" if unreadable else "a request could not be handled",
+            exc_info=None if unreadable else exc,
+            extra=telemetry.facts(trace_id=trace.trace_id, why=type(exc).__name__),
+        )
+        error = InvalidInput(UNREADABLE, code="unreadable") if unreadable else Broken(str(exc))
+        answer = problem(error, trace.trace_id, "")
+        answer.headers["traceparent"] = trace.traceparent
+        answer.force_close()
+        return answer
 
     def pause_writing(self) -> None:
         """The client does not read what we write."""

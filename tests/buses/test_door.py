@@ -25,6 +25,13 @@ def numbers(events):
     return [(event["stream"], int(event["sequence"]), event["data"]) for event in events]
 
 
+def assert_problem(answer, status):
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert set(answer.body) >= {"type", "title", "status", "detail", "instance", "code"}
+    assert len(answer.body["trace_id"]) == 32
+
+
 async def told(bus, first, last, **query):
     for n in range(first, last + 1):
         assert (await bus.tell("labels.printed", n, **query)).status == 201
@@ -238,8 +245,28 @@ async def test_the_operators_pages_are_his_alone(bus, method, path):
 )
 async def test_bad_events_are_refused(bus, path, raw, headers, status):
     answer = await bus.ask("POST", path, raw=raw, **headers)
-    assert answer.status == status
+    assert_problem(answer, status)
     assert bus.hosted.streams == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/events/a.b", 405), ("PUT", "/livez", 405)],
+)
+async def test_what_is_not_there_is_refused_as_everything_is(bus, method, path, status):
+    assert_problem(await bus.ask(method, path), status)
+
+
+async def test_nothing_of_the_inside_is_told_when_something_breaks(bus, monkeypatch, caplog):
+    def broken(*_):
+        msg = "no such table: hunter2"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(bus.host, "tell", broken)
+    answer = await bus.tell("labels.printed", 1)
+    assert_problem(answer, 500)
+    assert "hunter2" not in str(answer.body)
+    assert "hunter2" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,29 @@ async def test_request_of_a_web_page_is_refused(shared, headers):
     assert_problem(await shared.ask("GET", "/things/a", headers=headers), 403, "cross-site")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+@SHARED
+async def test_what_is_no_request_is_refused_as_everything_is(shared, sent, caplog):
+    caplog.set_level("INFO")
+    answer = await shared.raw(sent)
+    document = assert_problem(answer, 400, "unreadable")
+    assert document["trace_id"] in answer.headers["traceparent"]
+    (line,) = [each for each in caplog.records if each.name.startswith(("mesh", "aiohttp"))]
+    assert line.facts["trace_id"] == document["trace_id"]
+    assert line.exc_info is None, "a stranger could fill the log with what is no error of ours"
+
+
 # --- conditional reads ----------------------------------------------------------------------
 
 

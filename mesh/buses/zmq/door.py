@@ -71,7 +71,12 @@ _STATUS: tuple[tuple[type[MeshError], int], ...] = (
 )
 """The first line that fits decides."""
 
-_BY_CODE = {"idempotency-key-reused": 422, "misdirected": 421, "body-timeout": 408}
+_BY_CODE = {
+    "body-timeout": 408,
+    "idempotency-key-reused": 422,
+    "method-not-allowed": 405,
+    "misdirected": 421,
+}
 
 _log = telemetry.logger("bus")
 
@@ -114,16 +119,16 @@ class Door:
 
     async def serve(self, listener: socket.socket) -> web.AppRunner:
         """Begin to answer; `cleanup` of what is returned ends it."""
-        app = web.Application(client_max_size=codec.BODY_BYTES_MAX)
-        app.router.add_get("/livez", self._answering(self._livez))
-        app.router.add_post("/events/{type}", self._answering(self._tell))
-        app.router.add_get("/events", self._answering(self._ask))
-        app.router.add_get("/counters", self._answering(self._counters))
-        app.router.add_post("/faults", self._answering(self._inflict))
-        app.router.add_delete("/faults", self._answering(self._mend))
-        app.router.add_get("/streams", self._answering(self._streams))
-        app.router.add_get("/streams/{name}/{seq:[0-9]{1,19}}", self._answering(self._link))
-        app.router.add_post("/backup/{step}", self._answering(self._backup))
+        app = web.Application(client_max_size=codec.BODY_BYTES_MAX, middlewares=[self._answer])
+        app.router.add_get("/livez", self._livez)
+        app.router.add_post("/events/{type}", self._tell)
+        app.router.add_get("/events", self._ask)
+        app.router.add_get("/counters", self._counters)
+        app.router.add_post("/faults", self._inflict)
+        app.router.add_delete("/faults", self._mend)
+        app.router.add_get("/streams", self._streams)
+        app.router.add_get("/streams/{name}/{seq:[0-9]{1,19}}", self._link)
+        app.router.add_post("/backup/{step}", self._backup)
         runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -135,24 +140,31 @@ class Door:
         await web.SockSite(runner, listener, backlog=BACKLOG).start()
         return runner
 
-    def _answering(
-        self, page: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def answer(request: web.Request) -> web.Response:
-            self._in_flight += 1
-            try:
-                _check_origin(request)
-                if self._in_flight > IN_FLIGHT_MAX:
-                    raise Overloaded(f"{IN_FLIGHT_MAX} requests are being answered already")
-                return await page(request)
-            except MeshError as error:
-                return _problem(error, request.path)
-            except web.HTTPRequestEntityTooLarge:
-                return _problem(TooLarge("the body is too large"), request.path)
-            finally:
-                self._in_flight -= 1
+    @web.middleware
+    async def _answer(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Whatever happens, in the words of RFC 9457."""
+        came = telemetry.parse_traceparent(request.headers.get("traceparent"))
+        trace = came.child() if came else telemetry.new_trace()
+        telemetry.current_trace.set(trace)
+        self._in_flight += 1
+        try:
+            _check_origin(request)
+            self._check_room()
+            return await handler(request)
+        except MeshError as error:
+            return _problem(error, request.path, trace.trace_id)
+        except web.HTTPException as answer:
+            return _problem(_refused(answer, request), request.path, trace.trace_id)
+        except Exception as error:  # noqa: BLE001  nothing of the inside may leave
+            return _problem(errors.Broken(str(error)), request.path, trace.trace_id, error)
+        finally:
+            self._in_flight -= 1
 
-        return answer
+    def _check_room(self) -> None:
+        if self._in_flight > IN_FLIGHT_MAX:
+            raise Overloaded(f"{IN_FLIGHT_MAX} requests are being answered already")
 
     # Who asks
 
@@ -255,7 +267,7 @@ class Door:
         if step == "log":
             target = self._hosted.path.with_name("bus.db.backup")
             size = await asyncio.to_thread(snapshot.copy_file, self._host.log_file, target)
-            return _json({"file": str(target), "bytes": size})
+            return _json({"bytes": size})
         if step == "hold":
             await self._let_go()
             self._cut = await self._hosted.hold()
@@ -272,7 +284,7 @@ class Door:
             size = await self._cut.copy(target)
         finally:
             await self._let_go()
-        return _json({"file": str(target), "bytes": size})
+        return _json({"bytes": size})
 
     async def _let_go(self) -> None:
         if self._cut is not None:
@@ -313,20 +325,37 @@ def _json(
     )
 
 
-def _problem(error: MeshError, instance: str) -> web.Response:
-    """RFC 9457."""
+def _refused(answer: web.HTTPException, request: web.Request) -> MeshError:
+    """What aiohttp refuses by itself."""
+    if isinstance(answer, web.HTTPRequestEntityTooLarge):
+        return TooLarge("the body is too large")
+    if isinstance(answer, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(answer.allowed_methods))
+        return errors.Refused(
+            f"{request.method} is not taken here: {allowed}", code="method-not-allowed"
+        )
+    return errors.NotFound(f"nothing is at {request.path}", code="no-such-route")
+
+
+def _problem(
+    error: MeshError, instance: str, trace_id: str, cause: Exception | None = None
+) -> web.Response:
+    """RFC 9457; `cause` is logged in place of an error that only stands for it."""
     fits = (status for shape, status in _STATUS if isinstance(error, shape))
     status = _BY_CODE.get(error.code) or next(fits, 500)
     ours = status == 500  # noqa: PLR2004  what is broken inside stays inside
     if ours:
-        _log.error("broken", exc_info=error)
+        _log.error("broken", exc_info=cause or error)
     said: dict[str, object] = {
         "type": f"/problems/{error.code}",
         "title": (type(error).__doc__ or "Error").split(":", maxsplit=1)[0].split("\n")[0],
         "status": status,
-        "detail": "An internal error; the log tells more." if ours else error.detail,
+        "detail": "An internal error; the log has it under this trace id."
+        if ours
+        else error.detail,
         "instance": instance,
         "code": error.code,
+        "trace_id": trace_id,
     }
     if error.hint and not ours:
         said["hint"] = error.hint
