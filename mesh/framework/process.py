@@ -340,7 +340,8 @@ def _plant(
 def _listener(chosen: Settings) -> socket.socket:
     if chosen.listen_fd is not None:
         return socket.socket(fileno=chosen.listen_fd)
-    listener = socket.create_server((chosen.host, chosen.port), backlog=BACKLOG)
+    family = socket.AF_INET6 if ":" in chosen.host else socket.AF_INET
+    listener = socket.create_server((chosen.host, chosen.port), family=family, backlog=BACKLOG)
     listener.setblocking(False)  # noqa: FBT003  the standard library's signature
     return listener
 

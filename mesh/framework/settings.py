@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 PORT_MAX = 65535
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Where a service that is not handed its listener may listen: nothing that leaves it is encrypted."""
+
 LISTEN_FD = 3
 """The first descriptor handed over by LISTEN_FDS (sd_listen_fds(3))."""
 
@@ -54,6 +57,9 @@ def settings(environment: Mapping[str, str]) -> Settings:
     port = environment.get("PORT", "0")
     if not (port.isascii() and port.isdecimal() and int(port) <= PORT_MAX):
         raise InvalidInput(f"PORT is {port!r}, not a number up to {PORT_MAX}")
+    host = environment.get("HOST", LOOPBACK[0])
+    if host not in LOOPBACK:
+        raise InvalidInput(f"HOST is {host!r}, not one of {', '.join(LOOPBACK)}")
     seed = environment.get("MESH_SEED_FILE")
     handed = environment.get("LISTEN_FDS") == "1" and environment.get("LISTEN_PID") == str(
         os.getpid()
@@ -66,7 +72,7 @@ def settings(environment: Mapping[str, str]) -> Settings:
         bus_url=needed("MESH_BUS_URL"),
         identity_file=Path(needed("MESH_IDENTITY_FILE")),
         seed_file=Path(seed) if seed else None,
-        host=environment.get("HOST", "127.0.0.1"),
+        host=host,
         port=int(port),
         listen_fd=LISTEN_FD if handed else None,
         peers={

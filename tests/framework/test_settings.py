@@ -40,6 +40,17 @@ def test_port_that_is_none_is_named(port):
         settings({**NEEDED, "PORT": port})
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_host_of_this_machine_is_taken(host):
+    assert settings({**NEEDED, "HOST": host}).host == host
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.168.1.2", "example.com"])
+def test_host_that_others_reach_is_refused(host):
+    with pytest.raises(InvalidInput, match="HOST"):
+        settings({**NEEDED, "HOST": host})
+
+
 def test_peers_are_named_as_in_the_configuration():
     found = settings({**NEEDED, "MESH_URL_PRODUCT": "http://p", "MESH_URL_MY_PEER": "http://m"})
     assert found.peers == {"product": "http://p", "my-peer": "http://m"}
