@@ -106,11 +106,12 @@ class App:
 
     def refusal(self, data: bytes) -> bytes | None:
         """The answer to what has come on a quiet connection, if there is no time to look at it."""
-        if self.draining or not self.gate.admission.full(clock.monotonic_s()):
+        now_s = clock.monotonic_s()
+        if self.draining or not self.gate.admission.full(now_s):
             return None
         refused = shedding.refusal(data, self._always_answered)
         if refused is not None:
-            self.gate.admission.shed += 1
+            self.gate.admission.refuse(now_s)
             self._metrics.request("other", 503, 0.0)
         return refused
 
@@ -155,8 +156,9 @@ class App:
         trace: telemetry.TraceContext,
         begun_s: float,
     ) -> web.Response:
-        if self.gate.admission.full(clock.monotonic_s()):  # before anything is spent on it
-            self.gate.admission.shed += 1
+        now_s = clock.monotonic_s()
+        if self.gate.admission.full(now_s):  # before anything is spent on it
+            self.gate.admission.refuse(now_s)
             raise Overloaded(shedding.DETAIL)
         self.requests_begun += 1
         self.in_flight += 1

@@ -145,7 +145,7 @@ def _room() -> int:
 class Handler(web.RequestHandler):
     """One connection. What comes while nobody may wait is refused before it is even parsed."""
 
-    __slots__ = ("_all", "_app", "_counted", "_fed", "_stuck", "address", "asked")
+    __slots__ = ("_all", "_app", "_counted", "_expected", "_fed", "_stuck", "address", "asked")
 
     def __init__(
         self,
@@ -165,6 +165,7 @@ class Handler(web.RequestHandler):
         self._app = app
         self._counted = False
         self._fed = False
+        self._expected = False
         self._stuck: asyncio.TimerHandle | None = None
         self.address = ""
         self.asked = False
@@ -185,6 +186,7 @@ class Handler(web.RequestHandler):
         """Somebody has gone."""
         if self._counted:
             self._all.lost(self)
+        self._no_longer_expected()
         self.resumed()
         super().connection_lost(exc)
 
@@ -198,11 +200,20 @@ class Handler(web.RequestHandler):
                 return
             self._fed = True
             self._all.owes(self)
+            if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
+                self._expected = True
+                self._app.gate.admission.coming += 1
         super().data_received(data)
 
     def head_came(self) -> None:
         """A request is about to be handled; its body may still be on its way."""
         self.asked = True
+        self._no_longer_expected()
+
+    def _no_longer_expected(self) -> None:
+        if self._expected:
+            self._expected = False
+            self._app.gate.admission.coming -= 1
 
     def body_came(self) -> None:
         """Nothing is owed any more."""

@@ -27,11 +27,15 @@ WAIT_S = 0.5
 for the work."""
 
 STANDING_S = 0.5
-"""A queue that has not been empty for this long is no burst, such as a restart leaves in the backlog,
-but overload…"""
+"""Where somebody has had to wait again and again for this long, with no such time in between in which
+nobody had to, it is no burst, such as a restart leaves in the backlog, but overload…"""
 
 STANDING_WAIT_S = 0.1
 """…and then this is the longest wait."""
+
+DOOR_SHARE = 0.5
+"""Who comes is let past the door only if the wait that is foretold is at most this share of the longest:
+places become free in bursts, and whoever waits in vain has cost more than whoever is sent away."""
 
 LAG_MAX_S = 0.05
 """The event loop's own delay beyond which there are too many at work, whatever the places say."""
@@ -88,11 +92,13 @@ class Admission:
         self._wait_s = wait_s
         self._queue: list[Ticket] = []
         self._waiting = 0
-        self._empty_s = 0.0
+        self._pressed_since_s = self._pressed_s = -2 * STANDING_S
         self._leaves: deque[float] = deque(maxlen=LEAVES_MAX)
         self._lag_s = self._lag_least_s = 0.0
         self._lag_since_s = 0.0
         self.taken = 0
+        self.coming = 0
+        """Let past the door and not yet at `enter`: many come in one round of an event loop."""
         self.admitted = 0
         self.shed = 0
 
@@ -108,31 +114,34 @@ class Admission:
 
     def full(self, now_s: float) -> bool:
         """Whether a newcomer would not get in in time: to be refused before anything is spent."""
-        if self.taken < self._places or not self._waiting:
+        if self._ahead() < 0:
             return False
-        if self._waiting >= self._waiting_max:
+        if self._waiting + self.coming >= self._waiting_max:
             return True
-        return self._foretold_s(now_s) > self._patience_s(now_s)
+        return self._foretold_s(now_s) > self._patience_s(now_s) * DOOR_SHARE
 
     def enter(self, now_s: float, deadline_s: float) -> Ticket | bool:
         """Take a place (True), wait for one (a ticket) or be refused (False)."""
         if self.taken < self._places and not self._waiting:
-            self._empty_s = now_s
             self.taken += 1
             self.admitted += 1
             return True
-        if not self._waiting:
-            self._empty_s = now_s
+        self._press(now_s)
         wait_s = min(self._patience_s(now_s), (deadline_s - now_s) / 2)
         if self._waiting >= self._waiting_max or (
             self._waiting and self._foretold_s(now_s) > wait_s
         ):
-            self.shed += 1
+            self.refuse(now_s)
             return False
         ticket = Ticket(deadline_s, now_s + wait_s)
         heappush(self._queue, ticket)
         self._waiting += 1
         return ticket
+
+    def refuse(self, now_s: float) -> None:
+        """One is sent away."""
+        self._press(now_s)
+        self.shed += 1
 
     def give_up(self, ticket: Ticket) -> None:
         """No place became free in time, or nobody waits any more. Idempotent."""
@@ -161,8 +170,6 @@ class Admission:
             self.taken += 1
             self.admitted += 1
             ticket.admit()
-        if not self._waiting:
-            self._empty_s = now_s
 
     def lagged(self, now_s: float, lag_s: float) -> None:
         """The event loop came round `lag_s` late: fewer places while that goes on, then more."""
@@ -190,12 +197,22 @@ class Admission:
             lag_ms=round(self._lag_s * 1000, 1),
         )
 
+    def _press(self, now_s: float) -> None:
+        if now_s - self._pressed_s > STANDING_S:
+            self._pressed_since_s = now_s
+        self._pressed_s = now_s
+
+    def _ahead(self) -> int:
+        """How many must leave before one who comes now is the next; negative: places are free."""
+        return self.taken + self._waiting + self.coming - self._places
+
     def _foretold_s(self, now_s: float) -> float:
         """How long one more would wait, as fast as places have become free of late."""
         if len(self._leaves) < LEAVES_MIN:
             return 0.0
-        return (self._waiting + 1) * (now_s - self._leaves[0]) / len(self._leaves)
+        return (self._ahead() + 1) * (now_s - self._leaves[0]) / len(self._leaves)
 
     def _patience_s(self, now_s: float) -> float:
-        standing = self._waiting and now_s - self._empty_s > STANDING_S
+        lasts = now_s - self._pressed_s <= STANDING_S
+        standing = lasts and now_s - self._pressed_since_s > STANDING_S
         return min(STANDING_WAIT_S, self._wait_s) if standing else self._wait_s

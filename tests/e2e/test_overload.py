@@ -139,7 +139,8 @@ def overload(mesh: RunningMesh, seconds: float) -> None:
         f" generator {told.cpu_s / seconds:.2f} cores\n"
         f"  taken   {quantiles_ms([one.took_ms for one in told.sent if one.good])}\n"
         f"  refused {quantiles_ms(refused)}; {late} of {len(refused)} after {SHED_MS:.0f} ms;"
-        f" {told.marked} marked",
+        f" {told.marked} marked\n"
+        f"  the generator itself was late by {quantiles_ms(told.lags_ms)}, which is left out above",
         flush=True,
     )
     after = Flood(orders(mesh, "after", peak / 2, 12.0)).end()

@@ -13,6 +13,11 @@ from tests.framework.server import served
 
 GET = b"GET /things/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
+POST_WITHOUT_BODY = (
+    b"POST /things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 15\r\n\r\n"
+)
+
 
 @pytest.fixture
 async def server(tmp_path):
@@ -142,6 +147,22 @@ async def test_client_that_does_not_read_is_let_go(server, monkeypatch):
         await until(lambda: server.everybody.count == 1)
         await until(lambda: server.everybody.count == 0)
         assert server.app.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /things/a HT", b"\r\n\r\n\r\n", GET[:-2], POST_WITHOUT_BODY],
+)
+async def test_who_stalls_takes_nobodys_place_at_the_door(server, sent):
+    async with Clients(server.port) as clients:
+        good = await clients.connect()
+        for _ in range(20):
+            await clients.connect(sent)
+        await until(lambda: server.everybody.count == 21)
+        assert await answered(*good)
+        await until(lambda: server.app.gate.admission.coming == 0)
+    await until(lambda: server.everybody.count == 0)
+    assert server.app.gate.admission.coming == 0
 
 
 async def test_counts_come_back_to_nothing(server):

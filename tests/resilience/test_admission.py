@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,42 +107,54 @@ def test_oldest_deadline_gets_in_first(lefts):
     assert [ticket.deadline_s for ticket in hall.entered] == sorted(100.0 + each for each in lefts)
 
 
-def overloaded(per_s: float, times: float, seconds: float) -> tuple[Hall, list[float], float]:
-    """So many times the capacity for so long; the waits of those refused, and what was done a second."""
+def overloaded(
+    per_s: float, times: float, seconds: float, round_s: float
+) -> tuple[Hall, list[float], int, float]:
+    """So many times the capacity for so long, seen by an event loop that comes round so often.
+
+    The waits of those refused inside, how many were refused at the door, what was done a second.
+    """
     hall = Hall(Admission())
+    admission = hall.admission
     leaves: deque[float] = deque()
-    refused_after: list[float] = []
-    done, number, free_s = 0, 0, 100.0
-    step_s = 1 / (per_s * times)
-    while number * step_s < seconds:
-        now_s = 100.0 + number * step_s
-        number += 1
+    inside: list[float] = []
+    at_door = done = come = 0
+    now_s = free_s = 100.0
+    while now_s < 100.0 + seconds:
+        now_s += round_s
         while leaves and leaves[0] <= now_s:
-            at_s = leaves.popleft()
-            before = hall.working
-            hall.leave(at_s)
+            leaves.popleft()
+            hall.leave(now_s)
             done += 1
-            for _ in range(hall.working - before + 1):
-                free_s = max(free_s, at_s) + 1 / per_s
-                leaves.append(free_s)
         late = [each for each in hall.waiting if each.until_s <= now_s]
         hall.late(now_s)
-        refused_after += [now_s - (each.deadline_s - 2.0) for each in late]
-        if hall.admission.full(now_s):
-            refused_after.append(0.0)
-        elif hall.come(now_s) is True:
+        inside += [now_s - (each.deadline_s - 2.0) for each in late]
+        fed = 0
+        while come < (now_s - 100.0) * per_s * times:
+            come += 1
+            if admission.full(now_s):
+                admission.refuse(now_s)
+                at_door += 1
+            else:
+                admission.coming += 1
+                fed += 1
+        for _ in range(fed):
+            admission.coming -= 1
+            if hall.come(now_s) is False:
+                inside.append(0.0)
+        while len(leaves) < hall.working:
             free_s = max(free_s, now_s) + 1 / per_s
             leaves.append(free_s)
-    return hall, refused_after, done / seconds
+    return hall, inside, at_door, done / seconds
 
 
-def test_four_times_the_capacity_keeps_the_work_and_refuses_early():
-    hall, refused_after, per_s = overloaded(300.0, 4.0, 20.0)
-    assert per_s > 0.99 * 300
-    soon = [each for each in refused_after if each <= STANDING_WAIT_S + 0.01]
-    assert len(soon) / len(refused_after) > 0.98
+@pytest.mark.parametrize("round_s", [0.001, 0.01, 0.05])
+def test_four_times_the_capacity_keeps_the_work_and_refuses_at_the_door(round_s):
+    hall, inside, at_door, per_s = overloaded(300.0, 4.0, 20.0, round_s)
+    assert per_s > 0.97 * 300
+    assert len(inside) < 0.01 * at_door
     assert hall.admission.waiting <= 2 * STANDING_WAIT_S * 300
-    assert max(refused_after) <= WAIT_S + 0.01
+    assert max(inside, default=0.0) <= WAIT_S + round_s
 
 
 def test_short_burst_is_taken_whole():
@@ -156,9 +169,43 @@ def test_short_burst_is_taken_whole():
 def test_queue_that_stands_is_short():
     hall = Hall(Admission(places_max=1))
     hall.come(100.0)
-    first, later = hall.come(100.0), hall.come(100.0 + STANDING_S + 0.01)
+    first, _, later = (hall.come(100.0 + share * STANDING_S) for share in (0.0, 0.6, 1.1))
     assert first.until_s == 100.0 + WAIT_S
-    assert abs(later.until_s - (100.0 + STANDING_S + 0.01 + STANDING_WAIT_S)) < 1e-9
+    assert abs(later.until_s - (100.0 + 1.1 * STANDING_S + STANDING_WAIT_S)) < 1e-9
+
+
+def test_queue_that_empties_for_a_moment_still_stands():
+    hall = Hall(Admission(places_max=1))
+    for number in range(20):
+        now_s = 100.0 + number * STANDING_S / 5
+        hall.come(now_s)
+        waits = hall.come(now_s)
+        hall.leave(now_s)
+        hall.leave(now_s)
+    assert abs(waits.until_s - now_s - STANDING_WAIT_S) < 1e-9
+    later_s = now_s + 1.1 * STANDING_S
+    hall.come(later_s)
+    assert abs(hall.come(later_s).until_s - later_s - WAIT_S) < 1e-9
+
+
+def test_who_is_sent_away_at_the_door_keeps_the_queue_short():
+    hall = Hall(Admission(places_max=1))
+    for number in range(20):
+        hall.admission.refuse(100.0 + number * STANDING_S / 5)
+    now_s = 100.0 + 19 * STANDING_S / 5
+    hall.come(now_s)
+    assert abs(hall.come(now_s).until_s - now_s - STANDING_WAIT_S) < 1e-9
+
+
+def test_those_on_their_way_in_are_reckoned_with_at_the_door():
+    admission = Admission(places_max=8)
+    for number in range(80):
+        admission.enter(100.0 + number / 10, 110.0)
+        if admission.taken == 8:
+            admission.leave(100.0 + number / 10)
+    assert not admission.full(108.0)
+    admission.coming = 8
+    assert admission.full(108.0)
 
 
 def test_late_event_loop_takes_places_away_and_gives_them_back():
