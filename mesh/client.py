@@ -11,13 +11,13 @@ import asyncio
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-import aiohttp
-
 from mesh import clock, codec, errors
 from mesh.errors import DeadlineExceeded, MeshError, Refused, ServiceUnavailable
+from mesh.exchange import Pool, UnreachableError
 from mesh.figures import WINDOW_S
 from mesh.histogram import Window
 from mesh.resilience.callee import Callee, Figures
@@ -51,7 +51,8 @@ UNAVAILABLE = 503
 FULL = 507
 """An answer like any other: no rest lets a full disk recover."""
 
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
+ROUTES_MAX = 256
+"""Routes remembered in parts: more than any program asks."""
 
 _PATH_FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
@@ -87,6 +88,10 @@ class Call(Generic[In, Out]):
     policy: Policy = AS_USUAL
     repeatable: bool = False
 
+    def __hash__(self) -> int:
+        """Of what tells calls apart; a dataclass would hash its policy, too, at each look-up."""
+        return hash((self.service, self.route))
+
     @property
     def idempotent(self) -> bool:
         """Whether it may be sent again without a key."""
@@ -108,12 +113,21 @@ class Envelope:
     """Whether nobody above will try again: one floor retries, else each multiplies the others."""
 
 
+@lru_cache(ROUTES_MAX)
+def _route_parts(route: str) -> tuple[str, str, bool, bool]:
+    """Method, path template, whether that has fields, whether what they leave is the body."""
+    method, template = route.split(" ", 1)
+    return method, template, "{" in template, method not in {"GET", "DELETE"}
+
+
 def _request_parts(call: Call[In, Out], request: In) -> tuple[str, str, bytes | None]:
     """Method, path with query, body.
 
     Raises: InvalidInput for a path field that would lead to another route.
     """
-    method, template = call.route.split(" ", 1)
+    method, path, has_fields, has_body = _route_parts(call.route)
+    if has_body and not has_fields:
+        return method, path, codec.encode(request)
     left = dict(codec.plain(request))
 
     def fill(match: re.Match[str]) -> str:
@@ -123,11 +137,11 @@ def _request_parts(call: Call[In, Out], request: In) -> tuple[str, str, bytes | 
             raise errors.InvalidInput(f"{name} cannot be {text!r}", pointer=f"/{name}")
         return quote(text, safe="")
 
-    path = _PATH_FIELD.sub(fill, template)
-    if method in {"GET", "DELETE"}:
-        query = urlencode({name: value for name, value in left.items() if value is not None})
-        return method, f"{path}?{query}" if query else path, None
-    return method, path, codec.encode(left)
+    path = _PATH_FIELD.sub(fill, path)
+    if has_body:
+        return method, path, codec.encode(left)
+    query = urlencode({name: value for name, value in left.items() if value is not None})
+    return method, f"{path}?{query}" if query else path, None
 
 
 def problem_error(status: int, raw: bytes, service: str, *, full: bool = False) -> MeshError:
@@ -181,38 +195,22 @@ def _meant(call: Call[In, Out], status: int, raw: bytes, *, full: bool) -> Out:
         raise ServiceUnavailable(f"{call.service} gave an unreadable answer: {error}") from None
 
 
-async def _whole(content: aiohttp.StreamReader, service: str) -> bytes:
-    """The body to its end; one `read(n)` gives no more than what has arrived.
-
-    Raises: ServiceUnavailable when it is over ANSWER_BYTES_MAX.
-    """
-    found = bytearray()
-    async for chunk in content.iter_any():
-        found += chunk
-        if len(found) > ANSWER_BYTES_MAX:
-            raise ServiceUnavailable(f"the answer of {service} is over {ANSWER_BYTES_MAX} bytes")
-    return bytes(found)
-
-
 @dataclass(frozen=True)
 class _Line:
     """What calls to one peer share: its connections (the bulkhead) and what is known of it."""
 
-    url: str
-    session: aiohttp.ClientSession
+    pool: Pool
     callee: Callee
 
 
-def _session(connections_max: int) -> aiohttp.ClientSession:
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, use_dns_cache=False),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept-Encoding"),
-    )
-    # aiohttp would send GET, PUT and DELETE once more by itself, at each of our tries.
-    session._retry_connection = False  # noqa: SLF001  it has no public name
-    return session
+_BODY_FOLLOWS = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+
+def _shown(value: str) -> str:
+    """A header's value. Raises: InvalidInput for one that could begin another header."""
+    if not (value.isascii() and value.isprintable()):
+        raise errors.InvalidInput("a header's value must be printable ASCII")
+    return value
 
 
 def _may_repeat(call: Call[In, Out], envelope: Envelope) -> bool:
@@ -233,6 +231,7 @@ class Client:
         self._token = token
         self._draw = draw
         self._lines: dict[tuple[str, BreakerPolicy, int], _Line] = {}
+        self._by_call: dict[Call, _Line] = {}  # type: ignore[type-arg]  # each has types of its own
         self.windows: defaultdict[str, Window] = defaultdict(lambda: Window(WINDOW_S))
         """Attempts of the last seconds by peer; who reads them turns them."""
 
@@ -304,53 +303,56 @@ class Client:
         if left_s < DEADLINE_MIN_S:
             raise DeadlineExceeded(f"no time left to ask {call.service}")
         callee.attempts += 1
-        headers = self._headers(call, envelope, left_s, body) | {
-            "traceparent": asked.trace.traceparent
-        }
+        sent = self._head(line, call, envelope, f"{method} {path}", left_s, asked)
+        if body is not None:
+            sent += _BODY_FOLLOWS % len(body) + body
+        else:
+            sent += b"\r\n"
         try:
-            async with line.session.request(
-                method,
-                line.url + path,
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=left_s, sock_connect=CONNECT_S),
-            ) as response:
-                raw = await _whole(response.content, call.service)
-                asked.status = status = response.status
-                full = response.headers.get("Mesh-Overloaded") == "1"
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            status, headers, raw = await line.pool.exchange(sent, left_s, CONNECT_S)
+        except UnreachableError as error:
             breaker.unreachable(clock.monotonic_s())
             raise ServiceUnavailable(f"{call.service} takes no connection: {error}") from None
         except TimeoutError:
             breaker.failed()
             raise DeadlineExceeded(f"{call.service} did not answer in time") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             breaker.failed()
             raise ServiceUnavailable(f"{call.service} cannot be reached: {error}") from None
+        asked.status = status
+        full = status == UNAVAILABLE and headers.get("Mesh-Overloaded") == "1"
         if status >= 500 and status != FULL:  # noqa: PLR2004  the server errors of RFC 9110
             breaker.failed()
         else:
             breaker.accepted(clock.monotonic_s())
         return _meant(call, status, raw, full=full)
 
-    def _headers(
-        self, call: Call[In, Out], envelope: Envelope, left_s: float, body: bytes | None
-    ) -> dict[str, str]:
-        headers = {
-            "Authorization": "Bearer " + (envelope.bearer or self._token(call.service)),
-            "Mesh-Timeout": str(int(left_s * clock.MS_PER_S)),
-        }
-        if body is not None:
-            headers["Content-Type"] = "application/json"
+    def _head(
+        self,
+        line: _Line,
+        call: Call[In, Out],
+        envelope: Envelope,
+        target: str,
+        left_s: float,
+        asked: Asked,
+    ) -> bytes:
+        """All lines that go before those of a body."""
+        more = envelope.bearer or self._token(call.service)
         if envelope.cause:
-            headers["Mesh-Cause"] = envelope.cause
+            more += f"\r\nMesh-Cause: {_shown(envelope.cause)}"
         if envelope.key:
-            headers["Idempotency-Key"] = envelope.key
-        return headers
+            more += f"\r\nIdempotency-Key: {_shown(envelope.key)}"
+        return (
+            f"{target} HTTP/1.1\r\nHost: {line.pool.host}\r\n"
+            f"traceparent: {asked.trace.traceparent}\r\n"
+            f"Mesh-Timeout: {int(left_s * clock.MS_PER_S)}\r\nAuthorization: Bearer {more}\r\n"
+        ).encode("ascii")
 
     def _line(self, call: Call[In, Out]) -> _Line:
         """What calls of this kind to this peer share. Raises: Forbidden."""
+        line = self._by_call.get(call)
+        if line is not None:
+            return line
         policy = call.policy
         key = call.service, policy.breaker, policy.connections_max
         line = self._lines.get(key)
@@ -362,8 +364,9 @@ class Client:
                     hint=f"add `{call.service}` to this service's `calls:`",
                 )
             line = self._lines[key] = _Line(
-                url, _session(policy.connections_max), Callee(policy.breaker, self._draw)
+                Pool(url, policy.connections_max), Callee(policy.breaker, self._draw)
             )
+        self._by_call[call] = line
         return line
 
     def callee(self, call: Call[In, Out]) -> Figures | None:
@@ -383,6 +386,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._by_call.clear()
         while self._lines:
             _, line = self._lines.popitem()
-            await line.session.close()
+            line.pool.close()

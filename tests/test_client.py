@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from mesh import client, clock, codec, errors, telemetry
 from mesh.client import (
-    ANSWER_BYTES_MAX,
     HOP_S,
     Call,
     Client,
@@ -25,6 +24,7 @@ from mesh.client import (
     problem_error,
 )
 from mesh.errors import DeadlineExceeded, ServiceUnavailable
+from mesh.exchange import ANSWER_BYTES_MAX
 from mesh.framework.problems import problem
 from mesh.resilience.policy import RETRIES_MAX, BreakerPolicy, Policy
 from tests.framework.server import listening
@@ -133,6 +133,14 @@ async def test_request_carries_no_more_than_it_needs(peer):
     await peer.ask(GET, Ref("a"))
     names = {name.lower() for name in peer.requests[0].headers}
     assert names <= {"host", "accept", "authorization", "traceparent", "mesh-timeout"}
+
+
+@pytest.mark.parametrize("sly", ["a\r\nMesh-Cause: b", "a\nb", "\x00", "ä"])
+@pytest.mark.parametrize("name", ["key", "cause"])
+async def test_value_cannot_begin_another_header(peer, name, sly):
+    with pytest.raises(errors.InvalidInput):
+        await peer.ask(POST, Order("a"), **{name: sly})
+    assert peer.requests == []
 
 
 async def test_bearer_of_the_envelope_stands_in_for_the_own_token(peer):
