@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=115.0, help="visitors/s; 0.44 of them order")
     parser.add_argument("--every", type=float, default=0.8, help="seconds between two kills")
-    parser.add_argument("--leg", type=float, default=180.0, help="seconds of load in a leg")
+    parser.add_argument("--leg", type=float, default=300.0, help="seconds of load in a leg")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="mesh-longrun-")
@@ -147,6 +147,8 @@ def main() -> int:
     try:
         while count.total < args.kills and not code:
             found, code = leg(mesh, args, seed)
+            if found["history"] is None:
+                break
             count.add(found)
             load = os.getloadavg()[0]
             at = time.strftime("%H:%M:%S")

@@ -145,7 +145,7 @@ def _every_s(word: str, pace: str) -> float:
 def schedule(
     paces: Sequence[Paced], targets: Targets, *, duration_s: float, seed: int
 ) -> tuple[Fault, ...]:
-    """Every fault of a run, in order of time; nobody is hit twice before everybody was."""
+    """Every fault of a run, in order of time: in rounds, each of which hits everybody."""
     found: list[Fault] = []
     for pace in paces:
         kind, every_s = pace.kind, pace.every_s
@@ -153,11 +153,16 @@ def schedule(
         at_s = FIRST_S + every_s * (0.2 + 0.6 * draw())
         bag: list[str] = []
         while targets.of(kind) and at_s < duration_s - 1.0:
-            bag = bag or [*targets.of(kind)]
+            bag = bag or _round(targets.of(kind))
             target = bag.pop(int(draw() * len(bag)))
             found.append(_drawn(kind, target, at_s, duration_s, draw))
             at_s += every_s * (0.8 + 0.4 * draw())
     return tuple(sorted(found, key=lambda fault: fault.at_s))
+
+
+def _round(names: Sequence[str]) -> list[str]:
+    """Whom one round hits: the supervisor once, whose end is everybody's, all others twice."""
+    return sorted([*names, *(name for name in names if name != SUPERVISOR)])
 
 
 def _drawn(kind: Kind, target: str, at_s: float, end_s: float, draw: Callable[[], float]) -> Fault:
