@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
-  longrun overload model simulate power fuzz fuzz-api identity bench picture soak
+  longrun soak-shop overload model simulate power fuzz fuzz-api identity bench picture soak
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ campaign: .venv/.dev fuzz-api  ## fuzz-api, then 1,000 SIGKILLs over the running
 longrun: .venv/.dev  ## 1,000 SIGKILLs under 50 orders a second, each leg judged (about 20 min): KILLS= RATE= EVERY= SEED=
 	$(BIN)/python -u benchmarks/longrun.py --kills $(or $(KILLS),1000) --rate $(or $(RATE),115) \
 	  --every $(or $(EVERY),0.8) --seed $(or $(SEED),1)
+
+soak-shop: .venv/.dev  ## memory, descriptors and files of every process while the shop is used, slopes by hour: MINUTES=240 RATE=20
+	$(BIN)/python -u benchmarks/soak.py --minutes $(or $(MINUTES),240) --rate $(or $(RATE),20)
 
 overload: .venv/.dev  ## four times the capacity, a failing callee, stalling clients, lost answers (about 5 min)
 	$(BIN)/python -m tests.e2e.test_overload

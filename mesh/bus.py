@@ -33,6 +33,7 @@ from mesh.buses.contract import (
     Trace,
     chain_hash,
 )
+from mesh.buses.disorder import Disorder, Disturbance
 from mesh.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ __all__ = [
     "Bus",
     "CloudEvent",
     "Cursor",
+    "Disorder",
+    "Disturbance",
     "Epoch",
     "Event",
     "Follower",

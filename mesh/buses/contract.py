@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from msgspec import Meta, Struct
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
+
+    from mesh.buses.disorder import Disorder
 
 AUDIENCE = "bus"
 """For whom a token is made that is shown to the bus."""
@@ -260,10 +262,10 @@ class Bus(Protocol):
     def subscribe(self, streams: Sequence[str], inbox: Inbox) -> None:
         """Begin to hand these streams to the inbox, from its cursors on."""
 
-    def deafen(self, misses: Callable[[], bool]) -> None:
-        """Miss those messages of the feed for which this says so: a fault on purpose.
+    def disturb(self, way: Disorder) -> None:
+        """Hear the feed by this way, which faults on purpose make a bad one.
 
-        Nothing is lost by it: what was missed is fetched.
+        Nothing is lost by it, nor handed over twice: what does not come as it was sent is fetched.
         """
 
     @property

@@ -28,7 +28,7 @@ DELAY_MS_MAX = 60_000
 ASK_S = 2.0
 """For one program to take a fault; one that is slower is broken enough."""
 
-INSIDE = ("latency", "error", "drop")
+INSIDE = ("latency", "error", "drop", "dup", "reorder")
 """Done by the program itself, until a deadline of its own."""
 
 NO_CONTENT = 204
@@ -75,7 +75,7 @@ def inflict(project: Project, fault: Mapping[str, object]) -> None:
     if target == BUS and kind in {"latency", "error"}:
         raise WrongUsage(
             "the bus answers no requests that could be late or fail",
-            hint="mesh chaos drop bus, mesh chaos pause bus or mesh chaos kill bus",
+            hint="mesh chaos drop bus, dup bus, reorder bus, pause bus or kill bus",
         )
     remote.inflict(fault)
     if kind in INSIDE:
@@ -243,6 +243,40 @@ def _drop(ctx: click.Context, *, target: str, for_s: float, rate: float, seed: i
     _inflict(ctx, {"kind": "drop", "target": target, "for_s": for_s, "rate": rate}, seed)
 
 
+@verb("mesh chaos dup order", "mesh chaos dup bus --rate 0.3 --for 60 --seed 7", name="dup")
+@_target
+@_for_a_while
+@_share("messages")
+@_seed
+@click.pass_context
+def _dup(ctx: click.Context, *, target: str, for_s: float, rate: float, seed: int | None) -> None:
+    """Bring messages of the event feed twice, and hand a service events again.
+
+    No event is applied twice by it: each extends the consumer's cursor, or is passed over.
+    """
+    _inflict(ctx, {"kind": "dup", "target": target, "for_s": for_s, "rate": rate}, seed)
+
+
+@verb(
+    "mesh chaos reorder order",
+    "mesh chaos reorder bus --rate 0.3 --for 60 --seed 7",
+    name="reorder",
+)
+@_target
+@_for_a_while
+@_share("messages")
+@_seed
+@click.pass_context
+def _reorder(
+    ctx: click.Context, *, target: str, for_s: float, rate: float, seed: int | None
+) -> None:
+    """Let messages of the event feed overtake one another, and events handed to a service.
+
+    Events are applied in their order all the same: what leaves a gap is fetched.
+    """
+    _inflict(ctx, {"kind": "reorder", "target": target, "for_s": for_s, "rate": rate}, seed)
+
+
 def _faults(project: Project) -> list[Mapping[str, object]]:
     found: list[Mapping[str, object]] = []
     for row in project.remote().status()["services"]:
@@ -282,5 +316,5 @@ def _clear(ctx: click.Context, *, targets: tuple[str, ...]) -> None:
     output.note(f"ended {count}" if ended else "nothing was broken on purpose")
 
 
-for _member in (_kill, _pause, _latency, _error, _drop, _ls, _clear):
+for _member in (_kill, _pause, _latency, _error, _drop, _dup, _reorder, _ls, _clear):
     command.add_command(_member)

@@ -162,7 +162,7 @@ def _ended(run: Run, trial: Trial) -> None:
     "faults",
     default="",
     metavar="FAULT,…",
-    help="Break things meanwhile: kill, pause, latency, error, drop; kill:every=0.8 sets a pace.",
+    help="Break things meanwhile: kill, pause, latency, error, drop, dup, reorder; kill:every=0.8 sets a pace.",
 )
 @click.option(
     "--on",

@@ -52,6 +52,8 @@ CHAOS = (
     ("l", "latency"),
     ("e", "error"),
     ("d", "drop"),
+    ("u", "dup"),
+    ("o", "reorder"),
 )
 
 
@@ -73,7 +75,7 @@ def row(ui: Ui, width: int, look: Look) -> Row:
         case "chaos":
             kinds = "  ".join(f"{key} {word}" for key, word in CHAOS)
             for_s = f"{FAULT_S[ui.fault_for]:g} s"
-            said = f"  {kinds}  {for_s} +-  x mend"
+            said = f" {for_s} +-  x mend  {kinds}"
             return exact([(f" break {name} ", "alarm"), (said, "plain")], width, look)
         case _:
             if ui.note:

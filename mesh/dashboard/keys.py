@@ -40,10 +40,13 @@ class Act(Struct, frozen=True):
     name: str
 
 
+Fault = Literal["kill", "pause", "latency", "error", "drop", "dup", "reorder"]
+
+
 class Break(Struct, frozen=True):
     """Break a service on purpose; `kill` happens once, all else lasts."""
 
-    kind: Literal["kill", "pause", "latency", "error", "drop"]
+    kind: Fault
     name: str
     for_s: float
 
@@ -139,12 +142,14 @@ def _quit(ui: Ui, key: str) -> Pressed:
     return done, {"y": Leave(stop=True), "l": Leave()}.get(key)
 
 
-_KINDS: dict[str, Literal["kill", "pause", "latency", "error", "drop"]] = {
+_KINDS: dict[str, Fault] = {
     "k": "kill",
     "p": "pause",
     "l": "latency",
     "e": "error",
     "d": "drop",
+    "u": "dup",
+    "o": "reorder",
 }
 _LONGER = {"+": 1, "=": 1, "right": 1, "up": 1, "-": -1, "left": -1, "down": -1}
 

@@ -25,7 +25,15 @@ LABEL = 12
 FAULTS_MAX = 40
 """Faults that are told one by one; of more it is told whom they hit how often."""
 
-MARKS = {"kill": "✗", "pause": "‖", "latency": "~", "error": "!", "drop": "∅"}
+MARKS = {
+    "kill": "✗",
+    "pause": "‖",
+    "latency": "~",
+    "error": "!",
+    "drop": "∅",
+    "dup": "=",
+    "reorder": "⇄",
+}
 
 
 def over_time(seconds: Sequence[Second], faults: Sequence[Inflicted], width: int) -> list[Line]:

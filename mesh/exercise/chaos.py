@@ -20,8 +20,10 @@ from mesh.errors import MeshError, WrongUsage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Kind = Literal["kill", "pause", "latency", "error", "drop"]
-KINDS: tuple[Kind, ...] = ("kill", "pause", "latency", "error", "drop")
+Kind = Literal["kill", "pause", "latency", "error", "drop", "dup", "reorder"]
+KINDS: tuple[Kind, ...] = ("kill", "pause", "latency", "error", "drop", "dup", "reorder")
+OF_EVENTS: frozenset[Kind] = frozenset({"drop", "dup", "reorder"})
+"""What happens to events on their way, and so to the bus too."""
 
 SUPERVISOR = "supervisor"
 BUS = "bus"
@@ -36,11 +38,13 @@ GAP = 0.5
 """Faults that come late, because a supervisor had to come up first, follow one another at this share
 of their pace: they catch up, and never all at once."""
 
-FOR_S = {"pause": (0.5, 3.0), "latency": (2.0, 4.0), "error": (2.0, 4.0), "drop": (2.0, 4.0)}
-"""How long each kind lasts; a pause stays below the 4 s after which the watchdog replaces."""
+FOR_S: dict[Kind, tuple[float, float]] = {"kill": (0.0, 0.0), "pause": (0.5, 3.0)}
+"""How long a kind lasts, all others for LONG_S; a pause is over before the watchdog's 4 s are."""
+
+LONG_S = (2.0, 4.0)
 
 DELAY_MS = (50, 500)
-RATES = {"latency": 0.5, "error": 0.2, "drop": 0.5}
+RATES = {"latency": 0.5, "error": 0.2, "drop": 0.5, "dup": 0.5, "reorder": 0.5}
 """The share of requests or messages that is hit: some get through, as in real trouble."""
 
 WHY_MAX = 200
@@ -106,7 +110,7 @@ class Targets(Struct, frozen=True):
         elif kind == "pause":
             found = self.programs
         else:
-            found = (*self.services, *({BUS} & {*self.programs} if kind == "drop" else ()))
+            found = (*self.services, *({BUS} & {*self.programs} if kind in OF_EVENTS else ()))
         return tuple(name for name in found if not self.only or name in self.only)
 
 
@@ -167,7 +171,7 @@ def _round(names: Sequence[str]) -> list[str]:
 
 def _drawn(kind: Kind, target: str, at_s: float, end_s: float, draw: Callable[[], float]) -> Fault:
     long, much, seed = draw(), draw(), int(draw() * _SEEDS)
-    low, high = FOR_S.get(kind, (0.0, 0.0))
+    low, high = FOR_S.get(kind, LONG_S)
     return Fault(
         at_s=round(at_s, 3),
         kind=kind,

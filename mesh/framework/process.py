@@ -205,7 +205,7 @@ class _Process:
         pages.app = app
         controls = Controls(app, store, chosen.data_dir / f"{chosen.service}.backup")
         app.controls = {**pages.controls(), **controls.table()}
-        wire.deafen(app.faults.deaf)
+        wire.disturb(app.faults.feed)
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)
@@ -225,7 +225,7 @@ class _Process:
                 _sweep(store, outbox),
             ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
-                wire.subscribe(inbox.streams, inbox)
+                wire.subscribe(inbox.streams, app.faults.between(inbox))
             counted = Counted(store, client, wire, inbox, outbox, metrics)
             await self._until_stopped(who, store, pages, counted, beside)
         finally:

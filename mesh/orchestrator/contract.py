@@ -76,7 +76,7 @@ class Program(Struct, frozen=True, kw_only=True):
     hidden: tuple[str, ...] = ()
 
 
-FaultKind = Literal["kill", "pause", "latency", "error", "drop"]
+FaultKind = Literal["kill", "pause", "latency", "error", "drop", "dup", "reorder"]
 
 
 class Fault(Struct, frozen=True, kw_only=True):

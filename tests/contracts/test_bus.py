@@ -70,6 +70,24 @@ async def test_events_arrive_in_order_when_told_before_and_after(url, outbox, in
     assert inbox.effects("order") == numbered(1, 1001)
 
 
+async def test_bad_way_of_the_feed_loses_nothing_and_hands_nothing_over_twice(url, outbox, inbox):
+    way = bus.Disorder()
+    for kind in ("drop", "dup", "reorder"):
+        way.begin(bus.Disturbance(kind, 60, 0.4, seed=7))
+    async with connected(url, "order") as teller, connected(url, "product") as listener:
+        teller.relay(outbox)
+        listener.disturb(way)
+        listener.subscribe(["order"], inbox)
+        for number in range(1, 301):
+            outbox.tell(b"%d" % number)
+            teller.wake()
+            await asyncio.sleep(0.002)
+        await inbox.has("order", 300)
+        way.end()
+        await until(lambda: listener.state == "live")
+    assert inbox.effects("order") == numbered(1, 300)
+
+
 async def test_event_is_heard_at_once_when_it_is_told(url, outbox, inbox):
     async with connected(url, "order") as teller, connected(url, "product") as listener:
         teller.relay(outbox)

@@ -29,13 +29,16 @@ STEP_S = 0.05
 BETWEEN_S = 0.4
 """Between two faults, so that each meets a system at work."""
 
+BAD_WAYS = ("drop", "dup", "reorder")
+"""What happens to the feed of the hearer, one after another."""
+
 STILL_S = 2.0
 """What recovery may take beside working off the backlog."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What is done to it, and how long the consumer and the feed are away."""
+    """What is done to it, and how long the consumer is away or its feed a bad way."""
 
     per_s: int = 500
     kills: int = 20
@@ -128,7 +131,7 @@ def run(mesh: RunningMesh, scale: Scale) -> Figures:
     """Fire, then wait until everything is applied, and count."""
     chance = random.Random(scale.seed)
     found = Figures()
-    faults = ["kill"] * scale.kills + ["delete"] * scale.deletions + ["stop", "drop"]
+    faults = ["kill"] * scale.kills + ["delete"] * scale.deletions + ["stop", *BAD_WAYS]
     chance.shuffle(faults)
     with Load(mesh, scale.per_s) as load:
         time.sleep(1.0)
@@ -143,7 +146,7 @@ def run(mesh: RunningMesh, scale: Scale) -> Figures:
                 time.sleep(scale.stopped_s)
                 mesh.run("start", "hearer")
             else:
-                mesh.run("chaos", "drop", "hearer", "--for", str(scale.dropped_s))
+                mesh.run("chaos", fault, "hearer", "--for", str(scale.dropped_s))
                 time.sleep(scale.dropped_s)
             time.sleep(chance.uniform(BETWEEN_S / 2, BETWEEN_S * 2))
         mesh.run("wait", "bus", "hearer", "--timeout", "30")

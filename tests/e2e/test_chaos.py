@@ -91,6 +91,22 @@ def test_events_arrive_although_the_feed_is_lost(mesh: RunningMesh):
     assert sorted(faults(mesh)) == [("bus", "drop"), ("order", "drop")]
 
 
+def test_events_that_come_twice_and_out_of_order_have_one_effect(mesh: RunningMesh):
+    for target in ("order", "bus"):
+        for kind in ("dup", "reorder"):
+            mesh.run("chaos", kind, target, "--for", "60", "--rate", "0.5", "--seed", "3")
+    assert sorted(faults(mesh)) == [
+        (target, kind) for target in ("bus", "order") for kind in ("dup", "reorder")
+    ]
+    mesh.run("exercise", "fulfil", "--rate", "15", "--duration", "5", "--seed", "2")
+    verdict = mesh.json("verify")
+    assert verdict["ok"], [check for check in verdict["checks"] if not check["ok"]]
+    heard = [row for row in verdict["checks"] if row["name"] == "events-accounted-for"]
+    assert sum(row["checked"] for row in heard if row["service"] == "order") > 50
+    mesh.run("chaos", "clear")
+    assert faults(mesh) == []
+
+
 def test_down_ends_what_is_paused(mesh: RunningMesh):
     pid = mesh.services()["order"]["pid"]
     mesh.run("chaos", "pause", "order", "--for", "60")

@@ -12,6 +12,8 @@ import yaml
 from tests.support.own import greeter_mesh
 from tests.support.running import RunningMesh, eventually
 
+CHAOS = "kill,pause,drop,dup,reorder"
+
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory):
@@ -61,11 +63,9 @@ def test_assertion_that_does_not_hold_ends_with_7_and_keeps_the_evidence(mesh: R
 def test_faults_are_survived_and_every_unknown_is_resolved(tmp_path):
     mesh = RunningMesh(tmp_path).up()
     try:
-        found = exercised(
-            mesh, "--rate", "15", "--duration", "14", "--seed", "4", "--chaos", "kill,pause,drop"
-        )
+        found = exercised(mesh, "--rate", "15", "--duration", "14", "--seed", "4", "--chaos", CHAOS)
         done = [each for each in found["faults"] if each["refused"] is None]
-        assert {each["fault"]["kind"] for each in done} == {"kill", "pause", "drop"}
+        assert {each["fault"]["kind"] for each in done} == {*CHAOS.split(",")}
         assert found["ok"] is True
         history = found["history"]
         assert history["unknown"] == history["happened"] + history["not_happened"]

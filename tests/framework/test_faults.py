@@ -36,10 +36,10 @@ async def test_every_fault_ends_at_its_deadline(monkeypatch):
     faults.begin(Inflict(kind="error", for_s=5))
     faults.begin(Inflict(kind="drop", for_s=5))
     assert await refused(faults)
-    assert faults.deaf()
+    assert faults.feed.through("news") == []
     now += 5.1
     assert not await refused(faults)
-    assert not faults.deaf()
+    assert faults.feed.through("news") == ["news"]
 
 
 async def test_latency_delays_and_ending_mends():
@@ -58,4 +58,18 @@ async def test_latency_delays_and_ending_mends():
 async def test_rate_is_a_share(rate, hit):
     faults = Faults()
     faults.begin(Inflict(kind="drop", for_s=60, rate=rate))
-    assert {faults.deaf() for _ in range(100)} == {hit}
+    assert {not faults.feed.through("news") for _ in range(100)} == {hit}
+
+
+def test_events_that_were_handed_over_are_not_lost_but_come_twice_and_out_of_order():
+    faults = Faults()
+    faults.begin(Inflict(kind="drop", for_s=60))
+    assert faults.handed.calm
+    faults.begin(Inflict(kind="dup", for_s=60, rate=0.5))
+    faults.begin(Inflict(kind="reorder", for_s=60, rate=0.5))
+    found = faults.handed.all_through(range(100))
+    assert {*found} == {*range(100)}
+    assert len(found) > 100
+    assert found != sorted(found)
+    faults.end()
+    assert faults.handed.calm

@@ -24,6 +24,7 @@ from mesh.framework import (
 )
 from mesh.framework import inbox as inbox_module
 from mesh.framework.attempt import AttemptMark
+from mesh.framework.faults import Faults, Inflict
 from mesh.framework.handling import ATTEMPTS_MAX, RETRY_S
 from mesh.framework.inbox import HALTED_S, PAUSE_S, PIPELINE_MAX, TWIN_S, ServiceInbox, event_id
 from mesh.tracing.span import Span
@@ -193,6 +194,24 @@ async def test_apply_moves_the_cursor_with_the_effect(hearer: Hearer):
     assert hearer.inbox.events_applied == len(events)
     row = {"stream": "product", "seq": len(events), "state": "live", "parked": 0}
     assert row in hearer.inbox.counters()
+
+
+@pytest.mark.parametrize("kinds", [("dup",), ("reorder",), ("dup", "reorder")])
+async def test_events_handed_twice_and_out_of_order_are_applied_once_in_order(hearer, kinds):
+    faults, events = Faults(), chain(4 * PIPELINE_MAX)
+    for kind in kinds:
+        faults.begin(Inflict(kind=kind, for_s=60, rate=0.3, seed=5))
+    way = faults.between(hearer.inbox)
+    offers = 0
+    async with asyncio.timeout(30):
+        while left := events[await hearer.seq() :]:
+            applied = await way.apply("product", left[: PIPELINE_MAX // 2])
+            assert applied.cursor == await hearer.inbox.cursor("product")
+            offers += 1
+    assert offers >= 8
+    assert hearer.heard == [event.seq for event in events]
+    assert [row.data["number"] for row in hearer.room.told()] == hearer.heard
+    assert hearer.parked == []
 
 
 async def test_effect_and_cursor_are_rolled_back_together(hearer: Hearer):

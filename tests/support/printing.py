@@ -46,6 +46,8 @@ PRINTING: dict[str, list[str] | str] = {
     "chaos latency": ["chaos latency order --ms 1 --for 1"],
     "chaos error": "likewise",
     "chaos drop": "likewise",
+    "chaos dup": "likewise",
+    "chaos reorder": "likewise",
     "chaos ls": ["chaos ls"],
     "chaos clear": ["chaos clear"],
     "exercise": "prints figures and what `verify` finds",

@@ -14,6 +14,7 @@ import zmq
 
 from mesh import clock, telemetry
 from mesh.buses.contract import NO_HASH, Event, Link, Position, StreamHead
+from mesh.buses.disorder import Disorder
 from mesh.buses.zmq.committer import Committer
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
 from mesh.buses.zmq.feed import portions
@@ -101,8 +102,8 @@ class Broker:
         self._inside: dict[bytes, Callable[[Frame], None]] = {}
         self.grown: Callable[[], None] = lambda: None
         """Called when the log has grown."""
-        self.misses: Callable[[], bool] = lambda: False
-        """Whether the next message of the feed is lost: a fault on purpose."""
+        self.way = Disorder()
+        """Of what the feed sends; faults on purpose make it a bad one."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
@@ -393,5 +394,5 @@ class Broker:
         self._tell(Heartbeat(self._instance, beats))
 
     def _tell(self, frame: Evt | Heartbeat) -> None:
-        if not self.misses():
-            self._feed.send(pack(frame))
+        for sent in self.way.through(frame):
+            self._feed.send(pack(sent))

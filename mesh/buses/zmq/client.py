@@ -14,6 +14,7 @@ import zmq
 
 from mesh import clock
 from mesh.buses.contract import ORIGIN, Arrived, StreamHead
+from mesh.buses.disorder import Disorder
 from mesh.buses.zmq.delivery import Delivery
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, open_socket
 from mesh.buses.zmq.protocol.frames import (
@@ -68,7 +69,7 @@ class ZmqBus:
         self._beats: tuple[Beat, ...] = ()
         self._heard_at = 0.0
         self._started = self._closed = False
-        self._misses: Callable[[], bool] = lambda: False
+        self._way = Disorder()
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
 
@@ -115,9 +116,9 @@ class ZmqBus:
             if self._started:
                 self._deliver(stream, inbox)
 
-    def deafen(self, misses: Callable[[], bool]) -> None:
-        """Miss those messages of the feed for which this says so: a fault on purpose."""
-        self._misses = misses
+    def disturb(self, way: Disorder) -> None:
+        """Hear the feed by this way, which faults on purpose make a bad one."""
+        self._way = way
 
     def _deliver(self, stream: str, inbox: Inbox) -> None:
         self._feed_socket.subscribe(topic(stream))
@@ -236,8 +237,10 @@ class ZmqBus:
                 delivery.hear(frame)
 
     def _on_feed(self, frames: list[bytes]) -> None:
-        if self._misses():
-            return
+        for arrived in self._way.through(frames):
+            self._on_news(arrived)
+
+    def _on_news(self, frames: list[bytes]) -> None:
         delivery = self._topics.get(frames[0])
         match unpack_feed(frames, bare=delivery is None or not delivery.hungry):
             case Evt() as news:

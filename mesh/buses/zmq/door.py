@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
-from msgspec import Meta, Struct
 
-from mesh import clock, codec, errors, snapshot, telemetry
+from mesh import codec, errors, snapshot, telemetry
 from mesh.buses.cloudevents import cloud_event
 from mesh.buses.contract import EVENT_BYTES_MAX
+from mesh.buses.disorder import Disturbance
 from mesh.buses.zmq.asked import CLOUD_EVENT, draft, question
 from mesh.errors import (
     Conflict,
@@ -79,15 +79,6 @@ _BY_CODE = {
 }
 
 _log = telemetry.logger("bus")
-
-
-class Drop(Struct, frozen=True, forbid_unknown_fields=True):
-    """A fault of the feed: the one kind that the bus knows."""
-
-    kind: Literal["drop"]
-    for_s: Annotated[float, Meta(gt=0, le=3600)]
-    rate: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    seed: Annotated[int, Meta(ge=0)] = 0
 
 
 class Door:
@@ -226,14 +217,12 @@ class Door:
 
     async def _inflict(self, request: web.Request) -> web.Response:
         self._operator(request)
-        asked = await _asked(request, Drop)
-        until_s, draw = clock.monotonic_s() + asked.for_s, clock.seeded(asked.seed)
-        self._broker.misses = lambda: clock.monotonic_s() < until_s and draw() < asked.rate
+        self._broker.way.begin(await _asked(request, Disturbance))
         return web.Response(status=204)
 
     async def _mend(self, request: web.Request) -> web.Response:
         self._operator(request)
-        self._broker.misses = lambda: False
+        self._broker.way.end()
         return web.Response(status=204)
 
     async def _streams(self, request: web.Request) -> web.Response:
