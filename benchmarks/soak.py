@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -147,6 +148,8 @@ def main() -> int:
         f" {told.get('unknown')}; {told['operations']['order.create']['ok'] if lines else 0} orders;"
         f" verdict {'ok' if told['ok'] else 'WRONG: ' + err[-500:]}"
     )
+    if told["ok"]:
+        shutil.rmtree(folder)
     return 0 if told["ok"] else 7
 
 
