@@ -25,7 +25,7 @@ from mesh.resilience.policy import AS_USUAL, BreakerPolicy, Policy
 from mesh.tracing.asked import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mesh.telemetry import TraceContext
 
@@ -213,6 +213,10 @@ def _shown(value: str) -> str:
     return value
 
 
+def _key(call: Call[In, Out]) -> tuple[str, BreakerPolicy, int]:
+    return call.service, call.policy.breaker, call.policy.connections_max
+
+
 def _may_repeat(call: Call[In, Out], envelope: Envelope) -> bool:
     return envelope.outermost and (call.idempotent or envelope.key is not None)
 
@@ -353,8 +357,7 @@ class Client:
         line = self._by_call.get(call)
         if line is not None:
             return line
-        policy = call.policy
-        key = call.service, policy.breaker, policy.connections_max
+        key = _key(call)
         line = self._lines.get(key)
         if line is None:
             url = self._urls.get(call.service)
@@ -364,16 +367,21 @@ class Client:
                     hint=f"add `{call.service}` to this service's `calls:`",
                 )
             line = self._lines[key] = _Line(
-                Pool(url, policy.connections_max), Callee(policy.breaker, self._draw)
+                Pool(url, call.policy.connections_max), Callee(call.policy.breaker, self._draw)
             )
         self._by_call[call] = line
         return line
 
     def callee(self, call: Call[In, Out]) -> Figures | None:
         """What was counted of calls to this peer under this policy; None while none was made."""
-        policy = call.policy
-        line = self._lines.get((call.service, policy.breaker, policy.connections_max))
+        line = self._lines.get(_key(call))
         return None if line is None else line.callee.figures(clock.monotonic_s())
+
+    def room(self, calls: Iterable[Call], most: int) -> int:  # type: ignore[type-arg]
+        """How many pieces of work that make these calls may begin now: `most`, one, or none."""
+        now_s = clock.monotonic_s()
+        lines = [self._lines[key] for key in map(_key, calls) if key in self._lines]
+        return min([most, *(line.callee.breaker.room(now_s, most) for line in lines)])
 
     def figures(self) -> dict[str, Figures]:
         """The same by peer, over all its policies; a few additions, to be read at any time."""

@@ -265,9 +265,20 @@ async def test_nothing_is_repeated_when_somebody_above_repeats(peer, quickly):
     assert len(peer.requests) == 1
 
 
+async def test_room_for_work_that_nobody_waits_for_is_what_the_breaker_of_each_call_says(peer):
+    client, other = peer.client, replace(GET, policy=Policy(connections_max=1))
+    assert client.room((), 16) == client.room((GET, POST), 16) == 16, "nothing is known yet"
+    peer.answers = [unavailable() for _ in range(BreakerPolicy().failing)]
+    while peer.answers:
+        with pytest.raises(ServiceUnavailable):
+            await peer.ask(GET, Ref("a"), outermost=False)
+    assert client.room((other,), 16) == 16
+    assert client.room((GET,), 16) == client.room((POST, other), 16) <= 1
+
+
 async def test_retries_end_with_the_budget_when_nothing_else_stops_them(peer, quickly):
     """At most a tenth of the calls and one a second, and what ten seconds of silence have earned."""
-    patient = BreakerPolicy(slack=10**6)
+    patient = BreakerPolicy(slack=10**6, failing=10**6)
     call = replace(GET, policy=Policy(breaker=patient))
     peer.answers = [unavailable() for _ in range(400)]
     begun_s = clock.monotonic_s()

@@ -32,7 +32,7 @@ def told(project: Project, service: str) -> dict[str, object] | None:
 
 
 def rows(found: object) -> list[tuple[str, list[Part]]]:
-    """Title and text, a row for each call and two for who is let in; pure."""
+    """Title and text, a row for each call, one for deferred work that is held back, two for who is let in; pure."""
     if not found:
         return []
     facts = members(found)
@@ -42,6 +42,7 @@ def rows(found: object) -> list[tuple[str, list[Part]]]:
             ("asked", _peer(name, members(seen)))
             for name, seen in members(facts.get("peers")).items()
         ),
+        *_later(members(facts.get("deferred"))),
         *_door(members(facts.get("admission")), members(facts.get("connections"))),
     ]
 
@@ -62,6 +63,14 @@ def _peer(name: str, seen: Mapping[str, object]) -> list[Part]:
             f" {seen['errors']} failed, {seen['held_back']} held back"
         )
     ]
+
+
+def _later(work: Mapping[str, object]) -> list[tuple[str, list[Part]]]:
+    held = ", ".join(str(name) for name in items(work.get("held")))
+    if not held:
+        return []
+    text = f"{work['running']} under way; held back until what they ask answers: "
+    return [("later", [text, (held, "warn")])]
 
 
 def _door(

@@ -1,5 +1,8 @@
 """Work left for after a commit: run until it succeeds, with the trace and cause of who left it.
 
+Work that asks a service of which no good is expected is not begun, but for one piece as a probe: each
+piece tries again by itself, so many of them would ask it far oftener than it is needed.
+
 The row is deleted only if nobody deferred the same work again meanwhile; then it runs once more.
 It is the only timer a service has.
 """
@@ -19,6 +22,7 @@ from mesh.framework.parked import described
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mesh.client import Call
     from mesh.database import Database, Transaction
     from mesh.framework.context import Context
     from mesh.framework.service import Deferred
@@ -34,10 +38,24 @@ RETRY_S = (0.05, 5.0)
 
 US_PER_MS = 1000
 
+HELD_LOOK_S = 0.1
+"""Between two looks at whether work that is held back may go on."""
+
 IDLE_S = 30.0
 """Longest sleep without a wake-up."""
 
+_ROW = (
+    "SELECT action, key, args, due_ms, generation, attempts, traceparent, cause"
+    " FROM deferred WHERE due_ms <= :now"
+)
+_DUE = f"{_ROW} ORDER BY due_ms LIMIT :most"
+_DUE_OF = f"{_ROW} AND action = :action ORDER BY due_ms LIMIT :most"
+
 log = telemetry.logger("framework.deferred")
+
+
+def _all(_: tuple[Call, ...], most: int) -> int:  # type: ignore[type-arg]  # any calls
+    return most
 
 
 class Work(Struct, frozen=True):
@@ -68,11 +86,21 @@ class DeferredWork:
         database: Database,
         rows: Sequence[Deferred],  # type: ignore[type-arg]  # each row has types of its own
         context: Callable[[telemetry.TraceContext, str, float], Context],
+        room: Callable[[tuple[Call, ...], int], int] = _all,  # type: ignore[type-arg]
     ) -> None:
-        """`context` makes one from a trace, a cause and a deadline on the monotonic clock."""
+        """Nothing runs yet.
+
+        Args:
+            database: where the rows lie.
+            rows: what can be deferred.
+            context: makes one from a trace, a cause and a deadline on the monotonic clock.
+            room: how many pieces that make these calls may begin now, of at most so many.
+        """
         self._database = database
         self._rows = {row.name: row for row in rows}
         self._context = context
+        self._room = room
+        self._asks = tuple({call for row in rows for call in row.asks})
         self._running: set[tuple[str, str]] = set()
         self._woken = asyncio.Event()
 
@@ -80,6 +108,14 @@ class DeferredWork:
     def running(self) -> int:
         """Pieces of work under way."""
         return len(self._running)
+
+    @property
+    def held(self) -> dict[str, int]:
+        """Actions that are held back, and how many pieces of each may begin: one as a probe, or none."""
+        if self._room(self._asks, CONCURRENT_MAX) == CONCURRENT_MAX:
+            return {}
+        rooms = {name: self._room(row.asks, CONCURRENT_MAX) for name, row in self._rows.items()}
+        return {name: room for name, room in rooms.items() if room < CONCURRENT_MAX}
 
     def wake(self) -> None:
         """Something was deferred or finished."""
@@ -106,14 +142,27 @@ class DeferredWork:
         places = CONCURRENT_MAX - len(self._running)
         if places <= 0:
             return []
-        found = self._database.read.all(
-            Work,
-            "SELECT action, key, args, due_ms, generation, attempts, traceparent, cause"
-            " FROM deferred WHERE due_ms <= :now ORDER BY due_ms LIMIT :most",
-            now=now,
-            most=CONCURRENT_MAX + len(self._running),
-        )
-        return [row for row in found if (row.action, row.key) not in self._running][:places]
+        held = self.held
+        if not held:
+            return self._look(_DUE, places, now=now)
+        probed = {peer for action, _ in self._running for peer in self._peers(action)}
+        found: list[Work] = []
+        for action in self._rows:
+            room, peers = held.get(action, places), self._peers(action)
+            if room and (action not in held or probed.isdisjoint(peers)):
+                rows = self._look(_DUE_OF, room, now=now, action=action)
+                if rows and action in held:
+                    probed |= peers
+                found += rows
+        return sorted(found, key=lambda row: row.due_ms)[:places]
+
+    def _look(self, sql: str, most: int, **params: str | int) -> list[Work]:
+        found = self._database.read.all(Work, sql, most=most + len(self._running), **params)
+        return [row for row in found if (row.action, row.key) not in self._running][:most]
+
+    def _peers(self, action: str) -> set[str]:
+        row = self._rows.get(action)
+        return set() if row is None else {call.service for call in row.asks}
 
     def _sleep_s(self, now: int) -> float:
         """Until the next row is due; a row that runs already wakes us itself."""
@@ -122,7 +171,10 @@ class DeferredWork:
         next_ms = self._database.read.one(
             int, "SELECT min(due_ms) FROM deferred WHERE due_ms > :now", now=now
         )
-        return IDLE_S if next_ms is None else min(IDLE_S, (next_ms - now) / clock.MS_PER_S + 0.001)
+        longest_s = HELD_LOOK_S if self.held else IDLE_S
+        if next_ms is None:
+            return longest_s
+        return min(longest_s, (next_ms - now) / clock.MS_PER_S + 0.001)
 
     def _row(self, action: str) -> Deferred:  # type: ignore[type-arg]  # each row has types of its own
         row = self._rows.get(action)

@@ -191,6 +191,7 @@ class _Process:
                 deadline_s,
                 outermost=False,  # deferred work comes again by itself, with a backoff of its own
             ),
+            client.room,
         )
         listeners = self._erasure.listeners(self._service.listeners)
         if who.trusts_issuer:
@@ -210,7 +211,7 @@ class _Process:
         await wire.start()
         wire.relay(outbox)
         server = Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
-        pages.traffic = Traffic(self._service, client, app.gate.admission, server.everybody)
+        pages.traffic = Traffic(self._service, client, app.gate.admission, server.everybody, work)
         metrics.also(pages.traffic)
         runner = web.ServerRunner(
             server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S

@@ -150,12 +150,14 @@ class Tells:
 class Deferred(Generic[In]):
     """Work of its own that a transaction may leave for after its commit (`tx.defer`).
 
-    It is run until it succeeds, so it must be safe to run again.
+    It is run until it succeeds, so it must be safe to run again. `asks`: what it cannot do without;
+    while one of those does not answer, it is not begun, but for a probe.
     """
 
     name: str
     action: Callable[[Context, In], Awaitable[object]]
     takes: type[In]
+    asks: tuple[Call, ...] = ()  # type: ignore[type-arg]  # each has types of its own
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,12 @@ def check(service: Service) -> None:
             f"event {row.event!r}: carries personal or secret data: {', '.join(found)}"
             for row in service.tells
             if (found := codec.personal_fields(row.data))
+        ),
+        *(
+            f"deferred {row.name!r}: asks {call.service} {call.route!r}, not in `asks` of the Service"
+            for row in service.deferred
+            for call in row.asks
+            if call not in service.asks
         ),
         *(
             f"agreement {row.name!r}: `beside` names the other services, at least one"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from mesh.client import Call, Client
     from mesh.framework.connections import Connections
+    from mesh.framework.deferred import DeferredWork
     from mesh.framework.service import Service
     from mesh.resilience.admission import Admission
     from mesh.resilience.breaker import State
@@ -27,13 +28,19 @@ class Traffic(Collector):
     """Read when somebody asks; nothing is done for it meanwhile."""
 
     def __init__(
-        self, service: Service, client: Client, admission: Admission, everybody: Connections
+        self,
+        service: Service,
+        client: Client,
+        admission: Admission,
+        everybody: Connections,
+        work: DeferredWork,
     ) -> None:
         """Of one running service."""
         self._service = service
         self._client = client
         self._admission = admission
         self._everybody = everybody
+        self._work = work
 
     def told(self) -> dict[str, object]:
         """Each call of the service's table with its policy and figures; who is let in."""
@@ -51,6 +58,7 @@ class Traffic(Collector):
                 for call in self._service.asks
             ],
             "peers": codec.plain(self._client.figures()),
+            "deferred": {"running": self._work.running, "held": sorted(self._work.held)},
             "admission": codec.plain(self._admission.figures()),
             "connections": {
                 "open": self._everybody.count,
@@ -95,6 +103,11 @@ class Traffic(Collector):
             "mesh_event_loop_lag_seconds",
             "How late the event loop came round when last looked at",
             seen.lag_ms / clock.MS_PER_S,
+        )
+        yield GaugeMetricFamily(
+            "mesh_deferred_held",
+            "Deferred actions held back since what they ask does not answer",
+            len(self._work.held),
         )
         yield GaugeMetricFamily("mesh_connections", "Clients connected", self._everybody.count)
         yield CounterMetricFamily(

@@ -1,9 +1,10 @@
 """Whether a callee is to be asked at all: a caller leaves alone what does not answer.
 
-Two rules. *Adaptive throttling* (Site Reliability Engineering, chapter 21, "client-side
+Three rules. *Adaptive throttling* (Site Reliability Engineering, chapter 21, "client-side
 throttling"): of the calls of the last half minute the callee took `accepts`; what is over K times
-that is refused here, by chance, before it costs the callee anything. *Open*: a callee to which no
-connection can be made is not tried for a second, then by one probe.
+that is refused here, by chance, before it costs the callee anything. *Failing*: a callee that has
+given nothing but bad answers for a while gets probes alone. *Open*: a callee to which no connection
+can be made is not tried for a second, then by one probe.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Breaker:
         self._requests = Window(policy.window_s)
         self._accepts = Window(policy.window_s)
         self._good_in_a_row = 0
+        self._bad_in_a_row = 0
         self._unreachable = 0
         self._rests_until_s = 0.0
         self._passed_s = 0.0
@@ -52,8 +54,18 @@ class Breaker:
         self._passed_s = now_s
         return True
 
+    def room(self, now_s: float, most: int) -> int:
+        """How many calls that nobody waits for may be begun now: `most`, one as a probe, or none."""
+        if self._unreachable >= self._policy.unreachable_max:
+            return 1 if now_s >= self._rests_until_s else 0
+        if self.held_back(now_s) == 0:
+            return most
+        return 1 if now_s - self._passed_s >= PROBE_S else 0
+
     def held_back(self, now_s: float) -> float:
         """The share of calls that are refused here, 0 to 1."""
+        if self._bad_in_a_row >= self._policy.failing:
+            return 1.0
         requests = self._requests.count(now_s)
         over = requests - self._policy.multiple * self._accepts.count(now_s) - self._policy.slack
         return max(0.0, over / (requests + 1))
@@ -62,6 +74,8 @@ class Breaker:
         """The callee did what it is there for, be it to refuse."""
         self._accepts.add(now_s)
         self._good_in_a_row += 1
+        self._bad_in_a_row = 0
+        self._passed_s = now_s - PROBE_S  # the next one need not wait to find out more
         back = self._unreachable >= self._policy.unreachable_max
         self._unreachable = 0
         if back or (self._good_in_a_row >= self._policy.recovered and self.held_back(now_s) > 0):
@@ -70,15 +84,21 @@ class Breaker:
 
     def failed(self) -> None:
         """It took the connection and could not answer, or did not in time."""
-        self._good_in_a_row = 0
+        self._bad()
         self._unreachable = 0
 
     def unreachable(self, now_s: float) -> None:
         """No connection could be made."""
-        self._good_in_a_row = 0
+        self._bad()
         self._unreachable += 1
         if self._unreachable >= self._policy.unreachable_max:
             self._rests_until_s = now_s + self._policy.open_s
+
+    def _bad(self) -> None:
+        self._good_in_a_row = 0
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row == self._policy.failing:
+            self._accepts.clear()
 
     def state(self, now_s: float) -> State:
         """Closed: all calls go through; open: none; half-open: some do, to find out."""

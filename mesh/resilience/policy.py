@@ -27,6 +27,9 @@ class BreakerPolicy:
     """Connections in a row that could not be made until the callee is not even tried."""
     open_s: float = 1.0
     """Then this long, until one probe."""
+    failing: int = 10
+    """Bad answers in a row after which the good past is forgotten and only probes go through: a
+    window of 30 s would let half a minute of good answers pay for as many bad ones."""
     recovered: int = 5
     """Good answers in a row after which the past is forgotten: a window of 30 s would hold back
     for half a minute what has long been mended."""

@@ -50,6 +50,13 @@ def test_each_call_is_told_with_its_policy_and_each_peer_with_what_became_of_it(
     ]
 
 
+def test_deferred_work_is_told_while_it_is_held_back():
+    assert worded({"deferred": {"running": 0, "held": []}}) == []
+    assert worded({"deferred": {"running": 1, "held": ["decide", "wake"]}}) == [
+        "later: 1 under way; held back until what they ask answers: decide, wake"
+    ]
+
+
 def test_who_is_let_in_is_told():
     admission = {"places": 64, "taken": 3, "waiting": 1, "admitted": 9, "shed": 2, "lag_ms": 0.1}
     assert worded({"admission": admission, "connections": {"open": 4, "max": 512}}) == [

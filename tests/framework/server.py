@@ -388,7 +388,7 @@ async def served(directory: Path) -> AsyncIterator[Server]:
                 app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX
             )
             server.everybody = door.everybody
-            pages.traffic = Traffic(shelf.service, client, app.gate.admission, door.everybody)
+            pages.traffic = Traffic(shelf.service, client, app.gate.admission, door.everybody, work)
             metrics.also(pages.traffic)
             async with listening(door) as server.port:
                 try:

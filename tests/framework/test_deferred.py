@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import Struct
 
 from mesh import clock, codec, telemetry
+from mesh.client import Call
 from mesh.errors import DatabaseBusy, ServiceUnavailable
 from mesh.framework import ANYONE, Caller, Context, Deferred, Operation, Service, deferred
 from mesh.framework.deferred import CONCURRENT_MAX, Counts, DeferredWork
@@ -17,12 +19,18 @@ from mesh.tracing.span import Span
 from mesh.tracing.store import NEWER
 from tests.services.in_process import Clock, Room, room
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 WAIT_S = 5.0
 """A bound for what takes milliseconds; reaching it is a failure."""
 
 
 class Do(Struct, frozen=True):
     number: int
+
+
+PEER = Call("peer", "GET /x", Do, Do)
 
 
 async def _nothing(ctx, request):
@@ -49,6 +57,12 @@ class Worker:
         self.gate.set()
         self.failing: list[Exception] = []
         self.widest = 0
+        self.peer_takes = CONCURRENT_MAX
+        self.act_first: Callable[[], None] | None = None
+
+    def room_for(self, asks: tuple[Call, ...], most: int) -> int:
+        """As a client answers of whom it asks."""
+        return min(most, self.peer_takes) if asks else most
 
     async def act(self, ctx: Context, request: Do) -> None:
         """Note what is asked, wait at the gate, fail if told to."""
@@ -59,14 +73,17 @@ class Worker:
             await self.gate.wait()
             if self.failing:
                 raise self.failing.pop(0)
+            first, self.act_first = self.act_first, None
+            if first is not None:
+                first()
             self.ran.append(request.number)
         finally:
             self.over.release()
 
-    async def defer(self, *numbers: int, key: str = "", **more) -> None:
+    async def defer(self, *numbers: int, key: str = "", action: str = "do", **more) -> None:
         def leave(tx):
             for number in numbers:
-                tx.defer("do", Do(number), key=key or str(number), **more)
+                tx.defer(action, Do(number), key=key or str(number), **more)
 
         await self.room.transact(leave)
 
@@ -109,14 +126,15 @@ async def worker(tmp_path, monkeypatch):
         name="auth",
         summary="Does things later.",
         operations=(Operation("x", "POST /x", _nothing, Do, Do, allow=ANYONE, example=Do(1)),),
-        deferred=(Deferred("do", made.act, Do),),
+        asks=(PEER,),
+        deferred=(Deferred("do", made.act, Do), Deferred("ask", made.act, Do, asks=(PEER,))),
     )
     async with room(service, tmp_path) as made.room:
 
         def context(trace: telemetry.TraceContext, cause: str, deadline_s: float) -> Context:
             return Context(made.room.wires, Caller("service", "auth"), trace, cause, deadline_s)
 
-        made.work = DeferredWork(made.room.database, service.deferred, context)
+        made.work = DeferredWork(made.room.database, service.deferred, context, made.room_for)
         object.__setattr__(made.room.wires.vocabulary, "left", made.work.wake)
         yield made
 
@@ -294,7 +312,7 @@ async def test_dated_work_is_no_unrest_and_runs_at_its_date(worker: Worker, monk
 
 async def test_delayed_work_wakes_the_loop_by_itself(worker: Worker):
     async with running(worker):
-        await worker.defer(1, after_s=0.02)
+        await worker.defer(1, after_s=0.3)
         assert await worker.work.counts() == Counts(due=1, dated=0), "a delay is unrest"
         assert worker.ran == []
         await worker.times(worker.over)
@@ -358,6 +376,59 @@ async def test_no_more_than_the_bound_run_at_once(worker: Worker):
         await worker.owes()
     assert sorted(worker.ran) == list(range(many + 1))
     assert worker.widest == CONCURRENT_MAX
+
+
+async def test_work_whose_peer_does_not_answer_is_not_begun_and_holds_up_no_other(worker: Worker):
+    worker.peer_takes = 0
+    async with running(worker):
+        await worker.defer(*range(3 * CONCURRENT_MAX), action="ask")
+        await worker.defer(100, 101)
+        await worker.times(worker.over, 2)
+        await worker.owes(due=3 * CONCURRENT_MAX)
+        assert (sorted(worker.ran), worker.work.held) == ([100, 101], {"ask": 0})
+        worker.peer_takes = CONCURRENT_MAX
+        await worker.times(worker.over, 3 * CONCURRENT_MAX)  # it looks by itself
+        await worker.owes()
+    assert worker.work.held == {}
+    assert worker.widest <= CONCURRENT_MAX
+
+
+async def test_one_piece_of_work_at_a_time_probes(worker: Worker):
+    worker.peer_takes = 1
+    worker.gate.clear()
+    async with running(worker):
+        await worker.defer(1, 2, 3, action="ask")
+        await worker.times(worker.begun)
+        await worker.defer(100)
+        await worker.times(worker.begun)
+        assert worker.work.running == 2
+        for _ in range(5):
+            worker.work.wake()
+            await asyncio.sleep(0)
+        assert worker.work.running == 2
+        worker.gate.set()
+        await worker.times(worker.over, 4)
+        await worker.owes()
+    assert worker.widest == 2
+
+
+async def test_failed_probe_leaves_the_others_alone(worker: Worker, monkeypatch):
+    monkeypatch.setattr(deferred, "RETRY_S", (60.0, 60.0))
+    worker.peer_takes = 1
+
+    def fails() -> None:
+        worker.peer_takes = 0
+        raise ServiceUnavailable("away")
+
+    worker.act_first = fails
+    async with running(worker):
+        await worker.defer(1, 2, 3, action="ask")
+        await worker.times(worker.over)
+        await worker.defer(100)
+        await worker.times(worker.over)
+        await worker.owes(due=3)
+    assert worker.ran == [100]
+    assert sorted(row.attempts for row in worker.rows()) == [0, 0, 1]
 
 
 async def test_loop_survives_a_database_that_cannot_be_read(worker: Worker, monkeypatch):

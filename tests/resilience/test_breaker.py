@@ -31,7 +31,7 @@ def test_everything_goes_through_while_it_is_answered(seed, times):
 
 
 @settings(deadline=None)
-@given(SEEDS, st.integers(0, POLICY.slack))
+@given(SEEDS, st.integers(0, POLICY.failing - 1))
 def test_few_failures_hold_nothing_back(seed, failures):
     breaker = Breaker(POLICY, clock.seeded(seed))
     fail(breaker, failures, 10.0)
@@ -115,7 +115,7 @@ def test_probe_that_never_tells_is_followed_by_another():
 
 def test_same_chance_holds_the_same_calls_back():
     def admitted() -> list[bool]:
-        breaker = Breaker(POLICY, clock.seeded(7))
+        breaker = Breaker(BreakerPolicy(failing=10**9), clock.seeded(7))
         fail(breaker, 40, 10.0)
         return [breaker.admit(10.0) for _ in range(200)]
 
@@ -123,8 +123,59 @@ def test_same_chance_holds_the_same_calls_back():
     assert 0 < sum(admitted()) < 200
 
 
-def test_past_is_forgotten_after_the_window():
+@settings(deadline=None, max_examples=20)
+@given(SEEDS, st.integers(5, 200), st.integers(5, 60))
+def test_failing_callee_is_given_probes_alone_however_well_it_did_before(seed, per_s, seconds):
+    breaker, now_s = Breaker(POLICY, clock.seeded(seed)), 10.0
+    for _ in range(30 * per_s):
+        now_s += 1 / per_s
+        assert breaker.admit(now_s)
+        breaker.accepted(now_s)
+    sent, calls = 0, per_s * seconds
+    for _ in range(calls):
+        now_s += 1 / per_s
+        if breaker.admit(now_s):
+            sent += 1
+            breaker.failed()
+    assert sent <= POLICY.failing + seconds / PROBE_S + 1
+    assert breaker.state(now_s) == "half-open"
+
+
+def test_probe_that_is_answered_lets_the_next_call_through_at_once():
     breaker = Breaker(POLICY, clock.seeded(1))
     fail(breaker, 500, 10.0)
-    assert breaker.held_back(10.0) > 0.9
+    assert not breaker.admit(10.5)
+    for number in range(POLICY.recovered):
+        now_s = 11.0 + number / 100
+        assert breaker.admit(now_s)
+        assert not breaker.admit(now_s) or number  # the probe goes alone
+        breaker.accepted(now_s)
+    assert breaker.state(now_s) == "closed"
+
+
+def test_work_that_nobody_waits_for_finds_room_as_the_callee_does():
+    breaker = Breaker(POLICY, clock.seeded(1))
+    assert breaker.room(10.0, 16) == 16
+    fail(breaker, POLICY.failing, 10.0)
+    assert (breaker.room(10.5, 16), breaker.room(11.0, 16)) == (0, 1)
+    assert breaker.admit(11.0)
+    assert breaker.room(11.0, 16) == 0, "another one probes"
+    for _ in range(POLICY.recovered):
+        breaker.accepted(11.1)
+    assert breaker.room(11.1, 16) == 16
+    for _ in range(POLICY.unreachable_max):
+        breaker.admit(12.0)
+        breaker.unreachable(12.0)
+    assert (breaker.room(12.9, 16), breaker.room(13.0, 16)) == (0, 1)
+
+
+def test_past_is_forgotten_after_the_window():
+    breaker = Breaker(POLICY, clock.seeded(1))
+    for number in range(600):
+        breaker.admit(10.0)
+        if number % POLICY.failing:
+            breaker.failed()
+        else:
+            breaker.accepted(10.0)
+    assert breaker.held_back(10.0) > 0.7
     assert breaker.state(10.0 + POLICY.window_s) == "closed"

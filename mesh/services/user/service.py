@@ -249,8 +249,15 @@ service = Service(
         Tells("user.erased", messages.Erased, key="user_id"),
     ),
     deferred=(
-        Deferred("end-sessions", actions.end_sessions, messages.EndSessions),
-        Deferred("erase-credentials", actions.erase_credentials, messages.EraseCredentials),
+        Deferred(
+            "end-sessions", actions.end_sessions, messages.EndSessions, asks=(calls.END_SESSIONS,)
+        ),
+        Deferred(
+            "erase-credentials",
+            actions.erase_credentials,
+            messages.EraseCredentials,
+            asks=(calls.ERASE_CREDENTIALS,),
+        ),
     ),
     erases=actions.forget,
     invariants=(
