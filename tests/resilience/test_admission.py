@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.resilience.admission import (
+    DOOR_SHARE,
     LAG_INTERVAL_S,
     LAG_MAX_S,
     PLACES_MAX,
@@ -155,6 +156,19 @@ def test_four_times_the_capacity_keeps_the_work_and_refuses_at_the_door(round_s)
     assert len(inside) < 0.01 * at_door
     assert hall.admission.waiting <= 2 * STANDING_WAIT_S * 300
     assert max(inside, default=0.0) <= WAIT_S + round_s
+
+
+def test_next_flood_is_known_by_the_pace_of_the_last_one():
+    hall, *_ = overloaded(300.0, 4.0, 5.0, 0.01)
+    now_s = 106.0
+    hall.late(now_s)
+    while hall.working:
+        hall.leave(now_s)
+    for _ in range(PLACES_MAX + WAITING_MAX):
+        if not hall.admission.full(now_s + 10):
+            hall.come(now_s + 10)
+    assert hall.working == PLACES_MAX
+    assert 0.8 < len(hall.waiting) / (300.0 * WAIT_S * DOOR_SHARE) < 1.2
 
 
 def test_short_burst_is_taken_whole():
