@@ -31,6 +31,8 @@ TIMEOUT_S = 60.0
 """Default: far longer than any start or stop here takes, far shorter than a forgotten terminal."""
 
 UP = ("ready", "degraded")
+ON_THE_WAY = ("starting", "backoff", "stopping")
+"""States that do not last: what has one may not even listen yet, but is not at rest."""
 
 
 @dataclass
@@ -108,8 +110,12 @@ class Idle:
         return Finding(not missing, detail, missing)
 
     def _read(self) -> Reading:
-        reading = Reading({})
+        rows = _rows(self._project, ())
+        moving = {str(row["name"]): row["state"] for row in rows if row["state"] in ON_THE_WAY}
+        reading = Reading({}, missing={name: f"is {state}" for name, state in moving.items()})
         for name, url in self._project.running().urls.items():
+            if name in moving:
+                continue
             try:
                 answer = self._operator.ask(name, url, "GET", "/counters", READING_S)
             except http.ConnectionRefused:
