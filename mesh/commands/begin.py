@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 WAIT_S = 60.0
 """Default for everything to be ready: five failed starts of one program take no longer."""
 
+AWAITED: tuple[tuple[output.Part, ...], ...] = (
+    (("mesh", "strong"), ("  begins", "faint")),
+    (("reading the configuration", "faint"),),
+)
+"""Shown on a terminal before anything is known."""
+
 FAILED = 5
 EVIDENCE_LINES = 15
 
@@ -121,13 +127,16 @@ def _ask_for_evidence(project: Project, progress: Progress) -> None:
 def in_foreground(project: Project, asked: Asked, begun_s: float, *, plain: bool) -> int:
     """Be the mesh, and show what it does, until it is stopped; the exit code."""
     with _ignited() as ignited:
-        from mesh import codec  # noqa: PLC0415  (the starter imports meanwhile)
-        from mesh.commands.hosting import Mesh  # noqa: PLC0415  (likewise)
-        from mesh.commands.pictured import Picture  # noqa: PLC0415  (likewise)
-        from mesh.commands.progress import Progress  # noqa: PLC0415  (likewise)
-        from mesh.commands.screen import Screen  # noqa: PLC0415  (likewise)
+        with output.Live() as awaited:
+            if not plain:
+                awaited.show(AWAITED)
+            from mesh import codec  # noqa: PLC0415  (the starter imports meanwhile)
+            from mesh.commands.hosting import Mesh  # noqa: PLC0415  (likewise)
+            from mesh.commands.pictured import Picture  # noqa: PLC0415  (likewise)
+            from mesh.commands.progress import Progress  # noqa: PLC0415  (likewise)
+            from mesh.commands.screen import Screen  # noqa: PLC0415  (likewise)
 
-        mesh = Mesh(project, asked)
+            mesh = Mesh(project, asked)
         picture = Picture(project, mesh.names, begun_s) if output.drawable() and not plain else None
         progress = Progress(mesh.names, begun_s)
         told = False

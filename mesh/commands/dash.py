@@ -227,17 +227,21 @@ def watch(
     owner: bool = False,
     read_only: bool = False,
     greeting: Callable[[Frame], str] = lambda _: "",
+    before: Callable[[], None] = lambda: None,
 ) -> run.Screen:
     """Show the dashboard until it is left; then the last picture is on the normal screen.
 
     Args:
         owner: of the mesh itself: whoever leaves is asked whether to stop it.
+        before: called when there is something to show, with the terminal still as it was.
 
     Raises: NotRunning, DeadlineExceeded.
     """
     given, colours = source(project), output.coloured(sys.stdout)
     ui = Ui(read_only=read_only, owner=owner, ascii=not terminal.unicode_able())
-    screen = run.show(lambda: run.Screen(given, ui, colours=colours, greeting=greeting))
+    screen = run.show(
+        lambda: run.Screen(given, ui, colours=colours, greeting=greeting, before=before)
+    )
     killed = screen.signal is not None and screen.signal != signal.SIGINT
     if screen.picture is not None and screen.end != "hung up" and not killed:
         printed(screen.picture)

@@ -11,18 +11,21 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
 import termios
 from typing import TYPE_CHECKING, NoReturn
 
 from mesh import clock
+from mesh.commands import output
 from mesh.errors import MeshError
 from mesh.orchestrator import state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mesh.commands.output import Part
     from mesh.commands.project import Project
     from mesh.dashboard.frame import Frame
 
@@ -38,7 +41,7 @@ class Picture:
     """The process. Call it before any thread or loop exists; `names` are to be ready."""
 
     def __init__(self, project: Project, names: Sequence[str], begun_s: float) -> None:
-        """Begin it; it shows nothing before the mesh answers."""
+        """Begin it; before the mesh answers it shows what is awaited, on the screen as it is."""
         self._attributes = termios.tcgetattr(0)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -83,10 +86,12 @@ def _be_the_picture(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.closerange(3, lifeline)
         os.closerange(lifeline + 1, os.sysconf("SC_OPEN_MAX"))
-        if _begun(project, supervisor, lifeline):
-            from mesh.commands import dash  # noqa: PLC0415  (the mesh begins meanwhile)
+        with output.Live() as rows:
+            rows.show(awaited(project.config.name, greeting.names, _rows_max()))
+            if _begun(project, supervisor, lifeline):
+                from mesh.commands import dash  # noqa: PLC0415  (the mesh begins meanwhile)
 
-            dash.watch(project, owner=True, greeting=greeting)
+                dash.watch(project, owner=True, greeting=greeting, before=rows.clear)
     except MeshError:  # the mesh went while it began, and says why itself
         pass
     finally:
@@ -104,18 +109,34 @@ def _begun(project: Project, supervisor: int, lifeline: int) -> bool:
     return False
 
 
+def _rows_max() -> int:
+    return shutil.get_terminal_size().lines - 1
+
+
+def awaited(mesh: str, names: Sequence[str], rows_max: int) -> list[list[Part]]:
+    """The rows before the first picture: they go to the normal screen, where errors go too."""
+    head: list[Part] = [("mesh ", "strong"), (mesh, "strong"), ("  begins", "faint")]
+    foot: list[Part] = [("waiting for its first status   stop: Ctrl-C", "faint")]
+    room, width = max(0, rows_max - 2), max(map(len, names), default=0)
+    shown = names if len(names) <= room else names[: max(0, room - 1)]
+    rows: list[list[Part]] = [[f"  {name:<{width}}  ", ("starting", "cyan")] for name in shown]
+    if len(shown) < len(names) and room:
+        rows.append([(f"  and {len(names) - len(shown)} more", "faint")])
+    return [head, *rows, foot][:rows_max]
+
+
 class _Greeting:
     """Says once that everything is ready."""
 
     def __init__(self, names: Sequence[str], begun_s: float) -> None:
-        self._names = names
+        self.names = names
         self._begun_s = begun_s
 
     def __call__(self, frame: Frame) -> str:
         states = {row.name: row.state for row in frame.status.services}
-        if not all(states.get(name) in UP for name in self._names):
+        if not all(states.get(name) in UP for name in self.names):
             return ""
-        count, took_s = len(self._names), clock.monotonic_s() - self._begun_s
-        call = "mesh call order create" if "order" in self._names else "mesh call"
+        count, took_s = len(self.names), clock.monotonic_s() - self._begun_s
+        call = "mesh call order create" if "order" in self.names else "mesh call"
         ready = f"{count} service{'' if count == 1 else 's'} ready in {took_s:.1f}s"
         return f"{ready}   call: {call}   stop: Ctrl-C or q"

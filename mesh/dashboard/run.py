@@ -56,6 +56,7 @@ class Screen:
 
     Args:
         greeting: asked with each frame until it has something to say, which is then shown.
+        before: called before the terminal is taken.
 
     Attributes:
         end: why it was left; `signal`: by which signal.
@@ -69,8 +70,10 @@ class Screen:
         *,
         colours: bool,
         greeting: Callable[[Frame], str] = lambda _: "",
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing is read or drawn yet."""
+        self._before = before
         self._source = source
         self._ui = ui
         self._colours = colours
@@ -102,6 +105,7 @@ class Screen:
                 self._spawn(self._feed.run())
                 answered = await self._first()
                 if answered and not self._leaving:
+                    self._before()
                     self._terminal.take()
                     await self._draw_on()
                 for task in self._work:

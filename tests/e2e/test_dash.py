@@ -94,6 +94,25 @@ def test_keys_lead_where_they_say(shop: RunningMesh):
         assert person.left() == 0
 
 
+def test_keys_go_to_either_end_however_the_terminal_spells_them(shop: RunningMesh):
+    """Home and End as xterm, in its application mode, and as the Linux console; then a page."""
+    with watching(shop) as person:
+        person.until(lambda text: re.search(r"▸ ● auth", text))
+        for to_end, back in (
+            ("\x1b[F", "\x1b[H"),
+            ("\x1bOF", "\x1bOH"),
+            ("\x1b[4~", "\x1b[1~"),
+            ("\x1b[6~", "\x1b[5~"),
+            ("G", "g"),
+        ):
+            person.type(to_end)
+            person.until(lambda text: re.search(r"▸ ● bus", text))
+            person.type(back)
+            person.until(lambda text: re.search(r"▸ ● auth", text))
+        person.type("q")
+        assert person.left() == 0
+
+
 def test_one_key_leads_from_an_event_to_its_story(shop: RunningMesh):
     with watching(shop) as person:
         person.type("3")

@@ -29,7 +29,7 @@ def person(tmp_path: Path) -> Iterator[Watched]:
         finally:
             if watched.process.poll() is None:
                 watched.process.kill()
-    eventually(lambda: all(gone(each.pid) for each in family), within_s=2.0)
+    eventually(lambda: all(gone(each.pid) for each in family), within_s=10)
 
 
 def picture_of(person: Watched) -> psutil.Process:
@@ -48,6 +48,10 @@ def session_of(pid: int) -> int | None:
 
 def test_the_start_is_shown_and_ctrl_c_stops_it(person: Watched):
     person.until("5/5 healthy")
+    first = person.raw.partition(b"\x1b[?1049h")[0].decode()
+    assert first.index("reading the configuration") < first.index("waiting for its first status")
+    assert len(re.findall("(?:auth|user|product|order|bus).*starting", first)) == 5
+    assert first.endswith("\x1b[7F\x1b[J"), "nothing of it stays on the normal screen"
     assert re.search(r"5 services ready in \d+\.\ds +call: mesh call order create", person.row)
     person.type("\x03")
     assert person.left(20) == 0
@@ -67,7 +71,7 @@ def test_leaving_asks_whether_to_stop(person: Watched):
 def test_log_lines_follow_when_the_screen_is_left(person: Watched, tmp_path: Path):
     person.type("ql")
     eventually(
-        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=5
+        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=20
     )
     person.assert_screen_restored()
     RunningMesh(tmp_path).run("restart", "user")
@@ -81,7 +85,7 @@ def test_a_dashboard_that_is_killed_takes_nothing_with_it(person: Watched, tmp_p
     before = mesh.supervisor()
     picture_of(person).kill()
     eventually(
-        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=5
+        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=20
     )
     person.assert_screen_restored()
     assert mesh.supervisor() == before
@@ -94,7 +98,7 @@ def test_a_dashboard_that_is_killed_takes_nothing_with_it(person: Watched, tmp_p
 def test_a_mesh_that_is_killed_gives_the_terminal_back_and_leaves_nothing(person: Watched):
     picture = picture_of(person).pid
     person.process.kill()
-    eventually(lambda: gone(picture), within_s=2.0)
+    eventually(lambda: gone(picture), within_s=10)
     assert person.left() == -signal.SIGKILL
 
 
@@ -128,7 +132,9 @@ def test_a_taken_port_is_told_on_the_normal_screen(tmp_path: Path):
         file.write_text(f"name: x\nservices:\n  web: {{command: [sleep, '9'], port: {taken}}}\n")
         with Watched(other, "-f", str(file), "up", MESH_FREE_PORTS="") as person:
             assert person.left(20) == 5
-            assert "port-taken" in person.raw.decode()
+            said = person.raw.decode()
+            assert "waiting for its first status" not in said[said.rindex("\x1b[J") :]
+            assert "port-taken" in said[said.rindex("\x1b[J") :]
             assert b"\x1b[?1049h" not in person.raw
     finally:
         mesh.down()
