@@ -29,13 +29,18 @@ needs_landlock = pytest.mark.skipif(
 
 def intruding(directory: Path, sandbox: object, network: str = "peers") -> RunningMesh:
     """The shop with an intruder as order; not started."""
+    write_intruding(directory, sandbox, network)
+    return RunningMesh(directory)
+
+
+def write_intruding(directory: Path, sandbox: object, network: str = "peers") -> None:
+    """What such a shop is made of."""
     shutil.copytree(HERE / "intruder", directory / "intruder")
     config = yaml.safe_load(SHOP.read_text("utf-8"))
     for service in config["services"].values():
         service["sandbox"] = {"mode": sandbox, "network": network}
     config["services"]["order"]["module"] = "intruder.order"
     (directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    return RunningMesh(directory)
 
 
 def tried(running: RunningMesh) -> tuple[dict[str, str], dict[str, str]]:

@@ -55,6 +55,10 @@ class RunningMesh:
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         """Start `mesh ARGS` and leave it running."""
+        return self.begin([sys.executable, "-m", "mesh", *args])
+
+    def begin(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start a command in the mesh's directory and surroundings."""
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("MESH_")},
             "MESH_FREE_PORTS": "1",
@@ -64,7 +68,7 @@ class RunningMesh:
         if self.file is not None:
             environment["MESH_FILE"] = str(self.file)
         return subprocess.Popen(
-            [sys.executable, "-m", "mesh", *args],
+            command,
             cwd=self.directory,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -121,9 +125,15 @@ class RunningMesh:
         return int(self.json("ps")["supervisor"]["pid"])
 
     def kill(self, service: str, number: int = signal.SIGKILL) -> int:
-        """Signal one program as an accident would; returns the pid it had."""
+        """Signal one program as an accident would; returns the pid it had.
+
+        One that is killed has ended by then: amid an fsync that may take a while, in which it would
+        still count as running.
+        """
         pid = int(self.services()[service]["pid"])
         os.kill(pid, number)
+        if number == signal.SIGKILL:
+            eventually(lambda: gone(pid), within_s=30)
         return pid
 
     def runtime_directory(self) -> Path:
