@@ -217,7 +217,7 @@ def test_old_file_put_back_by_hand_is_fenced_says_so_and_is_adopted(mesh: Runnin
         row = mesh.services()["order"]
         return row if row["state"] == "degraded" else None
 
-    row = eventually(degraded, within_s=10)
+    row = eventually(degraded, within_s=30)
     assert "BEHIND" in row["cause"]
     assert "mesh restore --adopt order" in row["cause"]
     assert mesh.order([(LAMP, 1)], key="served").status == 201, "it goes on serving"
@@ -250,7 +250,7 @@ def test_log_may_be_deleted_at_any_moment(mesh: RunningMesh):
 def test_backup_and_restore_with_nothing_running_and_a_crash_before(mesh: RunningMesh):
     order = mesh.order([(LAMP, 1)], key="kept").body
     os.kill(mesh.supervisor(), signal.SIGKILL)
-    eventually(lambda: mesh.run("ps", exit_code=None).returncode == 3, within_s=5)
+    eventually(lambda: mesh.run("ps", exit_code=None).returncode == 3, within_s=30)
     mesh.run("backup", "cold")
     listed = mesh.json("backup")
     assert [each["name"] for each in listed["backups"]] == ["cold"]

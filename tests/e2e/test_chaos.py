@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mesh.orchestrator.remote import Remote
 from tests.support.running import LAMP, eventually, gone
 
 if TYPE_CHECKING:
@@ -17,26 +18,28 @@ def faults(mesh: RunningMesh) -> list[tuple[str, str]]:
 
 
 def test_errors_are_marked_health_is_spared_and_it_ends_by_itself(mesh: RunningMesh):
-    mesh.run("chaos", "error", "product", "--for", "6")
+    mesh.run("chaos", "error", "product", "--for", "60")
     answer = mesh.ask("product", "GET", "/products")
     assert (answer.status, answer.body["code"]) == (503, "fault-injected")
     assert mesh.ask("product", "GET", "/readyz").status == 200
     assert mesh.services()["product"]["state"] == "ready"
     assert faults(mesh) == [("product", "error")]
     assert "error" in mesh.run("ps").stdout
-    eventually(lambda: mesh.ask("product", "GET", "/products").status == 200, within_s=8)
-    eventually(lambda: faults(mesh) == [], within_s=2)
+    mesh.run("chaos", "clear")
+    mesh.run("chaos", "error", "product", "--for", "1")
+    eventually(lambda: mesh.ask("product", "GET", "/products").status == 200, within_s=20)
+    eventually(lambda: faults(mesh) == [], within_s=20)
 
 
 def test_latency_delays_a_share_and_clear_ends_it(mesh: RunningMesh):
-    mesh.run("chaos", "latency", "product", "--ms", "400", "--for", "60", "--seed", "1")
+    mesh.run("chaos", "latency", "product", "--ms", "1500", "--for", "60", "--seed", "1")
     begun = time.monotonic()
     assert mesh.ask("product", "GET", "/products").status == 200
-    assert time.monotonic() - begun >= 0.4
+    assert time.monotonic() - begun >= 1.5
     mesh.run("chaos", "clear", "product")
     begun = time.monotonic()
     assert mesh.ask("product", "GET", "/products").status == 200
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 1.5
     assert faults(mesh) == []
 
 
@@ -46,10 +49,18 @@ def _stopped(pid: int) -> bool:
 
 def test_pause_stops_the_process_and_continues_it(mesh: RunningMesh):
     pid = mesh.services()["order"]["pid"]
-    mesh.run("chaos", "pause", "order", "--for", "1.5")
-    assert _stopped(pid)
-    assert faults(mesh) == [("order", "pause")]
-    eventually(lambda: not _stopped(pid), within_s=3)
+    remote = Remote.find(mesh.directory / "data")
+
+    def seen() -> bool:
+        rows = remote.status()["services"]
+        told = [(row["name"], each["kind"]) for row in rows for each in row["faults"]]
+        return _stopped(pid) and told == [("order", "pause")]
+
+    command = mesh.start("chaos", "pause", "order", "--for", "1.5")
+    eventually(seen, within_s=20)  # asked without a command, which may take longer than the pause
+    command.communicate(timeout=20)
+    assert command.returncode == 0
+    eventually(lambda: not _stopped(pid), within_s=20)
     assert mesh.order([(LAMP, 1)], key="after").status == 201
     assert mesh.services()["order"]["pid"] == pid
 
@@ -57,7 +68,7 @@ def test_pause_stops_the_process_and_continues_it(mesh: RunningMesh):
 def test_longer_pause_is_ended_by_the_watchdog(mesh: RunningMesh):
     pid = mesh.services()["order"]["pid"]
     mesh.run("chaos", "pause", "order", "--for", "60")
-    eventually(lambda: gone(pid), within_s=10)
+    eventually(lambda: gone(pid), within_s=30)
     mesh.run("wait", "order")
     assert mesh.order([(LAMP, 1)], key="after").status == 201
     assert faults(mesh) == []
@@ -66,10 +77,8 @@ def test_longer_pause_is_ended_by_the_watchdog(mesh: RunningMesh):
 def test_kill_is_an_accident_that_counts(mesh: RunningMesh):
     pid = mesh.services()["order"]["pid"]
     mesh.run("chaos", "kill", "order")
-    eventually(lambda: gone(pid), within_s=2)
-    mesh.run("wait", "order")
-    row = mesh.services()["order"]
-    assert row["restarts"] == 1
+    eventually(lambda: gone(pid), within_s=20)
+    eventually(lambda: mesh.services()["order"]["restarts"] == 1, within_s=20)
     assert mesh.order([(LAMP, 1)], key="after").status == 201
 
 
@@ -86,7 +95,7 @@ def test_events_arrive_although_the_feed_is_lost(mesh: RunningMesh):
             mesh.ask("order", "GET", f"/orders/{order['id']}", token=token).body["status"]
             == "reserved"
         ),
-        within_s=10,
+        within_s=30,
     )
     assert sorted(faults(mesh)) == [("bus", "drop"), ("order", "drop")]
 

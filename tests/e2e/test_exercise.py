@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import pytest
 import yaml
@@ -119,9 +118,9 @@ def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
     folder = mesh.directory / "data" / "exercise"
     before = set(folder.iterdir()) if folder.exists() else set()
     eventually(lambda: folder.exists() and set(folder.iterdir()) - before, 20)
-    time.sleep(1.5)  # some visitors come
+    eventually(lambda: mesh.services()["product"]["requests_per_s"], 30)  # by visitors alone
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     found = json.loads(out)
     assert process.returncode == 130
     assert found["interrupted"] is True

@@ -21,7 +21,7 @@ def test_service_whose_old_file_was_put_back_is_degraded_and_says_what_to_do(
     mesh.run("stop", "product")
     shutil.copyfile(file, kept)
     mesh.run("start", "product")
-    assert eventually(lambda: mesh.services()["product"]["state"] == "ready", within_s=10.0)
+    mesh.run("wait", "product")
     assert mesh.restock(LAMP, 3).status == 201
     mesh.idle()
     mesh.run("stop", "product")
@@ -32,7 +32,7 @@ def test_service_whose_old_file_was_put_back_is_degraded_and_says_what_to_do(
         row = mesh.services()["product"]
         return row["cause"] if row["state"] == "degraded" else ""
 
-    cause = eventually(degraded, within_s=15.0)
+    cause = eventually(degraded, within_s=30)
     assert "fenced" in cause
     assert "BEHIND" in cause
     assert "mesh restore --adopt" in cause

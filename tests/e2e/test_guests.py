@@ -74,14 +74,14 @@ def test_every_event_is_labelled_once_while_program_and_bus_are_killed(shop: Run
 
 
 def test_events_of_programs_survive_the_loss_of_the_log(shop: RunningMesh):
-    eventually(lambda: _labelled(shop), within_s=20)
+    eventually(lambda: _labelled(shop), within_s=30)
     before = [event for event in _events(shop) if event["stream"] == "labels"]
     shop.run("stop", "bus")
     for file in (shop.directory / "data" / "bus").glob("bus.db*"):
         file.unlink()
     shop.run("start", "bus")
     shop.product(on_hand=1)
-    eventually(lambda: _labelled(shop), within_s=20)
+    eventually(lambda: _labelled(shop), within_s=30)
     after = [event for event in _events(shop) if event["stream"] == "labels"]
     assert after[: len(before)] == before
     assert len({event["data"]["of"] for event in after}) == len(after) > len(before)

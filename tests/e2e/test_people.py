@@ -88,6 +88,7 @@ def test_erased_person_leaves_no_byte_and_does_not_come_back_with_a_backup(mesh:
     )
 
     mesh.run("restore", "before")
+    mesh.run("wait")
     mesh.idle()
     assert mesh.ask("user", "GET", f"/users/{user_id}", token=mesh.login("ada")).status == 404
     eventually(

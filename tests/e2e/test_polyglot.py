@@ -50,7 +50,7 @@ def test_its_lines_stand_in_time_order_with_the_others(polyglot: RunningMesh):
 
 
 def test_it_hears_of_stock_and_tells_what_is_in_the_window_once(polyglot: RunningMesh):
-    [told] = eventually(lambda: _told(polyglot, 1), within_s=10.0)
+    [told] = eventually(lambda: _told(polyglot, 1), within_s=30)
     assert (told["type"], told["data"]) == ("window.filled", {"sku": "LAMP-1"})
     [cause] = [
         event
@@ -61,7 +61,7 @@ def test_it_hears_of_stock_and_tells_what_is_in_the_window_once(polyglot: Runnin
     for name in ("window", "bus", "window"):
         polyglot.kill(name)
         polyglot.run("wait", name)
-    assert _told(polyglot, 1) == [told]
+    assert eventually(lambda: _told(polyglot, 1), within_s=30) == [told]
 
 
 def _told(running: RunningMesh, count: int) -> list[dict]:
@@ -73,14 +73,14 @@ def _told(running: RunningMesh, count: int) -> list[dict]:
 def test_its_restart_refuses_nobody_and_its_kill_is_mended(polyglot: RunningMesh):
     pid = polyglot.kill("window")
     assert polyglot.ask("window", "GET", "/readyz").status == 200
-    eventually(lambda: polyglot.services()["window"]["pid"] not in {pid, None}, within_s=5.0)
+    eventually(lambda: polyglot.services()["window"]["pid"] not in {pid, None}, within_s=30)
     polyglot.run("restart", "window")
     assert polyglot.ask("window", "GET", "/readyz").status == 200
 
 
 def test_frozen_node_service_is_seen_by_its_health_check(polyglot: RunningMesh):
     polyglot.run("kill", "-s", "STOP", "window")
-    eventually(lambda: polyglot.json("explain", "window")["last_exit"] is not None, within_s=10.0)
+    eventually(lambda: polyglot.json("explain", "window")["last_exit"] is not None, within_s=30)
     transitions = [json.loads(line) for line in _journal(polyglot)]
     causes = [line["cause"] for line in transitions if line.get("name") == "window"]
     assert "health: no answer within 1 s" in causes

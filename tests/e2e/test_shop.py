@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from mesh.buses.zmq.protocol.timing import POLL_S
 from tests.support.running import LAMP, PASSWORD, eventually
 
 if TYPE_CHECKING:
@@ -43,19 +44,8 @@ def test_backorder_wakes_when_stock_comes_and_events_tell_why(mesh: RunningMesh)
     order = mesh.order([(product, 5)], key="k1", on_shortage="backorder").body
     assert order["status"] == "backordered"
 
-    restocked = time.monotonic()
     answer = mesh.restock(product, 10)
     assert answer.status == 201
-    token = mesh.login("alice")
-    eventually(
-        lambda: (
-            mesh.ask("order", "GET", f"/orders/{order['id']}", token=token).body["status"]
-            == "reserved"
-        ),
-        within_s=1.0,
-    )
-    assert time.monotonic() - restocked < 1.0
-
     mesh.idle()
     events = mesh.lines("events", "tail", "--no-follow", "-n", "50")
     woken = next(
@@ -70,6 +60,27 @@ def test_backorder_wakes_when_stock_comes_and_events_tell_why(mesh: RunningMesh)
     assert cause["data"]["d_on_hand"] == 10
     assert events.index(cause) < events.index(woken)
     assert cause["traceparent"].split("-")[1] == woken["traceparent"].split("-")[1]
+
+
+def woken_s(mesh: RunningMesh, number: int) -> float:
+    """Seconds from new stock to the order that waits for it."""
+    product = mesh.product(on_hand=0, sku=f"WAITS-{number}")
+    order = mesh.order([(product, 5)], key=f"w{number}").body
+    token, begun_s = mesh.login("alice"), time.monotonic()
+    assert mesh.restock(product, 5).status == 201
+    eventually(
+        lambda: (
+            mesh.ask("order", "GET", f"/orders/{order['id']}", token=token).body["status"]
+            == "reserved"
+        ),
+        within_s=30,
+    )
+    return time.monotonic() - begun_s
+
+
+def test_backorder_wakes_at_once(mesh: RunningMesh):
+    """Of a few, since the machine may be busy: without the bell of the bus none would."""
+    assert any(woken_s(mesh, number) < POLL_S / 2 for number in range(5))
 
 
 def test_one_that_does_not_fit_is_passed_over_and_the_oldest_is_tried_first(mesh: RunningMesh):

@@ -40,6 +40,12 @@ LEAVER = f"(trap '' TERM; exec sleep 1000) & trap 'exit 0' TERM; {READY}; wait"
 
 RATE = 50.0
 
+ONE_AFTER_THE_OTHER_S = 40.0
+"""For twenty slow services."""
+
+USUAL_GRACE_S = 10.0
+"""Where a configuration does not say another."""
+
 
 def shell(script: str, **members: object) -> dict[str, object]:
     """A service that is a shell and listens on no port."""
@@ -60,7 +66,7 @@ def running(tmp_path: Path) -> Iterator[Callable[[dict[str, object]], RunningMes
         mesh.up()
         for name in services:
             log = tmp_path / "data" / "logs" / f"{name}.log"
-            eventually(lambda log=log: log.exists() and "it is set" in log.read_text(), 5.0)
+            eventually(lambda log=log: log.exists() and "it is set" in log.read_text(), 30.0)
         return mesh
 
     yield run
@@ -78,19 +84,24 @@ def down(mesh: RunningMesh) -> tuple[float, dict[str, str]]:
     return took_s, dict(re.findall(r"^(\S+) +(.+)$", told, re.MULTILINE))
 
 
+def after_s(how: str, word: str) -> float:
+    """Seconds in a line of `mesh down`."""
+    return float(re.fullmatch(rf"{word} (\d+\.\d) s", how)[1])
+
+
 def test_twenty_slow_services_stop_side_by_side(running):
     mesh = running({f"slow-{n:02}": shell(SLOW) for n in range(20)})
     took_s, told = down(mesh)
-    assert 2.0 <= took_s < 6.0
+    assert 2.0 <= took_s < ONE_AFTER_THE_OTHER_S / 2
     assert len(told) == 20
-    assert all(re.fullmatch(r"graceful [23]\.\d s", how) for how in told.values()), told
+    assert all(after_s(how, "graceful") >= 2.0 for how in told.values()), told
 
 
 def test_two_levels_of_slow_services_take_twice_as_long(running):
     below = {f"below-{n}": shell(SLOW) for n in range(10)}
     above = {f"above-{n}": shell(SLOW, depends_on=[*below]) for n in range(10)}
     took_s, told = down(running(below | above))
-    assert 4.0 <= took_s < 8.0
+    assert 4.0 <= took_s < ONE_AFTER_THE_OTHER_S / 2
     assert len(told) == 20
     assert [name.partition("-")[0] for name in told] == ["above"] * 10 + ["below"] * 10
     assert all(how.startswith("graceful") for how in told.values()), told
@@ -107,16 +118,16 @@ def test_service_that_ignores_the_signal_is_killed_with_its_grandchildren(runnin
     sleeping = [pid for pid in family.living(mark) if "sleep 1000" in family.command_line(pid)]
     assert len(sleeping) >= 2
     took_s, told = down(mesh)
-    assert 1.0 <= took_s < 4.0
-    assert re.fullmatch(r"killed after 1\.\d s", told["stubborn"])
+    assert took_s >= 1.0
+    assert 1.0 <= after_s(told["stubborn"], "killed after") < USUAL_GRACE_S
     assert told["polite"].startswith("graceful")
 
 
 def test_down_returns_only_when_the_group_of_a_leader_that_left_is_empty(running):
     mesh = running({"leaver": shell(LEAVER, stop_grace_period="1s")})
     took_s, told = down(mesh)
-    assert 1.0 <= took_s < 4.0
-    assert re.fullmatch(r"killed after 1\.\d s", told["leaver"])
+    assert took_s >= 1.0
+    assert 1.0 <= after_s(told["leaver"], "killed after") < USUAL_GRACE_S
 
 
 def orders(mesh: RunningMesh, label: str) -> Callable[[int], Request]:

@@ -38,7 +38,7 @@ def test_up_in_a_terminal_stops_gracefully_and_leaves_nothing(tmp_path: Path, en
         terminal.hang_up()
     status = terminal.process.wait(15)
     assert status == 0
-    eventually(lambda: all(gone(pid) for pid in pids), within_s=1.0)
+    eventually(lambda: all(gone(pid) for pid in pids), within_s=10)
     assert not runtime.exists()
     assert not (tmp_path / "data" / "run" / "mesh.json").exists()
     mesh.up().down()
