@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -10,6 +11,8 @@ from mesh.bus import ORIGIN, Cursor, Event, Link
 from mesh.framework.handling import ATTEMPTS_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mesh.database import Reader, Transaction
     from mesh.framework.attempt import Attempt
 
@@ -40,6 +43,11 @@ def read(source: Reader | Transaction, stream: str) -> CursorRow | None:
         "SELECT epoch, seq, hash, known_epoch, known_base FROM mlp_cursor WHERE stream = :stream",
         stream=stream,
     )
+
+
+class _Known(Struct):
+    known_epoch: int
+    known_base: int
 
 
 class Suspect(Struct, frozen=True):
@@ -108,19 +116,36 @@ def begin(tx: Transaction, stream: str, link: Link) -> Cursor:
     return row.cursor
 
 
-def move(tx: Transaction, event: Event) -> None:
-    """The cursor, from the event's predecessor to the event. Raises: MovedError."""
-    moved = tx.execute(
+def move(tx: Transaction, first: Event, last: Event) -> Cursor:
+    """The cursor, from the predecessor of `first` to `last`, a later one of its chain or itself.
+
+    Returns: where it stands now.
+    Raises: MovedError.
+    """
+    known = tx.one(
+        _Known,
         "UPDATE mlp_cursor SET epoch = :epoch, seq = :seq, hash = :hash,"
         " crash_attempts = CASE WHEN attempt_seq <= :seq THEN 0 ELSE crash_attempts END"
-        " WHERE stream = :stream AND epoch = :at_epoch AND seq = :at_seq AND hash = :at_hash",
-        epoch=event.epoch,
-        seq=event.seq,
-        hash=event.hash,
-        stream=event.stream,
-        at_epoch=event.prev_epoch,
-        at_seq=event.seq - 1,
-        at_hash=event.prev_hash,
+        " WHERE stream = :stream AND epoch = :at_epoch AND seq = :at_seq AND hash = :at_hash"
+        " RETURNING known_epoch, known_base",
+        epoch=last.epoch,
+        seq=last.seq,
+        hash=last.hash,
+        stream=last.stream,
+        at_epoch=first.prev_epoch,
+        at_seq=first.seq - 1,
+        at_hash=first.prev_hash,
     )
-    if moved != 1:
+    if known is None:
         raise MovedError
+    return Cursor(last.link, known.known_epoch, known.known_base)
+
+
+def chained(events: Sequence[Event]) -> bool:
+    """Whether each is the direct successor of the one before it."""
+    return all(
+        each.seq == before.seq + 1
+        and each.prev_hash == before.hash
+        and each.prev_epoch == before.epoch
+        for before, each in pairwise(events)
+    )

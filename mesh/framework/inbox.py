@@ -1,8 +1,9 @@
 """Events in: each takes effect once, its cursor moving in the transaction of the effect.
 
-A listener that fails holds its stream while other streams go on; `handling.py` says for how long, and
-when an event is set aside. Nothing is skipped unseen and nothing is applied twice: the cursor is
-moved by compare-and-set on where it stood.
+What has arrived together takes effect in one transaction with one move of the cursor, a
+compare-and-set on where it stood: nothing is skipped unseen and nothing is applied twice. Where a
+listener fails all of it is undone and run again event by event, so that the one at fault stands alone:
+it holds its stream while other streams go on; `handling.py` says for how long, and when it is set aside.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from mesh.framework.attempt import AttemptMark
     from mesh.framework.service import Listener
 
-PIPELINE_MAX = 32
-"""Events whose transactions wait for the writer together, sharing its commit."""
+BATCH_MAX = 16
+"""Events that share one transaction and one move of the cursor: a millisecond or two of work."""
 
 TWIN_S = 0.05
 """After the cursor was found elsewhere: it is read again, and that is where to go on."""
@@ -114,24 +115,45 @@ class ServiceInbox:
             return Applied(await self.cursor(stream), HALTED_S)
         if not self._database.writable:
             return Applied(await self.cursor(stream), PAUSE_S)
+        answer = None
         for batch in self._batches(stream, events):
-            suspect = self._suspects.get(stream)
-            if suspect is not None and suspect.is_of(batch[0]):
-                answer = await self._face(batch[0], suspect)
-                if answer is not None:
-                    return answer
-                continue
+            answer = await self._hand(batch)
+            if answer.retry_after_s is not None:
+                return answer
+        return answer or Applied(await self.cursor(stream))
+
+    async def _hand(self, batch: Sequence[Event]) -> Applied:
+        """One transaction for all, where nothing fails; else one for each, to find what does."""
+        stream = batch[0].stream
+        suspect = self._suspects.get(stream)
+        if suspect is not None and suspect.is_of(batch[0]):
+            return await self._face(batch[0], suspect)
+        if len(batch) > 1 and stream not in self._troubles.failing and cursors.chained(batch):
             reactions = [self._reaction(event) for event in batch]
-            outcomes = await asyncio.gather(
-                *map(self._write_one, batch, reactions), return_exceptions=True
-            )
-            for event, reaction, outcome in zip(batch, reactions, outcomes, strict=True):
-                if isinstance(outcome, BaseException):
-                    self._tell(event, reaction, outcome)
-                    return await self._failed(event, outcome)
+            try:
+                cursor = await self._write(batch, reactions)
+            except Exception:  # noqa: BLE001  whatever it is, it is judged alone
+                return await self._one_by_one(batch)
+            for event, reaction in zip(batch, reactions, strict=True):
                 self._tell(event, reaction)
-                self._applied(event)
-        return Applied(await self.cursor(stream))
+            return Applied(cursor)
+        return await self._one_by_one(batch)
+
+    async def _one_by_one(self, batch: Sequence[Event]) -> Applied:
+        """Each in its own transaction, which share a commit; stop at the first failure."""
+        reactions = [self._reaction(event) for event in batch]
+        outcomes = await asyncio.gather(
+            *(self._write([each], [how]) for each, how in zip(batch, reactions, strict=True)),
+            return_exceptions=True,
+        )
+        cursor = Cursor()
+        for event, reaction, outcome in zip(batch, reactions, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                self._tell(event, reaction, outcome)
+                return await self._failed(event, outcome)
+            self._tell(event, reaction)
+            cursor = outcome
+        return Applied(cursor)
 
     def _batches(self, stream: str, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
         """Runs that share a commit; an event under suspicion is alone, so that it harms no other."""
@@ -139,7 +161,7 @@ class ServiceInbox:
         start = 0
         for index, event in enumerate(events):
             alone = suspect is not None and suspect.is_of(event)
-            if index > start and (alone or index - start == PIPELINE_MAX):
+            if index > start and (alone or index - start == BATCH_MAX):
                 yield events[start:index]
                 start = index
             if alone:
@@ -155,54 +177,58 @@ class ServiceInbox:
             left = handling.succeeded(self._troubles, event.stream)
             self._troubles = WELL if left == WELL else left
 
-    async def _face(self, event: Event, suspect: cursors.Suspect) -> Applied | None:
-        """An event that the process died on: try it alone, or judge it. None: go on behind it."""
+    async def _face(self, event: Event, suspect: cursors.Suspect) -> Applied:
+        """An event that the process died on: try it alone, or judge it."""
         if suspect.deaths >= handling.ATTEMPTS_MAX:
             self._suspects.pop(event.stream)
             why = (CRASHED, f"the process ended while handling it: {suspect.how}")
             return await self._judge(event, why, suspect.deaths)
         notify.excuse(wanted=True)
-        reaction = self._reaction(event)
         try:
-            await self._write_one(event, reaction)
-        except Exception as error:  # noqa: BLE001  judged like any other failure
-            self._tell(event, reaction, error)
-            return await self._failed(event, error)
+            answer = await self._one_by_one([event])
         finally:
             notify.excuse(wanted=False)
-        self._tell(event, reaction)
-        self._suspects.pop(event.stream)
-        self._applied(event)
-        return None
+        if answer.retry_after_s is None:
+            self._suspects.pop(event.stream)
+        return answer
 
     def _reaction(self, event: Event) -> Reaction | None:
         return Reaction(event) if event.type in self._listeners else None
 
-    def _write_one(self, event: Event, reaction: Reaction | None) -> Awaitable[None]:
-        """Queue the transaction now, as part of the listener's step."""
-        if reaction is None:
+    def _write(
+        self, batch: Sequence[Event], reactions: Sequence[Reaction | None]
+    ) -> Awaitable[Cursor]:
+        """Queue the transaction now, as part of the first listener's step."""
+        first = next(filter(None, reactions), None)
+        if first is None:
             telemetry.current_trace.set(None)
         else:
-            reaction.enter()
-        return self._database.write(self._apply_one, event, reaction)
+            first.enter()
+        return self._database.write(self._apply, batch, reactions)
 
     def _tell(
         self, event: Event, reaction: Reaction | None, error: BaseException | None = None
     ) -> None:
-        """Record how the listener fared."""
-        if reaction is None:
-            return
-        failing = self._troubles.failing.get(event.stream)
-        tried = failing.failures if failing and failing.seq == event.seq else 0
-        suspect = self._suspects.get(event.stream)
-        died = suspect.deaths if suspect and suspect.is_of(event) else 0
-        react = self._listeners[event.type].react
-        reaction.end(getattr(react, "__name__", event.type), 1 + tried + died, error)
-
-    def _apply_one(self, inner: Transaction, event: Event, reaction: Reaction | None) -> None:
-        cursors.move(inner, event)
+        """Record how the event and its listener fared."""
         if reaction is not None:
-            self._react(inner, self._listeners[event.type], event, reaction)
+            failing = self._troubles.failing.get(event.stream)
+            tried = failing.failures if failing and failing.seq == event.seq else 0
+            suspect = self._suspects.get(event.stream)
+            died = suspect.deaths if suspect and suspect.is_of(event) else 0
+            react = self._listeners[event.type].react
+            reaction.end(getattr(react, "__name__", event.type), 1 + tried + died, error)
+        if error is None:
+            self._applied(event)
+
+    def _apply(
+        self, inner: Transaction, batch: Sequence[Event], reactions: Sequence[Reaction | None]
+    ) -> Cursor:
+        cursor = cursors.move(inner, batch[0], batch[-1])
+        for event, reaction in zip(batch, reactions, strict=True):
+            if reaction is not None:
+                reaction.enter()
+                self._react(inner, self._listeners[event.type], event, reaction)
+        return cursor
 
     def _react(
         self,
@@ -366,5 +392,5 @@ def event_id(event: Event) -> str:
 def _park_one(
     tx: Transaction, event: Event, handler: str, why: tuple[str, str], attempts: int
 ) -> None:
-    cursors.move(tx, event)
+    cursors.move(tx, event, event)
     parked.insert(tx, event, handler, why, attempts)

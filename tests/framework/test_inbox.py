@@ -26,7 +26,7 @@ from mesh.framework import inbox as inbox_module
 from mesh.framework.attempt import AttemptMark
 from mesh.framework.faults import Faults, Inflict
 from mesh.framework.handling import ATTEMPTS_MAX, RETRY_S
-from mesh.framework.inbox import HALTED_S, PAUSE_S, PIPELINE_MAX, TWIN_S, ServiceInbox, event_id
+from mesh.framework.inbox import BATCH_MAX, HALTED_S, PAUSE_S, TWIN_S, ServiceInbox, event_id
 from mesh.tracing.span import Span
 from mesh.tracing.store import NEWER
 from tests.services.in_process import Room, room
@@ -90,6 +90,7 @@ class Hearer:
     def __init__(self, made: Room) -> None:
         self.room = made
         self.failing: dict[int, BaseException] = {}
+        self.called: list[int] = []
         self.broken: list[BaseException] = []
         self.inbox = self.another()
 
@@ -106,6 +107,7 @@ class Hearer:
         )
 
     def on_counted(self, tx: Tx, data: Counted) -> None:
+        self.called.append(data.number)
         tx.execute("INSERT INTO heard (id, number) VALUES (:id, :n)", id=data.id, n=data.number)
         tx.tell(Echoed(data.id, data.number))
         tx.defer("later", Later(data.number), key=str(data.number))
@@ -187,7 +189,7 @@ def chain(
 
 
 async def test_apply_moves_the_cursor_with_the_effect(hearer: Hearer):
-    events = chain(PIPELINE_MAX + 3)
+    events = chain(BATCH_MAX + 3)
     applied = await hearer.inbox.apply("product", events)
     assert (applied.cursor.link, applied.retry_after_s) == (events[-1].link, None)
     assert hearer.heard == [event.seq for event in events]
@@ -198,20 +200,46 @@ async def test_apply_moves_the_cursor_with_the_effect(hearer: Hearer):
 
 @pytest.mark.parametrize("kinds", [("dup",), ("reorder",), ("dup", "reorder")])
 async def test_events_handed_twice_and_out_of_order_are_applied_once_in_order(hearer, kinds):
-    faults, events = Faults(), chain(4 * PIPELINE_MAX)
+    faults, events = Faults(), chain(8 * BATCH_MAX)
     for kind in kinds:
         faults.begin(Inflict(kind=kind, for_s=60, rate=0.3, seed=5))
     way = faults.between(hearer.inbox)
     offers = 0
     async with asyncio.timeout(30):
         while left := events[await hearer.seq() :]:
-            applied = await way.apply("product", left[: PIPELINE_MAX // 2])
+            applied = await way.apply("product", left[:BATCH_MAX])
             assert applied.cursor == await hearer.inbox.cursor("product")
             offers += 1
     assert offers >= 8
     assert hearer.heard == [event.seq for event in events]
     assert [row.data["number"] for row in hearer.room.told()] == hearer.heard
     assert hearer.parked == []
+
+
+async def test_events_that_came_together_are_one_transaction(hearer: Hearer):
+    before = hearer.room.database.commits
+    await hearer.inbox.apply("product", chain(BATCH_MAX))
+    assert hearer.room.database.commits == before + 1
+
+
+async def test_failure_among_many_is_tried_alone_and_counted_once(hearer: Hearer):
+    events = chain(5)
+    hearer.failing[3] = ValueError("no")
+    await hearer.inbox.apply("product", events)
+    assert hearer.called == [1, 2, 3, 1, 2, 3], "undone together, then one by one"
+    await hearer.inbox.apply("product", events[2:])
+    assert hearer.called[6:] == [3], "nothing is run with an event that fails"
+    await hearer.offer(events)
+    (row,) = hearer.parked
+    assert (row["sequence"], row["attempts"]) == ("3", ATTEMPTS_MAX)
+    assert hearer.called.count(3) == 1 + ATTEMPTS_MAX
+    assert [each.type for each in hearer.room.told()] == ["auth.thing_echoed"] * 4
+
+
+async def test_batch_with_a_hole_stops_before_it(hearer: Hearer):
+    events = chain(4)
+    applied = await hearer.inbox.apply("product", [*events[:2], events[3]])
+    assert (applied.cursor.link, hearer.heard) == (events[1].link, [1, 2])
 
 
 async def test_effect_and_cursor_are_rolled_back_together(hearer: Hearer):

@@ -17,6 +17,7 @@ from mesh.buses.zmq.protocol.producer import (
     StateRead,
 )
 from mesh.buses.zmq.protocol.timing import (
+    PACE_S,
     REPORT_S,
     Begin,
     Grown,
@@ -50,6 +51,7 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._woken = False
+        self._read_at = -PACE_S
         self._closed = False
         self._unreported: Position | None = None
         self._reporting = False
@@ -66,9 +68,14 @@ class Relay:
         return self._state.fence
 
     def wake(self) -> None:
-        """The outbox has grown; several calls in one turn of the loop cost one reading."""
-        if not self._woken:
-            self._woken = True
+        """The outbox has grown. It is read at once after a pause, else PACE_S after the last time."""
+        if self._woken or self._closed:
+            return
+        self._woken = True
+        wait_s = self._read_at + PACE_S - clock.monotonic_s()
+        if wait_s > 0:
+            self._timers["grown"] = self._loop.call_later(wait_s, self._grown)
+        else:
             self._loop.call_soon(self._grown)
 
     def hear(self, event: ToProducer | Tick | Reborn) -> None:
@@ -87,6 +94,7 @@ class Relay:
 
     def _grown(self) -> None:
         self._woken = False
+        self._read_at = clock.monotonic_s()
         self._feed(Grown())
 
     def _feed(self, event: rules.Input) -> None:
