@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -110,7 +109,8 @@ def uuid7() -> bytes:
 
 def uuid_text(raw: bytes) -> str:
     """The usual text form of 16 UUID bytes."""
-    return str(uuid.UUID(bytes=raw))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_id(prefix: str) -> str:

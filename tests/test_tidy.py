@@ -186,7 +186,6 @@ RULES = {
         asks_time_or_chance,
         {
             ("clock.py", "random"): "this is the door",
-            ("clock.py", "uuid"): "this is the door",
             ("clock.py", "datetime"): "this is the door",
             ("clock.py", "time.monotonic"): "this is the door",
             ("clock.py", "time.time_ns"): "this is the door",

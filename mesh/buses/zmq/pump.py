@@ -1,7 +1,7 @@
 """One ZeroMQ socket on the event loop, by its descriptor and without waiting calls.
 
 The descriptor is edge-triggered: it tells that something happened, once, and a send may swallow
-that word. So after it fires, and after every send, the socket is drained until it says `Again`, a
+that word. So after it fires, and after every send, the socket is drained until it holds nothing, a
 bounded number of messages at a time. (`zmq.asyncio` moves a tenth of this, and a cancelled receive
 there can lose a message.)
 """
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DRAIN_MAX = 64
 """Messages taken in one turn of the loop, so that no socket starves the others."""
+
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+"""As plain numbers: asking by the attribute takes three times as long, an `Again` four times."""
 
 _log = telemetry.logger("bus")
 
@@ -40,6 +43,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._due = False
         self._paused = False
+        self._ask = cast("Callable[[int], int]", socket.get)
         self._fd = socket.FD
         self._loop.add_reader(self._fd, self._turn)
         self._again()
@@ -86,20 +90,19 @@ class Pump:
 
     def _turn(self) -> None:
         self._due = False
-        if self._stopped() or not cast("int", self._socket.EVENTS) & zmq.POLLIN:
-            return
-        for _ in range(DRAIN_MAX):
+        taken = 0
+        while not self._stopped() and self._ask(_EVENTS) & _POLLIN:
+            if taken == DRAIN_MAX:
+                self._again()
+                break
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break
+            taken += 1
             try:
                 self._received(frames)
             except Exception:  # noqa: BLE001  the descriptor would never fire again
                 _log.exception("a message of the bus was dropped")
-            if self._stopped():
-                break
-        else:
-            self._again()
-        if self._drained is not None:
+        if taken and self._drained is not None:
             self._drained()
