@@ -112,8 +112,8 @@ class Log:
         self.life: bytes = self._reader.execute("SELECT id FROM life").fetchone()[0]
         self.arrival = self._staged = self._reader.execute(statements.LAST_ARRIVAL).fetchone()[0]
         self._unsettled = WAL_IDLE_BYTES
-        self.used_bytes = 0
-        self.measure()
+        self._page_bytes = int(self._writer.execute("PRAGMA page_size").fetchone()[0])
+        self.used_bytes = self._measured()
 
     def _open(self) -> tuple[Stream, ...]:
         self._writer, self._reader = connect(self.path)
@@ -157,13 +157,13 @@ class Log:
             for stream, name, epoch, seq, known, seen_ms, required in rows
         ]
 
-    def measure(self) -> None:
-        """Count the bytes in use. On the thread that commits: elsewhere it would be waited for."""
-        pages, free, page_bytes = (
+    def _measured(self) -> int:
+        """The bytes in use. In the writer's transaction where there is one: else it locks anew."""
+        pages, free = (
             self._writer.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
+            for name in ("page_count", "freelist_count")
         )
-        self.used_bytes = (pages - free) * page_bytes
+        return int(pages - free) * self._page_bytes
 
     def _at(self, stream: str, place: Link) -> Link:
         """What the log holds at that number; `place` itself if it holds nothing there (any more)."""
@@ -206,11 +206,12 @@ class Log:
         Raises: StorageFull, LogBroken; nothing of it has happened then.
         """
         try:
+            used_bytes = self._measured()
             self._writer.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._undone(error) from error
         self.arrival = self._staged
-        self.measure()
+        self.used_bytes = used_bytes
 
     def _undone(self, error: sqlite3.Error) -> Exception:
         self._staged = self.arrival
