@@ -164,7 +164,9 @@ def read_json(raw: bytes) -> Any:
     except RecursionError:
         msg = f"nested deeper than {DEPTH_MAX}"
         raise InvalidInput(msg) from None
-    _check_value(value, 0)
+    nested = raw.count(b"{") + raw.count(b"[")
+    if nested > DEPTH_MAX or b"\\u" in raw:  # else no text and no depth can be wrong
+        _check_value(value, 0)
     return value
 
 

@@ -31,8 +31,9 @@ def bucket(value: int) -> int:
     """The number of the bucket for a value; values below 2 * SUB have one each."""
     if value < _LINEAR:
         return max(0, value)
-    shift = min(value, VALUE_MAX).bit_length() - SUB_BITS - 1
-    return (shift << SUB_BITS) + (min(value, VALUE_MAX) >> shift)
+    value = min(value, VALUE_MAX)
+    shift = value.bit_length() - SUB_BITS - 1
+    return (shift << SUB_BITS) + (value >> shift)
 
 
 def bounds(number: int) -> tuple[int, int]:

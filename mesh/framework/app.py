@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     from mesh.framework.identity import Caller, Identity
     from mesh.framework.metrics import Metrics
+    from mesh.framework.reply import Reply
     from mesh.framework.service import Operation, Service
 
     Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
+    Answer = web.StreamResponse | Reply
 
 LINE_BYTES_MAX = 4096
 HEADER_BYTES_MAX = 8190
@@ -73,7 +75,7 @@ class App:
         self.last_request_s = 0.0
         self.draining = False
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> Answer:
         """Answer one request; never raises."""
         begun_s = self.last_request_s = clock.monotonic_s()
         came = telemetry.parse_traceparent(request.headers.get("traceparent"))
@@ -90,8 +92,9 @@ class App:
                 return self._last_if_draining(await page(request))
             operation, fields = self._router.find(request.method, request.rel_url.path_safe)
             name = operation.name
-            await self.faults.before_work()
-            response = await self._counted(request, operation, fields, trace, begun_s)
+            if self.faults.any:
+                await self.faults.before_work()
+            response: Answer = await self._counted(request, operation, fields, trace, begun_s)
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
@@ -136,7 +139,7 @@ class App:
         parent_id = came.span_id if came is not None else ""
         telemetry.record("server", trace, parent_id, name, begun_s, ended_s, failure, about)
 
-    def _last_if_draining(self, response: web.StreamResponse) -> web.StreamResponse:
+    def _last_if_draining(self, response: Answer) -> Answer:
         if self.draining:
             response.force_close()
         return response
@@ -155,7 +158,7 @@ class App:
         fields: dict[str, str],
         trace: telemetry.TraceContext,
         begun_s: float,
-    ) -> web.Response:
+    ) -> Reply:
         now_s = clock.monotonic_s()
         if self.gate.admission.full(now_s):  # before anything is spent on it
             self.gate.admission.refuse(now_s)
@@ -174,7 +177,7 @@ class App:
         fields: dict[str, str],
         trace: telemetry.TraceContext,
         begun_s: float,
-    ) -> web.Response:
+    ) -> Reply:
         caller = await self.caller(request)
         identity.admit(caller, operation.allow)
         deadline_s = begun_s + reading.budget_s(request)
@@ -214,7 +217,7 @@ class App:
         operation: Operation,  # type: ignore[type-arg]
         takes: object,
         context: Context,
-    ) -> web.Response:
+    ) -> Reply:
         if operation.match:
             context.match = conditional.required_match(request.headers.get("If-Match"))
         key = request.headers.get("Idempotency-Key")
@@ -239,7 +242,7 @@ class App:
         operation: Operation,  # type: ignore[type-arg]
         takes: object,
         context: Context,
-    ) -> web.Response:
+    ) -> Reply:
         answer = await operation.action(context, takes)
         return conditional.respond(request, context.status, answer, context.headers)
 

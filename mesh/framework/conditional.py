@@ -11,13 +11,14 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from mesh import codec
 from mesh.errors import InvalidInput, PreconditionFailed, Refused
+from mesh.framework.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aiohttp import web
 
     from mesh.framework.idempotency import Answer
 
@@ -65,29 +66,25 @@ def _tags(header: str) -> frozenset[str] | None:
 
 def respond(
     request: web.BaseRequest, status: int, answer: object, headers: Mapping[str, str]
-) -> web.Response:
+) -> Reply:
     """An action's answer with its tag; 304 without a body to somebody who has it already."""
     if answer is None:
-        return web.Response(status=204, headers=headers)
+        return Reply(204, b"", headers)
     body = codec.encode(answer)
     tag = getattr(answer, "etag", None) or getattr(answer, "version", None)
     if tag is None and request.method != "GET":
-        return _json(status, body, headers)
+        return Reply(status, body, headers)
     tag = hashlib.blake2b(body, digest_size=9).hexdigest() if tag is None else str(tag)
     headers = {**headers, "ETag": f'"{tag}"'}
     seen = request.headers.get("If-None-Match")
     if request.method == "GET" and seen and tag in (_tags(seen) or ()):
-        return web.Response(status=304, headers=headers)
-    return _json(status, body, headers)
+        return Reply(304, b"", headers)
+    return Reply(status, body, headers)
 
 
-def replay(found: Answer) -> web.Response:
+def replay(found: Answer) -> Reply:
     """An answer given before, to the same request."""
     headers = {"Idempotent-Replayed": "true"}
     if found.body == b"null":
-        return web.Response(status=204, headers=headers)
-    return _json(found.status, found.body, headers)
-
-
-def _json(status: int, body: bytes, headers: Mapping[str, str]) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+        return Reply(204, b"", headers)
+    return Reply(found.status, found.body, headers)

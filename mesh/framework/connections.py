@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from mesh import clock, telemetry
 from mesh.errors import Broken, InvalidInput
 from mesh.framework.metrics import FAILED_FROM
 from mesh.framework.problems import problem
+from mesh.framework.reply import Reply
 
 if TYPE_CHECKING:
     from mesh.framework.app import App
@@ -220,16 +222,32 @@ class Handler(web.RequestHandler):
         self._all.at_work(self)
 
     async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+        self, request: web.BaseRequest, resp: web.StreamResponse | Reply, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write the answer; then the next request may come."""
         try:
-            return await super().finish_response(request, resp, start_time)
+            if not isinstance(resp, Reply):
+                return await super().finish_response(request, resp, start_time)
+            if self._upgraded or request.version != HttpVersion11:
+                return await super().finish_response(request, resp.usual(), start_time)
+            if not request.keep_alive:
+                resp.force_close()
+            return await self._write(resp)
         finally:
             self.asked = False
             self._fed = bool(self._messages)  # more than one may have come at once
             if self.transport is not None:
                 self._all.idle(self)
+
+    async def _write(self, reply: Reply) -> tuple[web.StreamResponse, bool]:
+        """As `finish_response`: what is written, and whether the client has gone."""
+        transport = self.transport
+        gone = transport is None or transport.is_closing()
+        if not gone:
+            transport.write(reply.written())  # type: ignore[union-attr]  # not None, as just seen
+            if self._paused:
+                await self._drain_helper()
+        return cast("web.StreamResponse", reply), gone
 
     def handle_error(
         self,

@@ -40,7 +40,7 @@ class Server(web.Server):
 
     def __init__(self, app: App, *, line_bytes_max: int, header_bytes_max: int) -> None:
         """Nothing listens yet."""
-        super().__init__(app.handle, request_factory=_request)
+        super().__init__(app.handle, request_factory=_request)  # type: ignore[arg-type]  # `Handler` writes a Reply
         self._app = app
         self._limits = {
             "access_log": None,

@@ -87,10 +87,13 @@ class Faults:
         """That inbox, reached by a way on which events may come twice or out of order."""
         return _Disturbed(inbox, self.handed)
 
+    @property
+    def any(self) -> bool:
+        """Whether a request may be hit at all."""
+        return bool(self._held)
+
     async def before_work(self) -> None:
         """Hold up or refuse one request. Raises: ServiceUnavailable (code `fault-injected`)."""
-        if not self._held:
-            return
         late, refused = self._hits("latency"), self._hits("error")
         if late is not None:
             await asyncio.sleep(late.ms / clock.MS_PER_S)

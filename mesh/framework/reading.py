@@ -44,16 +44,18 @@ class Bodies:
         """
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise InvalidInput("encoded bodies are not taken", code="content-encoding")
-        if not request.can_read_body:
-            return b""
+        content = request.content
+        if content.is_eof():  # all here: nothing to wait for, no timer to set
+            raw = content.read_nowait(-1)
+            if len(raw) > codec.BODY_BYTES_MAX:
+                raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+            return raw
         if (request.content_length or 0) > codec.BODY_BYTES_MAX:
             raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
-        if not request.content.is_eof() and self._reading >= READING_MAX:
+        if self._reading >= READING_MAX:
             raise Overloaded("too many bodies are on their way")
         self._reading += 1
         try:
-            if request.content.is_eof():  # all here: nothing to wait for, no timer to set
-                return await request.read()
             async with asyncio.timeout(BODY_S):
                 return await request.read()
         except web.HTTPRequestEntityTooLarge:
@@ -103,17 +105,20 @@ def values(
         return codec.convert(_texts(request, fields), operation.takes, loose=True)
     has_members = len(codec.fields(operation.takes)) > len(fields)
     if raw or has_members:
-        charset = (request.charset or "utf-8").lower()
-        if request.content_type != "application/json" or charset != "utf-8":
-            raise InvalidInput(
-                "Content-Type must be application/json, in UTF-8", code="content-type"
-            )
+        if request.headers.get("Content-Type") != "application/json":
+            _check_type(request)
         body = codec.read_json(raw)
         if not isinstance(body, dict):
             raise InvalidInput("the body must be a JSON object")
         _check_path_says(fields.keys() & body.keys())
         found.update(body)
     return codec.convert(found, operation.takes)
+
+
+def _check_type(request: web.BaseRequest) -> None:
+    charset = (request.charset or "utf-8").lower()
+    if request.content_type != "application/json" or charset != "utf-8":
+        raise InvalidInput("Content-Type must be application/json, in UTF-8", code="content-type")
 
 
 def _texts(request: web.BaseRequest, fields: dict[str, str]) -> dict[str, str]:

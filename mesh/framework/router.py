@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from mesh import errors
@@ -21,6 +22,10 @@ class Router:
             (re.compile(re.sub(r"\{([a-z_0-9]+)\}", r"(?P<\1>[^/]+)", row.path)), row)
             for row in service.operations
         ]
+        self._by_method: dict[str, list[tuple[re.Pattern[str], Operation]]] = defaultdict(list)  # type: ignore[type-arg]
+        for pattern, row in self._rows:
+            if row.path_fields:
+                self._by_method[row.method].append((pattern, row))
         self.routes = {row.name: row.path for row in service.operations}
         self._fixed = {
             (row.method, row.path): row for row in service.operations if not row.path_fields
@@ -37,16 +42,14 @@ class Router:
         row = self._fixed.get((method, path))
         if row is not None:
             return row, {}
-        allowed = set()
-        for pattern, row in self._rows:
+        for pattern, row in self._by_method.get(method, ()):
             match = pattern.fullmatch(path)
-            if match and row.method == method:
+            if match:
                 return row, {
                     name: text.replace("%2F", "/").replace("%25", "%")
                     for name, text in match.groupdict().items()
                 }
-            if match:
-                allowed.add(row.method)
+        allowed = {row.method for pattern, row in self._rows if pattern.fullmatch(path)}
         if allowed:
             raise errors.Refused(
                 f"{method} is not possible here",

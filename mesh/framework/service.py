@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from mesh import codec
@@ -92,22 +93,22 @@ class Operation(Generic[In, Out]):
     may_be_accepted: bool = field(default=False, kw_only=True)
     """Whether the answer may be 202: taken, but not decided yet."""
 
-    @property
+    @cached_property
     def method(self) -> str:
         """The HTTP method."""
         return self.route.split(" ", 1)[0]
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The path template."""
         return self.route.split(" ", 1)[1]
 
-    @property
+    @cached_property
     def path_fields(self) -> tuple[str, ...]:
         """The fields the path names, in order."""
         return tuple(_PATH_FIELD.findall(self.path))
 
-    @property
+    @cached_property
     def rest_in_query(self) -> bool:
         """Whether fields outside the path travel in the query instead of a body."""
         return self.method in {"GET", "DELETE"}
