@@ -11,10 +11,14 @@ import random
 import threading
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+SECONDS_MAX = 1024
+"""Seconds whose text is remembered: most times that are shown are of late."""
 
 MS_PER_S = 1000
 NS_PER_S = 1_000_000_000
@@ -51,8 +55,13 @@ def offset_s() -> float:
 
 def iso(at_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds, for example `2026-08-24T10:00:00.000Z`."""
-    moment = datetime.fromtimestamp(at_ms / MS_PER_S, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % MS_PER_S:03d}Z"
+    second, ms = divmod(at_ms, MS_PER_S)
+    return f"{_second(second)}.{ms:03d}Z"
+
+
+@lru_cache(SECONDS_MAX)
+def _second(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_iso(text: str) -> int:
