@@ -38,7 +38,7 @@ campaign: .venv/.dev fuzz-api  ## fuzz-api, then 1,000 SIGKILLs over the running
 	$(BIN)/python -m tests.e2e.test_kill_campaign $(or $(SEED),1) $(or $(KILLS),1000)
 
 longrun: .venv/.dev  ## 1,100 SIGKILLs under 50 orders a second, each leg judged (about 20 min): KILLS= RATE= EVERY= SEED=
-	$(BIN)/python -u benchmarks/longrun.py --kills $(or $(KILLS),1100) --rate $(or $(RATE),115) \
+	$(BIN)/python -u benchmarks/longrun.py --kills $(or $(KILLS),1100) --rate $(or $(RATE),125) \
 	  --every $(or $(EVERY),0.8) --seed $(or $(SEED),1)
 
 soak-shop: .venv/.dev  ## memory, descriptors and files of every process while the shop is used, slopes by hour: MINUTES=240 RATE=20

@@ -4,7 +4,7 @@ Each leg is loaded, killed, healed and judged over everything that was ever stor
 that finds a promise broken ends the run and leaves its evidence; Ctrl-C ends it with what is known.
 Of 11 kills 8 hit a service, 2 the bus and 1 the supervisor.
 
-    python benchmarks/longrun.py --kills 1100 --rate 115 --every 0.8
+    python benchmarks/longrun.py --kills 1100 --rate 125 --every 0.8
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ def leg(mesh: RunningMesh, args: argparse.Namespace, seed: int) -> tuple[dict, i
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=1100)
-    parser.add_argument("--rate", type=float, default=115.0, help="visitors/s; 0.44 of them order")
+    parser.add_argument(
+        "--rate", type=float, default=125.0, help="visitors/s; 0.4 of them get an order"
+    )
     parser.add_argument("--every", type=float, default=0.8, help="seconds between two kills")
     parser.add_argument("--leg", type=float, default=300.0, help="seconds of load in a leg")
     parser.add_argument("--seed", type=int, default=1)

@@ -2,7 +2,9 @@
 
 `mesh exercise` loads the shop all the while and judges it at the end; each process is looked at
 every ten seconds. A slope is fitted by least squares to what comes after the warm-up; its 95 %
-interval is widened by how much neighbouring samples resemble one another.
+interval is widened by how much neighbouring samples resemble one another. SQLite's page caches
+grow with their files up to a bound (two of 16 MiB for the bus's log), which a run of minutes sees as
+a slope.
 
     python benchmarks/soak.py --minutes 240 --rate 20
 """
