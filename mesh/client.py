@@ -25,7 +25,7 @@ from mesh.resilience.policy import AS_USUAL, BreakerPolicy, Policy
 from mesh.tracing.asked import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container
 
     from mesh.telemetry import TraceContext
 
@@ -377,10 +377,10 @@ class Client:
         line = self._lines.get(_key(call))
         return None if line is None else line.callee.figures(clock.monotonic_s())
 
-    def room(self, calls: Iterable[Call], most: int) -> int:  # type: ignore[type-arg]
-        """How many pieces of work that make these calls may begin now: `most`, one, or none."""
+    def room(self, peers: Container[str], most: int) -> int:
+        """How many pieces of work that ask these may begin now: `most`, one as a probe, or none."""
+        lines = [line for (name, _, _), line in self._lines.items() if name in peers]
         now_s = clock.monotonic_s()
-        lines = [self._lines[key] for key in map(_key, calls) if key in self._lines]
         return min([most, *(line.callee.breaker.room(now_s, most) for line in lines)])
 
     def figures(self) -> dict[str, Figures]:

@@ -22,7 +22,6 @@ from mesh.framework.parked import described
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mesh.client import Call
     from mesh.database import Database, Transaction
     from mesh.framework.context import Context
     from mesh.framework.service import Deferred
@@ -54,7 +53,7 @@ _DUE_OF = f"{_ROW} AND action = :action ORDER BY due_ms LIMIT :most"
 log = telemetry.logger("framework.deferred")
 
 
-def _all(_: tuple[Call, ...], most: int) -> int:  # type: ignore[type-arg]  # any calls
+def _all(_: frozenset[str], most: int) -> int:
     return most
 
 
@@ -86,7 +85,7 @@ class DeferredWork:
         database: Database,
         rows: Sequence[Deferred],  # type: ignore[type-arg]  # each row has types of its own
         context: Callable[[telemetry.TraceContext, str, float], Context],
-        room: Callable[[tuple[Call, ...], int], int] = _all,  # type: ignore[type-arg]
+        room: Callable[[frozenset[str], int], int] = _all,
     ) -> None:
         """Nothing runs yet.
 
@@ -94,13 +93,15 @@ class DeferredWork:
             database: where the rows lie.
             rows: what can be deferred.
             context: makes one from a trace, a cause and a deadline on the monotonic clock.
-            room: how many pieces that make these calls may begin now, of at most so many.
+            room: how many pieces that ask these services may begin now, of at most so many.
         """
         self._database = database
         self._rows = {row.name: row for row in rows}
         self._context = context
         self._room = room
-        self._asks = tuple({call for row in rows for call in row.asks})
+        self._peers = {row.name: frozenset(call.service for call in row.asks) for row in rows}
+        self._everybody = frozenset[str]().union(*self._peers.values())
+        self._holding = False
         self._running: set[tuple[str, str]] = set()
         self._woken = asyncio.Event()
 
@@ -112,9 +113,9 @@ class DeferredWork:
     @property
     def held(self) -> dict[str, int]:
         """Actions that are held back, and how many pieces of each may begin: one as a probe, or none."""
-        if self._room(self._asks, CONCURRENT_MAX) == CONCURRENT_MAX:
+        if self._room(self._everybody, CONCURRENT_MAX) == CONCURRENT_MAX:
             return {}
-        rooms = {name: self._room(row.asks, CONCURRENT_MAX) for name, row in self._rows.items()}
+        rooms = {name: self._room(each, CONCURRENT_MAX) for name, each in self._peers.items()}
         return {name: room for name, room in rooms.items() if room < CONCURRENT_MAX}
 
     def wake(self) -> None:
@@ -143,12 +144,13 @@ class DeferredWork:
         if places <= 0:
             return []
         held = self.held
+        self._holding = bool(held)
         if not held:
             return self._look(_DUE, places, now=now)
-        probed = {peer for action, _ in self._running for peer in self._peers(action)}
+        probed = {peer for action, _ in self._running for peer in self._peers.get(action, ())}
         found: list[Work] = []
-        for action in self._rows:
-            room, peers = held.get(action, places), self._peers(action)
+        for action, peers in self._peers.items():
+            room = held.get(action, places)
             if room and (action not in held or probed.isdisjoint(peers)):
                 rows = self._look(_DUE_OF, room, now=now, action=action)
                 if rows and action in held:
@@ -160,10 +162,6 @@ class DeferredWork:
         found = self._database.read.all(Work, sql, most=most + len(self._running), **params)
         return [row for row in found if (row.action, row.key) not in self._running][:most]
 
-    def _peers(self, action: str) -> set[str]:
-        row = self._rows.get(action)
-        return set() if row is None else {call.service for call in row.asks}
-
     def _sleep_s(self, now: int) -> float:
         """Until the next row is due; a row that runs already wakes us itself."""
         if len(self._running) >= CONCURRENT_MAX:
@@ -171,7 +169,7 @@ class DeferredWork:
         next_ms = self._database.read.one(
             int, "SELECT min(due_ms) FROM deferred WHERE due_ms > :now", now=now
         )
-        longest_s = HELD_LOOK_S if self.held else IDLE_S
+        longest_s = HELD_LOOK_S if self._holding else IDLE_S
         if next_ms is None:
             return longest_s
         return min(longest_s, (next_ms - now) / clock.MS_PER_S + 0.001)

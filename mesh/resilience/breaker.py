@@ -56,6 +56,8 @@ class Breaker:
 
     def room(self, now_s: float, most: int) -> int:
         """How many calls that nobody waits for may be begun now: `most`, one as a probe, or none."""
+        if self._good_in_a_row >= self._policy.recovered:
+            return most
         if self._unreachable >= self._policy.unreachable_max:
             return 1 if now_s >= self._rests_until_s else 0
         if self.held_back(now_s) == 0:

@@ -60,9 +60,9 @@ class Worker:
         self.peer_takes = CONCURRENT_MAX
         self.act_first: Callable[[], None] | None = None
 
-    def room_for(self, asks: tuple[Call, ...], most: int) -> int:
+    def room_for(self, peers: frozenset[str], most: int) -> int:
         """As a client answers of whom it asks."""
-        return min(most, self.peer_takes) if asks else most
+        return min(most, self.peer_takes) if "peer" in peers else most
 
     async def act(self, ctx: Context, request: Do) -> None:
         """Note what is asked, wait at the gate, fail if told to."""
