@@ -7,6 +7,7 @@ Python and click. What a verb does is its own file's business; this one only ope
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -179,6 +180,15 @@ def cli(
         output.block(INTRO)
 
 
+OUTSIDE = frozenset(
+    {
+        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT),
+        *(errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
+    }
+)
+"""What a file system says of a file is no bug of ours, wherever it is met."""
+
+
 def exit_code(error: failures.MeshError) -> int:
     """The number that says what happened, by the table above."""
     return next(code for shape, code in EXIT_CODES if isinstance(error, shape))
@@ -190,6 +200,10 @@ def _usage(error: click.ClickException) -> failures.WrongUsage:
         near = [option.lstrip("-") for option in error.possibilities or ()]
         found = suggestion(error.option_name.lstrip("-"), near).replace("`", "`--", 1)
         text = f"there is no option `{error.option_name}`{found}"
+    elif isinstance(error, click.exceptions.NoArgsIsHelpError) and error.ctx is not None:
+        group = error.ctx.command
+        words = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+        text = f"`{error.ctx.command_path}` needs a command: {', '.join(words)}"
     else:
         message = error.format_message()
         text = message[:1].lower() + message[1:].rstrip(".")
@@ -203,6 +217,12 @@ def _report(error: BaseException, *, debug: bool) -> int:
         output.note_block("".join(traceback.format_exception(error)))
     if isinstance(error, click.ClickException):
         error = _usage(error)
+    elif isinstance(error, OSError) and error.filename and error.errno in OUTSIDE:
+        error = failures.MeshError(
+            f"{error.filename}: {str(error.strerror).lower()}",
+            code="file-system",
+            hint="mesh doctor",
+        )
     elif not isinstance(error, failures.MeshError):
         error = failures.MeshError(
             f"{type(error).__name__}: {error}",

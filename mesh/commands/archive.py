@@ -105,7 +105,7 @@ def made(data: Path, name: str) -> Iterator[Path]:
         raise Conflict(
             f"there is a backup `{name}` already", code="backup-exists", hint="choose another name"
         )
-    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder.with_name(f".{name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)

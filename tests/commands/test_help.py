@@ -50,6 +50,8 @@ def test_help_is_as_it_was(mesh, snapshot, args):
 WRONG = {
     "command": ["stauts"],
     "command-of-a-group": ["events", "tial"],
+    "command-of-a-group-missing": ["chaos"],
+    "command-of-a-group-of-a-group-missing": ["events", "parked"],
     "option": ["ps", "--jsno"],
     "global-option": ["--fiel", "x"],
     "argument": ["version", "now"],
@@ -184,6 +186,20 @@ def test_a_bug_is_told_in_the_same_shape(mesh, monkeypatch):
     assert done.code == 1
     assert done.err.splitlines()[0] == "error: ZeroDivisionError: ouch  [internal]"
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "args", [["verify"], ["backup", "x"], ["restore", "x"], ["logs"], ["down"]]
+)
+def test_a_place_that_cannot_hold_data_is_no_bug(mesh, tmp_path, args):
+    file = tmp_path / "file"
+    file.write_text("")
+    done = mesh("--data-dir", str(file), *args)
+    assert done.code in {0, 1, 2}
+    assert "[internal]" not in done.err
+    if args[0] in {"verify", "backup"}:
+        assert done.err.splitlines()[0].endswith(": not a directory  [file-system]")
+        assert str(file) in done.err
 
 
 def test_an_interrupt_ends_with_130_and_no_words(mesh, monkeypatch):
