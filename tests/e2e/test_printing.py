@@ -9,10 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
+from click.testing import CliRunner
 
+from mesh.cli import cli
 from tests.commands.payloads import PAYLOADS
 from tests.commands.test_output import FOREIGN, OWN_SEQUENCE
 from tests.support.printing import PRINTING
@@ -24,6 +27,9 @@ WHOLE = [text for text in PAYLOADS if text.strip() and not re.search("[\0\ud800-
 
 OWN = re.compile(OWN_SEQUENCE.pattern + r"|\x1b\[(?:K|J|[0-9]F)")
 """Colours, and how progress is written over itself."""
+
+AT_ONCE = 2
+"""Lines at a time: most of one is an interpreter's start."""
 
 CODES = {0, 1, 2, 3, 4, 5, 7}
 _READ_BYTES = 65536
@@ -123,35 +129,41 @@ def printed(running: RunningMesh, args: list[str], *, on_terminal: bool) -> tupl
 
 
 def offers_json(verb: str) -> bool:
-    done = subprocess.run(
-        [sys.executable, "-m", "mesh", *verb.split(), "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return "--json" in done.stdout
+    return "--json" in CliRunner().invoke(cli, [*verb.split(), "--help"]).stdout
+
+
+def typed(known: dict[str, str]) -> list[tuple[str, list[str]]]:
+    """Every line to try, and where its output goes."""
+    found = []
+    for verb, lines in PRINTING.items():
+        for n, line in enumerate(lines if isinstance(lines, list) else ()):
+            args = line.format(n=n, **known).split()
+            found += [("pipe", args), ("terminal", args)]
+            if n == 0 and offers_json(verb):
+                found.append(("pipe", [*args, "--json"]))
+    return found
+
+
+def said_wrongly(running: RunningMesh, way: str, args: list[str]) -> tuple[object, ...]:
+    """What is wrong with the output of one line; nothing if it is well."""
+    code, text = printed(running, args, on_terminal=way == "terminal")
+    shown = OWN.sub("", text.replace("\r\n", "\n")) if way == "terminal" else text
+    found = FOREIGN.search(shown) or re.search("[\ud800-\udfff]", shown)
+    if found:
+        return (way, args, ascii(shown[max(0, found.start() - 60) :][:120]))
+    if code not in CODES or "[internal]" in text:
+        return (way, args, code, text[-500:])
+    return ()
 
 
 def test_nothing_stored_reaches_a_terminal_by_any_verb(tmp_path: Path):
     running = furnished(tmp_path)
-    wrong, ran = [], 0
     try:
         assert stored(running) >= 200
-        known = facts(running)
-        for verb, lines in PRINTING.items():
-            for n, line in enumerate(lines if isinstance(lines, list) else ()):
-                typed = line.format(n=n, **known).split()
-                ways = [("pipe", typed), ("terminal", typed)]
-                if n == 0 and offers_json(verb):
-                    ways.append(("pipe", [*typed, "--json"]))
-                for way, args in ways:
-                    code, text = printed(running, args, on_terminal=way == "terminal")
-                    ran += 1
-                    shown = OWN.sub("", text.replace("\r\n", "\n")) if way == "terminal" else text
-                    found = FOREIGN.search(shown) or re.search("[\ud800-\udfff]", shown)
-                    if found:
-                        wrong.append((way, args, ascii(shown[max(0, found.start() - 60) :][:120])))
-                    if code not in CODES or "[internal]" in text:
-                        wrong.append((way, args, code, text[-500:]))
+        lines = typed(facts(running))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            wrong = [*pool.map(lambda line: said_wrongly(running, *line), lines)]
     finally:
         running.down()
-    assert wrong == []
-    assert ran >= 100
+    assert [each for each in wrong if each] == []
+    assert len(lines) >= 100
