@@ -217,9 +217,9 @@ def _report(error: BaseException, *, debug: bool) -> int:
         output.note_block("".join(traceback.format_exception(error)))
     if isinstance(error, click.ClickException):
         error = _usage(error)
-    elif isinstance(error, OSError) and error.filename and error.errno in OUTSIDE:
+    elif isinstance(error, OSError) and error.errno in OUTSIDE:
         error = failures.MeshError(
-            f"{error.filename}: {str(error.strerror).lower()}",
+            f"{error.filename or 'the output'}: {str(error.strerror).lower()}",
             code="file-system",
             hint="mesh doctor",
         )
@@ -258,6 +258,9 @@ def main() -> None:
     At once: taking an interpreter apart with all that was imported takes tens of milliseconds, in
     which nothing is left to do. Whatever must be put away has been, by whoever took it out.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:

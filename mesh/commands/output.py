@@ -84,13 +84,18 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+_ASCII = {ord("✓"): "+", ord("✗"): "x", ord("…"): "..."}
+"""Signs of our own, for a terminal that has them not."""
+
+
 def _write(stream: TextIO, text: str) -> None:
     try:
         try:
             stream.write(text)
         except UnicodeEncodeError:  # a terminal that is not UTF-8
             encoding = stream.encoding or "ascii"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            plain = text.translate(_ASCII)
+            stream.write(plain.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:
         if error.errno in {errno.EPIPE, errno.EIO}:  # a pipe's end, a terminal's window
