@@ -40,15 +40,18 @@ class Breaker:
         self._rests_until_s = 0.0
         self._passed_s = 0.0
 
-    def admit(self, now_s: float) -> bool:
-        """A call is wanted: whether to make it. It counts before it is made, and if it is not."""
+    def admit(self, now_s: float, under_way: int = 0) -> bool:
+        """A call is wanted: whether to make it. It counts before it is made, and if it is not.
+
+        `under_way`: other calls that have no answer yet, of which nothing is known, good or bad.
+        """
         self._requests.add(now_s)
         if self._unreachable >= self._policy.unreachable_max:
             if now_s < self._rests_until_s:
                 return False
             self._rests_until_s = now_s + self._policy.open_s  # another probe if this never tells
             return True
-        share = self.held_back(now_s)
+        share = self.held_back(now_s, under_way)
         if share > 0 and now_s - self._passed_s < PROBE_S and self._draw() < share:
             return False
         self._passed_s = now_s
@@ -64,12 +67,17 @@ class Breaker:
             return most
         return 1 if now_s - self._passed_s >= PROBE_S else 0
 
-    def held_back(self, now_s: float) -> float:
-        """The share of calls that are refused here, 0 to 1."""
+    def held_back(self, now_s: float, under_way: int = 0) -> float:
+        """The share of calls that are refused here, 0 to 1; of those `under_way` nothing is known."""
         if self._bad_in_a_row >= self._policy.failing:
             return 1.0
         requests = self._requests.count(now_s)
-        over = requests - self._policy.multiple * self._accepts.count(now_s) - self._policy.slack
+        over = (
+            requests
+            - under_way
+            - self._policy.multiple * self._accepts.count(now_s)
+            - self._policy.slack
+        )
         return max(0.0, over / (requests + 1))
 
     def accepted(self, now_s: float) -> None:

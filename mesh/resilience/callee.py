@@ -58,7 +58,7 @@ class Callee:
     def begin(self, now_s: float) -> bool:
         """A call is wanted; False when the callee is to be left alone."""
         self.calls += 1
-        if not self.breaker.admit(now_s):
+        if not self.breaker.admit(now_s, self.in_flight):
             self.held_back += 1
             self.errors += 1
             return False
@@ -68,7 +68,7 @@ class Callee:
 
     def retry(self, now_s: float) -> bool:
         """One more attempt is wanted: whether the budget and the breaker allow it."""
-        if not self.budget.spend(now_s) or not self.breaker.admit(now_s):
+        if not self.budget.spend(now_s) or not self.breaker.admit(now_s, self.in_flight - 1):
             return False
         self.retries += 1
         return True

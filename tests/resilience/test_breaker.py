@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mesh import clock
 from mesh.resilience.breaker import PROBE_S, Breaker
+from mesh.resilience.callee import Callee
 from mesh.resilience.policy import BreakerPolicy
 
 POLICY = BreakerPolicy()
@@ -179,3 +180,21 @@ def test_past_is_forgotten_after_the_window():
             breaker.accepted(10.0)
     assert breaker.held_back(10.0) > 0.7
     assert breaker.state(10.0 + POLICY.window_s) == "closed"
+
+
+def test_calls_without_an_answer_yet_are_held_against_nobody():
+    """Of many that begin at once, in a quiet system or after a restart, none has failed."""
+    callee = Callee(POLICY, lambda: 0.0)
+    assert all(callee.begin(10.0) for _ in range(64))
+    for _ in range(64):
+        callee.breaker.accepted(10.0)
+        callee.end(failed=False)
+    assert callee.begin(10.0)
+
+
+def test_calls_that_got_no_answer_count_once_they_are_over():
+    callee = Callee(POLICY, lambda: 0.0)
+    assert all(callee.begin(10.0) for _ in range(64))
+    for _ in range(64):
+        callee.end(failed=True)
+    assert not callee.begin(10.0)
