@@ -82,6 +82,14 @@ def files(project: Project) -> dict[str, Path]:
     return found
 
 
+def sizes(project: Project) -> dict[str, int]:
+    """The bytes of every database there is, and of the bus's log, by the name of its copy."""
+    every = files(project)
+    if project.config.bus:
+        every[BUS] = bus.log_file(project.config.bus, project.data / BUS)
+    return {name: file_bytes(file) for name, file in every.items() if file.exists()}
+
+
 def _copy_of(project: Project, name: str) -> Path:
     """Where the owner of a database leaves a copy of it."""
     if name == archive.HOSTED:

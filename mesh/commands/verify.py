@@ -17,7 +17,7 @@ from mesh.commands.verb import json_option, verb
 from mesh.errors import AssertionFailed, Conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mesh.exercise.verify import Check
     from mesh.framework.service import Service
@@ -53,6 +53,14 @@ def tables(project: Project, names: Sequence[str]) -> dict[str, Service]:
     }
 
 
+def copying(sizes: Mapping[str, int], copied: Sequence[str]) -> str:
+    """How far the copying is; `sizes` in bytes, of everything that is copied."""
+    whole, there = sum(sizes.values()), sum(sizes.get(name, 0) for name in copied)
+    left = [name for name in sizes if name not in copied]
+    under_way = f"   {', '.join(left)}" if left else ""
+    return f"copying at one cut: {there / 2**20:.1f} of {whole / 2**20:.1f} MiB{under_way}"
+
+
 def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]:
     """Take the copies into a folder and ask every question of them.
 
@@ -60,10 +68,13 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
     """
     from mesh.exercise import verify  # noqa: PLC0415  (heavy)
 
-    def done(name: str, size: int) -> None:
-        progress.show([f"copied {name}, {size / 2**20:.1f} MiB"])
+    sizes, copied = cut.sizes(project), list[str]()
 
-    progress.show(["copying every database at one cut"])
+    def done(name: str, _: int) -> None:
+        copied.append(name)
+        progress.show([copying(sizes, copied)])
+
+    progress.show([copying(sizes, copied)])
     taken_ms, names = cut.take(project, folder, with_log=True, done=done)
     if not names:
         raise Conflict("there are no databases yet", hint="mesh up -d", code="no-data")
