@@ -26,6 +26,9 @@ NS_PER_S = 1_000_000_000
 monotonic_s = time.monotonic
 """Seconds on a clock that only goes forward; comparable between processes of one boot."""
 
+work_s = time.thread_time
+"""What the calling thread has computed so far, in seconds; only differences mean something."""
+
 uniform = random.uniform
 """A random float between two bounds, for jitter; never for secrets (those use `secrets`)."""
 

@@ -1,9 +1,11 @@
 """What every database promises. Read this first.
 
-Three ways in, by what they may hold up:
+Four ways in, by what they may hold up:
 
 - `write`: a transaction is a plain synchronous function of `tx`. It cannot await, so it cannot
-  ask anybody while it holds the writer, and a cancelled request cannot leave it half done.
+  ask anybody while it holds the writer, and a cancelled request cannot leave it half done. It may
+  run on the event loop: a few statements, no waiting.
+- `write_aside`: the same for what takes longer or waits for a disk.
 - `read`: a bounded point read, answered inline.
 - `scan`: a long read on a connection of its own.
 
@@ -115,6 +117,14 @@ class Database(Protocol):
             nothing happened); StorageFull (nothing happened; reads go on); DatabaseBroken (the
             process should end and open the file afresh).
         Cancellation: the transaction runs and commits all the same.
+        """
+
+    async def write_aside(
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same in a commit of its own and off the event loop; in its turn among all writes.
+
+        Nobody else writes meanwhile: what is long is to be cut into pieces.
         """
 
     @property

@@ -33,7 +33,7 @@ class Attempt(Struct, frozen=True):
 
 
 class AttemptMark:
-    """The mark of one service. `set` and `clear` belong to the database's writer thread."""
+    """The mark of one service. `set` and `clear` belong to the transaction that handles the event."""
 
     def __init__(self, path: Path) -> None:
         """Map the file, made if absent, 0600. Raises: OSError."""

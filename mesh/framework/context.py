@@ -146,6 +146,12 @@ class Context:
         """
         return await self.wires.database.write(self._run, fn, args, kwargs)
 
+    async def write_aside(
+        self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same off the event loop, for what looks through many rows or waits for a disk."""
+        return await self.wires.database.write_aside(self._run, fn, args, kwargs)
+
     async def conclude(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:

@@ -34,7 +34,7 @@ log = telemetry.logger("framework.erasure")
 
 
 class Erasure:
-    """How one service erases. `run` is the transaction function behind `tx.erase`."""
+    """How one service erases. `run` is the transaction function behind `tx.erase`: of one aside."""
 
     def __init__(self, service: Service, directory: Path) -> None:
         """`directory` holds the database."""
@@ -60,7 +60,7 @@ class Erasure:
     ) -> list[Listener]:  # type: ignore[type-arg]
         """The same rows, of which the one that hears of an erasure does all of it."""
         return [
-            replace(row, react=lambda tx, data: tx.erase(data.user_id))
+            replace(row, react=lambda tx, data: tx.erase(data.user_id), aside=True)
             if row.event == EVENT
             else row
             for row in rows
@@ -74,7 +74,7 @@ class Erasure:
         known = set(await store.scan(str, "SELECT user_id FROM erased"))
         owed = [user_id for user_id in noted if user_id not in known]
         for user_id in owed:
-            await store.write(_again, words, user_id)
+            await store.write_aside(_again, words, user_id)
         if owed:
             log.info("erased again", extra=telemetry.facts(people=len(owed)))
 

@@ -67,7 +67,7 @@ async def adopt(directory: Path, name: str, others: Others, url: str) -> Epoch:
     """
     store = await database.connect(url, directory, name)
     try:
-        return await store.write(_adopt, name, others)
+        return await store.write_aside(_adopt, name, others)
     finally:
         await store.close()
 

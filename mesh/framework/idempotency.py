@@ -152,7 +152,7 @@ def forget_caller(tx: Tx, subject: str) -> None:
 
 async def sweep(database: Database) -> None:
     """Forget keys older than KEEP_MS, a bounded number at a time."""
-    while await database.write(_forget, clock.now_ms() - KEEP_MS) == SWEEP_MAX:
+    while await database.write_aside(_forget, clock.now_ms() - KEEP_MS) == SWEEP_MAX:
         pass
 
 

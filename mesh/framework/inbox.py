@@ -204,7 +204,10 @@ class ServiceInbox:
             telemetry.current_trace.set(None)
         else:
             first.enter()
-        return self._database.write(self._apply, batch, reactions)
+        rows = map(self._listeners.get, (event.type for event in batch))
+        aside = any(row is not None and row.aside for row in rows)
+        write = self._database.write_aside if aside else self._database.write
+        return write(self._apply, batch, reactions)
 
     def _tell(
         self, event: Event, reaction: Reaction | None, error: BaseException | None = None
@@ -336,7 +339,7 @@ class ServiceInbox:
                 hint="mesh events parked drop",
             )
         try:
-            await self._database.write(self._retry_one, listener, about)
+            await self._database.write_aside(self._retry_one, listener, about)
         except (Unavailable, DatabaseBroken):
             raise
         except Exception as error:

@@ -236,7 +236,7 @@ class ServiceOutbox:
         oldest = self._database.read.one(int, "SELECT ts_ms FROM outbox ORDER BY seq LIMIT 1")
         if oldest is None or oldest >= before_ms:
             return 0
-        return await self._database.write(_trim, self._acked.seq, before_ms)
+        return await self._database.write_aside(_trim, self._acked.seq, before_ms)
 
     def counters(self) -> dict[str, int]:
         """Epoch, head and acknowledged sequence, for `mesh wait --for idle`."""

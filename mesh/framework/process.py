@@ -62,7 +62,7 @@ COMPUTE_THREADS = 2
 
 SWITCH_S = 0.0005
 """The interpreter's default lets a thread compute for 5 ms while another waits. A busy event loop
-would hold up each statement of the database's writer for that long, and so a whole group of them."""
+would hold up each commit for that long before the disk hears of it, and once more afterwards."""
 
 YOUNG_MAX = 10_000
 """Objects made and not yet gone until the collector looks for cycles. A service makes hardly any, and with
@@ -157,7 +157,7 @@ class _Process:
             raise InvalidInput(
                 f"seed of {self._service.name}: {error.detail} at {error.pointer or '/'}"
             ) from None
-        await store.write(_plant, words, seed.plant, wanted)
+        await store.write_aside(_plant, words, seed.plant, wanted)
 
     def _vocabulary(
         self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None

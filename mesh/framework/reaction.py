@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Reaction:
-    """What one listener does about one event. Made on the event loop, run by the writer's thread.
+    """What one listener does about one event. Made before its transaction, run within it.
 
     Attributes:
         trace: what events and deferred work of the listener carry.

@@ -124,13 +124,15 @@ class Listener(Generic[In]):
     """Something the service hears: a plain function of `(tx, data)`, run once for each event.
 
     An event that it fails at for good is parked and the stream goes on; with `halt` the stream
-    stops there instead, for what must not be passed over even for a while.
+    stops there instead, for what must not be passed over even for a while. With `aside` it runs off
+    the event loop, for what looks through many rows or waits for a disk.
     """
 
     event: str
     react: Callable[[Tx, In], None]
     reads: type[In]
     halt: bool = False
+    aside: bool = False
 
     @property
     def stream(self) -> str:

@@ -37,7 +37,7 @@ class Vocabulary:
     left: Callable[[], None]
     """Called after a commit that deferred something."""
     acked: Callable[[], int] = lambda: 0
-    """Up to which event the bus has them; asked on the writer's thread."""
+    """Up to which event the bus has them; asked within the transaction."""
     erase: Callable[[Tx, str], None] | None = None
     """How this service erases a person."""
     follows: Callable[[outbox.Told], None] = lambda _: None
@@ -148,6 +148,8 @@ class Tx:
 
     def erase(self, user_id: str) -> None:
         """Erase a person for good: rows, stored answers and bytes, also should a copy come back.
+
+        Looks through many rows and waits for a disk: of a transaction that runs aside.
 
         Raises: StorageFull; Broken when the service's table does not say how.
         """

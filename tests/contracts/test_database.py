@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -270,9 +271,39 @@ async def test_read_does_not_see_what_is_not_committed(database):
         seen.extend(ids(database.read))
 
     loop = asyncio.get_running_loop()
-    await database.write(fn)
+    await database.write_aside(fn)
     assert seen == []
     assert ids(database.read) == ["a"]
+
+
+async def test_write_aside_lets_the_loop_turn_and_runs_in_its_turn(database):
+    order, go = [], threading.Event()
+
+    def stand(tx):
+        assert go.wait(5), "the event loop did not turn meanwhile"
+        order.append("aside")
+        return add(tx, "b")
+
+    writes = [
+        asyncio.ensure_future(database.write(lambda tx: order.append("before"))),
+        asyncio.ensure_future(database.write_aside(stand)),
+        asyncio.ensure_future(database.write(lambda tx: order.append("after"))),
+    ]
+    await writes[0]
+    await asyncio.sleep(0.02)
+    assert order == ["before"]
+    go.set()
+    assert await writes[1] == "b"
+    await writes[2]
+    assert order == ["before", "aside", "after"]
+    assert ids(database.read) == ["b"]
+
+
+async def test_write_aside_keeps_nothing_when_the_function_raises(database):
+    with pytest.raises(NotFound):
+        await database.write_aside(add_then_fail, "a")
+    assert ids(database.read) == []
+    assert await database.write_aside(add, "a") == "a"
 
 
 async def test_scan_returns_every_row_shaped(database):

@@ -11,7 +11,6 @@ import pytest
 
 from mesh.database import Migration
 from mesh.databases.sqlite import connect
-from mesh.databases.sqlite.writer import GROUP_WORK_S
 
 NOTES = Migration(
     "test",
@@ -59,10 +58,7 @@ def ids():
 
 @pytest.fixture
 def held():
-    """`async with held(database):` the writer stands still inside a transaction.
-
-    It stands for more than a group's share of work, so what is queued meanwhile begins a group.
-    """
+    """`async with held(database):` the writer stands still inside a transaction that runs aside."""
 
     @contextlib.asynccontextmanager
     async def held(database):
@@ -71,13 +67,10 @@ def held():
         gate = threading.Event()
 
         def stand(tx):
-            end = time.monotonic() + 2 * GROUP_WORK_S
             loop.call_soon_threadsafe(inside.set)
             assert gate.wait(20)
-            while time.monotonic() < end:
-                tx.one(int, "SELECT 1")
 
-        standing = asyncio.ensure_future(database.write(stand))
+        standing = asyncio.ensure_future(database.write_aside(stand))
         try:
             async with asyncio.timeout(20):
                 await inside.wait()
@@ -91,7 +84,7 @@ def held():
 
 @pytest.fixture
 def ask():
-    """Run one of the writer's own statements, on its thread."""
+    """Run one of the writer's own statements."""
 
     async def ask(database, sql):
         return await database.write(lambda tx: tx._statements.ask(sql))

@@ -13,7 +13,7 @@ Q1 = {
     "synchronous": 2,
     "temp_store": 2,
     "foreign_keys": 1,
-    "busy_timeout": 5000,
+    "busy_timeout": 0,  # the writer's thread waits, the event loop does not
     "trusted_schema": 0,
     "cell_size_check": 1,
     "mmap_size": 0,

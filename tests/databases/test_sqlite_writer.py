@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 import time
 
 import pytest
 
-from mesh.databases.sqlite import writer
+from mesh.databases.sqlite import group
 from mesh.databases.sqlite.backlog import QUEUE_MAX, STALL_S, WAIT_S
-from mesh.databases.sqlite.writer import GROUP_MAX, GROUP_WORK_S
+from mesh.databases.sqlite.group import GROUP_S, GROUP_WORK_S
+from mesh.databases.sqlite.writer import GROUP_MAX
 from mesh.errors import (
     Broken,
     Conflict,
@@ -33,7 +36,8 @@ BIG = b"x" * 100_000
 
 
 async def test_waiting_functions_share_a_commit(database, add, ids, held, monkeypatch):
-    monkeypatch.setattr(writer, "GROUP_WORK_S", 60.0)  # their share of work is another test's
+    monkeypatch.setattr(group, "GROUP_S", 60.0)  # their share of work is another test's
+    monkeypatch.setattr(group, "GROUP_WORK_S", 60.0)
     said = []
     await database.write(lambda tx: tx._statements.connection.set_trace_callback(said.append))
     before = database.groups, database.commits
@@ -58,8 +62,8 @@ async def test_lone_function_needs_no_savepoint_and_waits_for_nobody(database, a
 
 async def test_group_ends_after_its_share_of_work(database, held):
     def slow(tx):
-        end = time.monotonic() + 1.1 * GROUP_WORK_S
-        while time.monotonic() < end:
+        end = time.thread_time() + 1.1 * GROUP_WORK_S
+        while time.thread_time() < end:
             tx.one(int, "SELECT 1")
 
     before = database.groups
@@ -171,11 +175,20 @@ async def test_write_is_refused_when_it_cannot_begin_in_time(database, add, ids,
     assert ids(database.read) == ["a"]
 
 
+async def test_nobody_is_refused_for_the_time_that_the_loop_was_held_up(database, add, ids):
+    many = 3 * GROUP_MAX
+    writes = [asyncio.ensure_future(database.write(add, f"{n:03}")) for n in range(many)]
+    await asyncio.sleep(0)
+    time.sleep(1.5 * STALL_S)
+    await asyncio.gather(*writes)
+    assert len(ids(database.read)) == many
+
+
 async def test_write_is_refused_sooner_when_others_are_begun_before_it(database, add, ids):
     """More is asked than the writer can do: what comes last waits a quarter of a second."""
 
     def slow(tx, note_id):
-        time.sleep(0.02)
+        time.sleep(1.1 * GROUP_S)
         return add(tx, note_id)
 
     begun = time.monotonic()
@@ -262,18 +275,75 @@ async def test_callback_that_fails_keeps_nobody_from_theirs(database):
     assert reported == [ZeroDivisionError]
 
 
-async def test_foreign_lock_makes_writes_busy_not_broken(database, add, ids, file, ask):
-    import sqlite3
+@pytest.fixture
+def foreign(file, database):
+    """Another program that holds the file."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield connection
+    connection.close()
 
-    await ask(database, "PRAGMA busy_timeout = 50")
-    foreign = sqlite3.connect(file, isolation_level=None)
-    foreign.execute("BEGIN IMMEDIATE")
+
+async def test_foreign_lock_makes_writes_busy_not_broken(database, add, ids, foreign, monkeypatch):
+    monkeypatch.setattr(group, "BUSY_MS", 50)
     with pytest.raises(DatabaseBusy):
         await database.write(add, "a")
+    with pytest.raises(DatabaseBusy):
+        await database.write_aside(add, "a")
     foreign.execute("ROLLBACK")
-    foreign.close()
     await database.write(add, "b")
     assert ids(database.read) == ["b"]
+
+
+async def test_foreign_lock_is_waited_for_while_the_loop_turns(database, add, ids, foreign):
+    waiting = asyncio.ensure_future(database.write(add, "a"))
+    longest = 0.0
+    for _ in range(20):
+        begun = time.monotonic()
+        await asyncio.sleep(0.005)
+        longest = max(longest, time.monotonic() - begun)
+    assert not waiting.done()
+    foreign.execute("ROLLBACK")
+    assert await waiting == "a"
+    assert ids(database.read) == ["a"]
+    assert longest < group.BUSY_MS / 2000
+
+
+async def test_loop_turns_while_the_disk_has_a_commit(database, add, ids, monkeypatch):
+    """A disk that stalls holds up whoever writes, and nobody else."""
+    gate, at_it = threading.Event(), asyncio.Event()
+    loop, commit = asyncio.get_running_loop(), group.Group.commit
+
+    def stalled(self):
+        loop.call_soon_threadsafe(at_it.set)
+        assert gate.wait(20), "the loop did not turn meanwhile"
+        commit(self)
+
+    monkeypatch.setattr(group.Group, "commit", stalled)
+    begun = []
+    first = asyncio.ensure_future(database.write(add, "a"))
+    await at_it.wait()
+    second = asyncio.ensure_future(database.write(lambda tx: begun.append(add(tx, "b"))))
+    await asyncio.sleep(0.02)
+    assert not begun, "no function begins while a commit is under way"
+    assert not first.done()
+    assert ids(database.read) == []
+    gate.set()
+    await asyncio.gather(first, second)
+    assert ids(database.read) == ["a", "b"]
+
+
+async def test_functions_run_on_the_loop_and_its_changes_are_committed_elsewhere(
+    database, add, monkeypatch
+):
+    ran, commit = [], group.Group.commit
+    monkeypatch.setattr(
+        group.Group, "commit", lambda self: (ran.append(threading.get_ident()), commit(self))
+    )
+    here = threading.get_ident()
+    assert await database.write(lambda tx: add(tx, "a") and threading.get_ident()) == here
+    assert await database.write_aside(lambda tx: threading.get_ident()) != here
+    assert here not in ran
 
 
 async def test_groups_are_never_larger_than_their_bound(database, add, held):

@@ -48,6 +48,8 @@ class _Database:
         self._mortal.step()
         return result
 
+    write_aside = write
+
     def __getattr__(self, name):
         return getattr(self._inner, name)
 

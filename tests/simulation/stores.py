@@ -69,6 +69,8 @@ class Store:
     async def write(self, fn, *args, **kwargs):
         return self.transact(fn, *args, **kwargs)
 
+    write_aside = write
+
     def transact(self, fn, *args, **kwargs):
         self.mortal()
         self._statements.control("BEGIN IMMEDIATE")

@@ -1,7 +1,7 @@
-"""SQLite: one file a service, one thread that writes it, readers that never wait for it.
+"""SQLite: one file a service, one connection that writes it, readers that never wait for it.
 
 Refuses to be shared: a lock beside the file keeps every other process out, and within this one
-only the writer thread writes or checkpoints (SQLite before 3.51.3 can damage a file in which
+only the writer's connection writes or checkpoints (SQLite before 3.51.3 can damage a file in which
 two connections do). Nothing outside SQLite may `open()` the file, its `-wal` or its `-shm`
 while it is open here, since closing such a descriptor drops SQLite's locks; sizes are read by
 `stat`. A process must not fork while a database is open: the child would share its locks and

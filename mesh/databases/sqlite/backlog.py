@@ -1,11 +1,10 @@
 """Transactions that wait for the writer, in the order in which they were asked for.
 
-The event loop puts, the writer thread takes; both may be at it at once.
+Of the event loop alone: it puts, takes and refuses.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,10 +31,13 @@ PASSED_OVER = 2
 """Commits while one waits that show that the writer gets on: the first was under way already."""
 
 STALL_LOOK_S = 0.05
+"""Between two looks at who has waited too long."""
+
+LATE_S = 0.005
+"""A look that comes later than this shows that the event loop was held up, by its own work or by
+others on the machine: nobody could begin then, and it does not count as waiting."""
 
 US_PER_S = 1_000_000
-
-_FOREVER = -1.0
 
 
 class Flush(NamedTuple):
@@ -50,12 +52,14 @@ class Job:
     """One function that waits for its transaction, and how it went."""
 
     __slots__ = (
+        "aside",
         "begin_by_s",
         "begun_s",
         "callbacks",
         "error",
         "future",
         "groups",
+        "held_up_s",
         "result",
         "trace",
         "work",
@@ -67,25 +71,30 @@ class Job:
         future: asyncio.Future[object],
         begin_by_s: float,
         groups: int,
+        *,
+        aside: bool,
     ) -> None:
-        """`groups`: commits so far; `begin_by_s`: now and WAIT_S."""
+        """`groups`: commits so far; `begin_by_s`: now and WAIT_S; `aside`: off the event loop."""
+        self.aside = aside
         self.trace = telemetry.current_trace.get()
         self.begun_s = 0.0
         self.work = work
         self.future = future
         self.begin_by_s = begin_by_s
         self.groups = groups
+        self.held_up_s = 0.0
+        """For how long the loop had been held up in all when this began to wait."""
         self.result: object = None
         self.error: BaseException | None = None
         self.callbacks: list[Callable[[], None]] = []
 
-    def overdue(self, now_s: float, groups: int) -> bool:
-        """Whether it has waited too long, after `groups` commits in all."""
-        over_s = now_s - self.begin_by_s
+    def overdue(self, now_s: float, groups: int, held_up_s: float) -> bool:
+        """Whether it has waited too long, after `groups` commits and so much held up in all."""
+        over_s = now_s - self.begin_by_s - (held_up_s - self.held_up_s)
         return over_s >= (0 if groups - self.groups >= PASSED_OVER else STALL_S - WAIT_S)
 
     def begin(self) -> None:
-        """Forget an earlier run. On the writer thread."""
+        """Forget an earlier run. Where it is about to run."""
         self.begun_s = clock.monotonic_s()
         telemetry.current_trace.set(self.trace)
         self.result = self.error = None
@@ -131,72 +140,50 @@ class Job:
 
 
 class Backlog:
-    """A bounded queue between the event loop and the writer thread."""
+    """A bounded queue."""
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
-        self._lock = threading.Lock()
-        self._ended = False
-        self._asleep = False
-        self._bell = threading.Lock()  # held while nobody has rung; a Condition is 5 times slower
-        self._bell.acquire()
+        self._held_up_s = 0.0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._jobs)
+
+    @property
+    def next_is_aside(self) -> bool:
+        """Whether the one that has waited longest runs aside."""
+        return bool(self._jobs) and self._jobs[0].aside
 
     def put(self, job: Job) -> bool:
         """Add one at the end; False when QUEUE_MAX wait already."""
-        with self._lock:
-            if len(self._jobs) >= QUEUE_MAX:
-                return False
-            self._jobs.append(job)
-            self._ring()
+        if len(self._jobs) >= QUEUE_MAX:
+            return False
+        job.held_up_s = self._held_up_s
+        self._jobs.append(job)
         return True
 
     def take(self) -> Job | None:
         """The one that has waited longest; None when there is none."""
-        with self._lock:
-            return self._jobs.popleft() if self._jobs else None
+        return self._jobs.popleft() if self._jobs else None
 
-    def overdue(self, now_s: float, groups: int) -> list[Job]:
-        """Take out those that have waited too long, after `groups` commits in all."""
+    def take_short(self) -> Job | None:
+        """The same, unless it is one that runs aside."""
+        return self._jobs.popleft() if self._jobs and not self._jobs[0].aside else None
+
+    def overdue(self, look_s: float, now_s: float, groups: int) -> list[Job]:
+        """Take out those that have waited too long, after `groups` commits in all.
+
+        Args:
+            look_s: when this was to be asked.
+        """
+        if now_s - look_s > LATE_S:
+            self._held_up_s += now_s - look_s
         late: list[Job] = []
-        with self._lock:
-            while self._jobs and self._jobs[0].overdue(now_s, groups):
-                late.append(self._jobs.popleft())
+        while self._jobs and self._jobs[0].overdue(now_s, groups, self._held_up_s):
+            late.append(self._jobs.popleft())
         return late
 
     def next_look_s(self, now_s: float) -> float | None:
         """When the one that waits longest may be overdue; None when none waits."""
-        with self._lock:
-            return max(self._jobs[0].begin_by_s, now_s + STALL_LOOK_S) if self._jobs else None
-
-    def end(self) -> None:
-        """Nothing more will be put."""
-        with self._lock:
-            self._ended = True
-            self._ring()
-
-    @property
-    def finished(self) -> bool:
-        """Ended, and nothing waits any more."""
-        return self._ended and not self._jobs
-
-    def wait(self, timeout_s: float | None) -> bool:
-        """Block until there is something to take, or the end; False after `timeout_s` of neither.
-
-        For the writer thread alone.
-        """
-        with self._lock:
-            if self._jobs or self._ended:
-                return True
-            self._asleep = True
-        rung = self._bell.acquire(timeout=_FOREVER if timeout_s is None else timeout_s)
-        with self._lock:
-            if not rung and not self._asleep:  # it rang between the two lines above
-                self._bell.acquire()
-                return True
-            self._asleep = False
-        return rung
-
-    def _ring(self) -> None:
-        if self._asleep:
-            self._asleep = False
-            self._bell.release()
+        return max(self._jobs[0].begin_by_s, now_s + STALL_LOOK_S) if self._jobs else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.databases.sqlite.connections import BUSY_MS, WAL_BYTES
+from mesh.databases.sqlite.connections import WAL_BYTES
 from mesh.databases.sqlite.files import size_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TRUNCATE_BYTES = 64 * 1024 * 1024
 
 
 class Checkpoints:
-    """Decides and runs them. For the writer thread."""
+    """Decides and runs them. For whoever has the writer's connection; `run` for its thread alone."""
 
     def __init__(self, statements: Statements, wal: Path) -> None:
         self._statements = statements
@@ -75,12 +75,8 @@ class Checkpoints:
         self._not_before_s = clock.monotonic_s() + RETRY_S
         cut = self._scrub or size_of(self._wal) > TRUNCATE_BYTES
         mode = "TRUNCATE" if cut else "PASSIVE"
-        ask = self._statements.ask
-        ask("PRAGMA busy_timeout = 0")  # TRUNCATE would wait for readers
-        try:
-            hindered, frames, copied = ask(f"PRAGMA wal_checkpoint({mode})")[0]
-        finally:
-            ask(f"PRAGMA busy_timeout = {BUSY_MS}")
+        # The writer's busy_timeout is 0, or TRUNCATE would wait for readers.
+        hindered, frames, copied = self._statements.ask(f"PRAGMA wal_checkpoint({mode})")[0]
         if not hindered and frames == copied:
             self._commits = 0
             self._long = False

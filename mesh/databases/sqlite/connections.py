@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from mesh.clock import MS_PER_S
 from mesh.databases.sqlite.faults import broken, fault
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ WRITER: dict[str, str | int] = {
     "synchronous": 2,  # FULL: a commit is on the disk before anybody is answered
     "temp_store": 2,  # memory: a spill to /tmp fails inside the sandbox
     "foreign_keys": 1,
-    "busy_timeout": BUSY_MS,
+    "busy_timeout": 0,  # the event loop waits for nobody; group.py waits on the thread
     "trusted_schema": 0,
     "cell_size_check": 1,
     "mmap_size": 0,  # an I/O error must be an error code, not a signal
@@ -44,13 +45,17 @@ READER: dict[str, str | int] = {
 }
 
 
-def _open(file: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
+def _open(
+    file: Path, mode: str, settings: dict[str, str | int], *, one_thread: bool
+) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(file.absolute()))}?mode={mode}",
             uri=True,
             isolation_level=None,  # BEGIN is said by us, never implied
             cached_statements=STATEMENTS_CACHED,
+            timeout=BUSY_MS / MS_PER_S,  # until busy_timeout is set below
+            check_same_thread=one_thread,
         )
     except sqlite3.Error as error:
         raise fault(error, file) from error
@@ -77,11 +82,11 @@ def _set(connection: sqlite3.Connection, file: Path, name: str, value: str | int
 
 
 def open_writer(file: Path) -> sqlite3.Connection:
-    """The one connection that writes and checkpoints. For the calling thread only.
+    """The one connection that writes and checkpoints. For one thread at a time.
 
     Raises: DatabaseBroken, DatabaseBusy.
     """
-    return _open(file, "rw", WRITER)
+    return _open(file, "rw", WRITER, one_thread=False)
 
 
 def open_reader(file: Path) -> sqlite3.Connection:
@@ -89,4 +94,4 @@ def open_reader(file: Path) -> sqlite3.Connection:
 
     Raises: DatabaseBroken, DatabaseBusy.
     """
-    return _open(file, "ro", READER)
+    return _open(file, "ro", READER, one_thread=True)

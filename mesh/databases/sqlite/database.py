@@ -65,11 +65,12 @@ class SqliteDatabase:
         """
         for migration in migrations:
             schema.check(migration)
-        await self._writer.submit(schema.prepare)
+        await self._writer.submit(schema.prepare, aside=True)
         try:
-            for migration in await self.write(schema.pending, migrations):
-                await self._writer.submit(partial(schema.apply, migration=migration))
-            await self.write(schema.judge)
+            for migration in await self.write_aside(schema.pending, migrations):
+                step = partial(schema.apply, migration=migration)
+                await self._writer.submit(step, aside=True)
+            await self.write_aside(schema.judge)
         finally:
             self._reader.forget()
         if not self._place.marked:
@@ -83,6 +84,12 @@ class SqliteDatabase:
         Raises, Cancellation: as in the contract.
         """
         return self._writer.submit(lambda tx: fn(tx, *args, **kwargs))
+
+    def write_aside(
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[object, object, T]:
+        """The same on the writer's thread, in a commit of its own."""
+        return self._writer.submit(lambda tx: fn(tx, *args, **kwargs), aside=True)
 
     @property
     def read(self) -> Reader:
@@ -103,7 +110,7 @@ class SqliteDatabase:
         cut = Cut(self._place.file)
 
         def submit(stand: Callable[[], None]) -> asyncio.Future[None]:
-            return asyncio.ensure_future(self._writer.submit(lambda _: stand()))
+            return asyncio.ensure_future(self._writer.submit(lambda _: stand(), aside=True))
 
         try:
             await cut.hold(submit)

@@ -1,9 +1,14 @@
-"""The one thread that writes a database: it makes many transactions one commit.
+"""The one that writes a database: it makes many transactions one commit.
 
-Whatever waits when the writer is free becomes one BEGIN … COMMIT, a savepoint for each
-function, and one answer to all once the disk has it: with a disk flush of 150 µs that is the
-difference between a few thousand and a hundred thousand transactions a second. It never waits
-for company: a lone function commits at once.
+Whatever waits when the disk is free becomes one BEGIN … COMMIT, a savepoint for each function, and
+one answer to all once the disk has it: with a disk flush of 150 µs that is the difference between a
+few thousand and a hundred thousand transactions a second. It never waits for company: a lone
+function commits at once.
+
+The functions run on the event loop, a few milliseconds of them at a time: on a thread they would
+fight the loop for the interpreter at each statement. What may wait for the disk or take long is the
+thread's: COMMIT, checkpoints, whoever asked to be run aside. Only one of the two has the
+connection: while the thread is at work no function begins, and those that come make the next group.
 
 What a function raises undoes that function alone. Where SQLite itself throws the transaction
 away (no space, a rollback written into a statement) nobody is answered, and all of the group
@@ -16,9 +21,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
+from collections import deque
 from functools import partial
-from types import CoroutineType
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from mesh import clock
@@ -26,22 +33,20 @@ from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Flush, Job
 from mesh.databases.sqlite.checkpoints import Checkpoints
 from mesh.databases.sqlite.connections import open_writer
 from mesh.databases.sqlite.faults import broken
+from mesh.databases.sqlite.group import Group
 from mesh.databases.sqlite.statements import CHANGES, Statements
-from mesh.databases.sqlite.transaction import SqliteTransaction
-from mesh.errors import Broken, DatabaseBroken, DatabaseBusy, MeshError, StorageFull
+from mesh.errors import DatabaseBroken, DatabaseBusy, MeshError, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from mesh.databases.sqlite.files import Place
+    from mesh.databases.sqlite.transaction import SqliteTransaction
 
 T = TypeVar("T")
 
 GROUP_MAX = 64
 """Functions in one commit."""
-
-GROUP_WORK_S = 0.005
-"""No further function joins a group after this much work: the first of them is waiting."""
 
 PROBE_S = 1.0
 """While there is no space, an empty change is tried this often, so that `writable` recovers
@@ -51,7 +56,7 @@ without anybody's write being refused first."""
 class Writer:
     """Runs functions as transactions, in the order of the calls of `submit`.
 
-    `submit`, `stop` and the answers belong to the event loop, everything else to the thread.
+    Everything belongs to the event loop but what the thread is handed by `_order`.
     """
 
     def __init__(self, place: Place) -> None:
@@ -63,17 +68,28 @@ class Writer:
         self.broken: DatabaseBroken | None = None
         self._place = place
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._backlog = Backlog()
+        self._alone: deque[Job] = deque()
+        """A group that was lost: each of it runs again, in a commit of its own."""
         self._sweep: asyncio.TimerHandle | None = None
-        self._flush_s = 0.0
+        self._upkeep: asyncio.TimerHandle | None = None
+        self._due = False
+        """A turn is about to come."""
+        self._turning = False
+        """A turn is under way."""
+        self._ordered = False
+        """The thread has the connection."""
+        self._finished: tuple[Callable[..., None], Exception | None] | None = None
+        """What the thread has done, until the loop has heard of it."""
         self._stopping = False
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._stopped: asyncio.Future[None] = self._loop.create_future()
+        self._orders: SimpleQueue[tuple[Callable[[], None], Callable[..., None]] | None]
+        self._orders = SimpleQueue()  # at most one order and the end
         self._thread = threading.Thread(target=self._main, name="database writer", daemon=True)
         self._statements: Statements
         self._checkpoints: Checkpoints
-
-    # ── on the event loop ────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
         """Claim the file and open it. Raises: AlreadyRunning, DatabaseBroken, DatabaseBusy."""
@@ -81,18 +97,29 @@ class Writer:
         try:
             await asyncio.shield(self._opened)
         except asyncio.CancelledError:
-            self._backlog.end()
+            self._orders.put(None)
             raise
 
-    def submit(self, work: Callable[[SqliteTransaction], T]) -> Coroutine[object, object, T]:
-        """Queue a function now; the coroutine is the wait for its answer."""
-        job = Job(work, self._loop.create_future(), clock.monotonic_s() + WAIT_S, self.groups)
+    def submit(
+        self, work: Callable[[SqliteTransaction], T], *, aside: bool = False
+    ) -> Coroutine[object, object, T]:
+        """Queue a function now; the coroutine is the wait for its answer.
+
+        Args:
+            aside: run it on the thread, in a commit of its own.
+        """
+        begin_by_s = clock.monotonic_s() + WAIT_S
+        job = Job(work, self._loop.create_future(), begin_by_s, self.groups, aside=aside)
         if self._stopping:
             job.fail(DatabaseBusy("the database is closed"))
         elif not self._backlog.put(job):
             job.fail(DatabaseBusy(f"{QUEUE_MAX} transactions wait already"))
-        elif self._sweep is None:
-            self._sweep = self._loop.call_later(WAIT_S, self._expire)
+        else:
+            self._wake()
+            if self._sweep is None:
+                self._sweep = self._loop.call_later(WAIT_S, self._expire, begin_by_s)
+            if len(self._backlog) >= GROUP_MAX:
+                self._hurry()
         return _answer_of(cast("asyncio.Future[T]", job.future))
 
     async def stop(self) -> None:
@@ -101,21 +128,107 @@ class Writer:
         A broken file stays open and locked until the process ends: closing it would write.
         """
         self._stopping = True
-        self._backlog.end()
+        self._wake()
         await asyncio.shield(self._stopped)
         if self.broken is None:
             self._thread.join()
 
-    def _expire(self) -> None:
-        """Refuse those that have waited too long; come again for the next."""
+    def _expire(self, look_s: float) -> None:
+        """Refuse those that have waited too long; come again for the next. `look_s`: due then."""
         now_s = clock.monotonic_s()
-        for job in self._backlog.overdue(now_s, self.groups):
+        for job in self._backlog.overdue(look_s, now_s, self.groups):
             waited_s = now_s - job.begin_by_s + WAIT_S
             job.fail(DatabaseBusy(f"no transaction could begin within {waited_s:.2f} s"))
-        look_s = self._backlog.next_look_s(now_s)
+        next_s = self._backlog.next_look_s(now_s)
         self._sweep = None
-        if look_s is not None:
-            self._sweep = self._loop.call_later(look_s - now_s, self._expire)
+        if next_s is not None:
+            self._sweep = self._loop.call_later(next_s - now_s, self._expire, next_s)
+
+    # ── turns ────────────────────────────────────────────────────────────────────────────────
+
+    def _wake(self) -> None:
+        """Have a turn, once whoever is at it on the loop has asked for all that it has to."""
+        if not self._ordered and not self._due:
+            self._due = True
+            self._loop.call_soon(self._turn, context=self._context)
+
+    def _hurry(self) -> None:
+        """So many are asked for in one go of the loop: do now what was to come after it."""
+        if not self._turning:
+            self._context.run(self._hear)
+            self._context.run(self._turn)
+
+    def _turn(self) -> None:
+        """Begin the next group, if anybody waits."""
+        self._due = False
+        if self._ordered:
+            return
+        self._turning = True
+        try:
+            self._begin()
+        finally:
+            self._turning = False
+
+    def _begin(self) -> None:
+        if not self._alone and not self._backlog:
+            self._rest()
+            return
+        group = Group(self._statements)
+        group.lost = self.broken
+        if self.broken is not None:
+            self._fill(group)
+        elif not self._alone and self._backlog.next_is_aside:
+            job = self._backlog.take()
+            take = partial(next, iter([job]), None)
+            self._order(partial(group.whole, take), partial(self._ended, group))
+        elif group.begin():
+            self._fill(group)
+        else:
+            self._order(group.begin_waiting, partial(self._fill, group))
+
+    def _fill(self, group: Group, failed: Exception | None = None) -> None:
+        """Run who waits in the group's transaction, and hand it on."""
+        group.lost = group.lost or failed
+        if self._alone:
+            group.fill(self._alone.popleft, 1)
+        else:
+            take = self._backlog.take if group.lost else self._backlog.take_short
+            group.fill(take, GROUP_MAX)
+        if group.kept and group.changed:
+            self._order(group.commit, partial(self._ended, group))
+            return
+        if group.kept:
+            group.commit()  # there is nothing to write
+        self._ended(group)
+
+    def _ended(self, group: Group, failed: Exception | None = None) -> None:
+        """A group is durable, or nothing of it has happened: answer it, and go on."""
+        lost, jobs = group.lost or failed, group.jobs
+        if lost is not None and (
+            isinstance(lost, DatabaseBroken) or not isinstance(lost, MeshError)
+        ):
+            lost = self._break(lost)
+        if lost is not None and self.broken is None and len(jobs) > 1:
+            self._alone.extend(jobs)
+        else:
+            self._close(group, lost)
+        if lost is None and group.kept and self._checkpoints.overdue():
+            self._order(self._checkpoints.run, self._attended)
+        else:
+            self._wake()
+
+    def _close(self, group: Group, lost: MeshError | None) -> None:
+        if lost is None and group.kept:
+            self.groups += 1
+            self.writable = self.writable or group.changed
+            if group.scrubs:
+                self._checkpoints.scrub()
+        for job in group.jobs:
+            if lost is not None and (job.error is None or self.broken is not None):
+                job.error = lost
+            if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
+                self.writable = False
+        self._deliver(group.jobs, group.flush)
 
     def _deliver(self, jobs: list[Job], flush: Flush) -> None:
         for job in jobs:
@@ -134,7 +247,70 @@ class Writer:
                 {"message": "an after_commit callback failed", "exception": error}
             )
 
-    # ── on the writer thread ─────────────────────────────────────────────────────────────────
+    def _break(self, error: Exception) -> DatabaseBroken:
+        if not isinstance(error, DatabaseBroken):
+            error = broken(self._place.file, f"the writer failed: {error!r}")
+        self.broken = error
+        self.writable = False
+        return error
+
+    # ── while nobody waits ───────────────────────────────────────────────────────────────────
+
+    def _rest(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            self._upkeep = None
+        if self._stopping:
+            self._orders.put(None)
+        elif self.broken is None:
+            wait_s = self._checkpoints.idle_wait_s() if self.writable else PROBE_S
+            if wait_s is not None:
+                self._upkeep = self._loop.call_later(wait_s, self._maintain)
+
+    def _maintain(self) -> None:
+        """Use a slot in which nobody waits."""
+        self._upkeep = None
+        if self._ordered or self._due:
+            return  # the next rest comes here again
+        if not self.writable:
+            self._order(self._probe, self._probed)
+        elif self._checkpoints.idle_wait_s() is not None:
+            self._order(self._checkpoints.run, self._attended)
+
+    def _probe(self) -> None:
+        """On the thread."""
+        ask = self._statements.ask
+        ask(f"PRAGMA user_version = {ask('PRAGMA user_version')[0][0]!r}")
+
+    def _probed(self, failed: Exception | None) -> None:
+        self.writable = failed is None
+        self._attended(failed)
+
+    def _attended(self, failed: Exception | None) -> None:
+        # Where it was busy or full nothing is lost, and there will be another slot.
+        if failed is not None and not isinstance(failed, DatabaseBusy | StorageFull):
+            self._break(failed)
+        self._wake()
+
+    # ── the thread ───────────────────────────────────────────────────────────────────────────
+
+    def _order(self, work: Callable[[], None], then: Callable[..., None]) -> None:
+        """Have the thread do `work`, and go on here by `then(why it failed, or None)`."""
+        self._ordered = True
+        self._orders.put((work, then))
+
+    def _hear(self) -> None:
+        """Go on from what the thread has done, if it has: the disk is kept busy."""
+        if self._finished is None:
+            return
+        (then, failed), self._finished = self._finished, None
+        self._ordered = False
+        self._turning = self._due = True
+        try:
+            then(failed)
+        finally:
+            self._turning = False
+            self._turn()
 
     def _main(self) -> None:
         try:
@@ -146,7 +322,16 @@ class Writer:
             self._post(_settle, self._stopped, None)
             return
         self._post(_settle, self._opened, None)
-        self._serve()
+        while (order := self._orders.get()) is not None:
+            work, then = order
+            failed: Exception | None = None
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001  a dead thread would answer nobody
+                failed = error
+            self._finished = (then, failed)
+            del work, then, order, failed
+            self._post(self._hear)
         if self.broken is None:
             self._statements.close()
             self._place.release()
@@ -162,147 +347,9 @@ class Writer:
             connection.close()
             raise broken(self._place.file, "holds no table, but a database was here")
 
-    def _serve(self) -> None:
-        while not self._backlog.finished:
-            if self._backlog.wait(self._idle_wait_s()):
-                self._group(self._backlog.take, GROUP_MAX)
-            else:
-                self._maintain()
-
-    def _idle_wait_s(self) -> float | None:
-        if self.broken is not None:
-            return None
-        return self._checkpoints.idle_wait_s() if self.writable else PROBE_S
-
-    def _maintain(self) -> None:
-        """Use a slot in which nobody waits."""
-        if not self.writable:
-            self._attend(self._probe)
-        elif self._checkpoints.idle_wait_s() is not None:
-            self._attend(self._checkpoints.run)
-
-    def _attend(self, upkeep: Callable[[], None]) -> None:
-        try:
-            upkeep()
-        except (DatabaseBusy, StorageFull):
-            pass  # nothing is lost, and there will be another slot
-        except Exception as error:  # noqa: BLE001  a dead thread would answer nobody
-            self._break(error)
-
-    def _probe(self) -> None:
-        ask = self._statements.ask
-        ask(f"PRAGMA user_version = {ask('PRAGMA user_version')[0][0]!r}")
-        self.writable = True
-
-    def _break(self, error: Exception) -> DatabaseBroken:
-        if not isinstance(error, DatabaseBroken):
-            error = broken(self._place.file, f"the writer failed: {error!r}")
-        self.broken = error
-        self.writable = False
-        return error
-
-    def _group(self, take: Callable[[], Job | None], limit: int) -> None:
-        """Make up to `limit` functions one commit, and answer them."""
-        jobs: list[Job] = []
-        lost = self._attempt(take, limit, jobs)
-        if lost is not None and self.broken is None and len(jobs) > 1:
-            for job in jobs:
-                self._group(partial(next, iter([job]), None), 1)
-            return
-        for job in jobs:
-            if lost is not None and (job.error is None or self.broken is not None):
-                job.error = lost
-            if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
-                self.writable = False
-        if jobs:
-            self._post(self._deliver, jobs, Flush(self._flush_s, clock.monotonic_s(), len(jobs)))
-        if lost is None and self._checkpoints.overdue():
-            self._attend(self._checkpoints.run)
-
-    def _attempt(
-        self, take: Callable[[], Job | None], limit: int, jobs: list[Job]
-    ) -> MeshError | None:
-        """BEGIN, run, COMMIT. Returns why nothing of it was kept, or None when all went well.
-
-        What has been taken is appended to `jobs`, each with its own result or error.
-        """
-        control = self._statements.control
-        connection = self._statements.connection
-        before = connection.total_changes
-        try:
-            if self.broken is not None:
-                raise self.broken  # noqa: TRY301  answered like any other failure to begin
-            control("BEGIN IMMEDIATE")
-            kept = self._fill(take, limit, jobs)
-            self._flush_s = clock.monotonic_s()
-            if kept:
-                control("COMMIT")
-                self.groups += 1
-                self.writable = self.writable or connection.total_changes > before
-        except Exception as error:  # noqa: BLE001  unknown is worse than broken: all must hear of it
-            if not jobs and (job := take()) is not None:
-                jobs.append(job)  # could not begin: the first in line is told, so the line moves
-            if isinstance(error, DatabaseBroken) or not isinstance(error, MeshError):
-                return self._break(error)
-            return error
-        finally:
-            if connection.in_transaction:
-                with contextlib.suppress(MeshError):
-                    control("ROLLBACK")
-        return None
-
-    def _fill(self, take: Callable[[], Job | None], limit: int, jobs: list[Job]) -> int:
-        """Run functions in the open transaction; returns how many of them stand in it.
-
-        Raises: whatever took the whole transaction away.
-        """
-        control = self._statements.control
-        kept = 0
-        until_s = clock.monotonic_s() + GROUP_WORK_S
-        while len(jobs) < limit and (job := take()) is not None:
-            jobs.append(job)
-            if kept:
-                control("SAVEPOINT one")
-                self._call(job)
-                if job.error is not None:
-                    control("ROLLBACK TO one")
-                control("RELEASE one")
-            else:
-                self._call(job)
-                if job.error is not None:
-                    break  # the first needs no savepoint: undoing it undoes nobody else
-            kept += job.error is None
-            if clock.monotonic_s() > until_s:
-                break
-        return kept
-
-    def _call(self, job: Job) -> None:
-        """Run one function. Raises: the fault that took the whole transaction with it."""
-        statements = self._statements
-        statements.fault = None
-        tx = SqliteTransaction(statements)
-        job.begin()
-        try:
-            job.result = job.work(tx)
-            if isinstance(job.result, CoroutineType):
-                job.result.close()
-                job.error = TypeError("a transaction is a plain function, not a coroutine")
-        except BaseException as error:  # noqa: BLE001  it is raised where the answer is awaited
-            job.error = error
-        finally:
-            tx.end()
-        if job.error is None:
-            job.callbacks = tx.callbacks
-            if tx.scrubs:
-                self._checkpoints.scrub()
-        if isinstance(statements.fault, DatabaseBroken):
-            raise statements.fault
-        if not statements.connection.in_transaction:
-            raise statements.fault or Broken("a function ended the transaction that it ran in")
-
     def _post(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(callback, *args)
+            self._loop.call_soon_threadsafe(callback, *args, context=self._context)
 
 
 async def _answer_of(future: asyncio.Future[T]) -> T:

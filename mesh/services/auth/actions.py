@@ -145,7 +145,7 @@ async def erase_credentials(ctx: Context, request: SubjectRef) -> None:
     Effects: they end and auth.session_revoked is told of each, in one transaction; the bytes are
         gone soon after.
     """
-    await ctx.write(_erase, request.subject)
+    await ctx.write_aside(_erase, request.subject)
 
 
 async def explain(ctx: Context, request: Explain) -> Explanation:

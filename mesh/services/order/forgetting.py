@@ -30,7 +30,7 @@ async def abandon(ctx: Context, request: messages.Abandon) -> None:
     """Deferred: cancel what an erased person had still open, the oldest first."""
     after: str | None = ""
     while after is not None:
-        after = await ctx.write(_abandon, request.user_id, after)
+        after = await ctx.write_aside(_abandon, request.user_id, after)
 
 
 def _abandon(tx: Tx, user_id: str, after: str) -> str | None:

@@ -179,7 +179,7 @@ async def erase(ctx: Context, request: messages.GetUser) -> None:
         deferred, in one transaction; the bytes gone soon after.
     """
     model.check_may_see(ctx.caller, request.id)
-    await ctx.write(_erase, request.id)
+    await ctx.write_aside(_erase, request.id)
 
 
 async def end_sessions(ctx: Context, left: messages.EndSessions) -> None:

@@ -111,6 +111,8 @@ class Gated:
         await simulation.stage.turn()
         return result
 
+    write_aside = write
+
     def __getattr__(self, name):
         return getattr(self._inner, name)
 

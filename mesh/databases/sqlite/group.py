@@ -1,0 +1,173 @@
+"""One group of functions on its way to the disk: BEGIN, each in turn, COMMIT.
+
+What a function raises undoes that function alone; what takes the whole transaction with it (no
+space, an I/O error, a rollback written into a statement) is kept as `lost`, and then nothing of the
+group has happened. Whoever has the connection runs it: the event loop all but the COMMIT of a
+change, the writer's thread that, or everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from types import CoroutineType
+from typing import TYPE_CHECKING
+
+from mesh import clock
+from mesh.databases.sqlite.backlog import Flush, Job
+from mesh.databases.sqlite.connections import BUSY_MS
+from mesh.databases.sqlite.transaction import SqliteTransaction
+from mesh.errors import Broken, DatabaseBroken, DatabaseBusy, MeshError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mesh.databases.sqlite.statements import Statements
+
+
+GROUP_WORK_S = 0.005
+"""No further function joins a group after this much work: the event loop has other things to do,
+and the first of them is waiting."""
+
+GROUP_S = 0.025
+"""Nor after this long, whatever it was spent on. A machine that has others to serve stops us for
+milliseconds; groups that ended then would be small just when there is most to do."""
+
+
+class Group:
+    """Some functions that become one commit."""
+
+    __slots__ = ("_before", "_statements", "flush", "jobs", "kept", "locked", "lost", "scrubs")
+
+    def __init__(self, statements: Statements) -> None:
+        """Nothing has begun."""
+        self.jobs: list[Job] = []
+        """Those taken, each with its own result or error."""
+        self.kept = 0
+        """How many of them stand in the transaction."""
+        self.lost: Exception | None = None
+        """Why nothing of it was kept."""
+        self.locked: DatabaseBusy | None = None
+        """Why it could not begin: another program holds the file."""
+        self.scrubs = False
+        """Whether one of them wants no bytes left of what it deleted."""
+        self.flush = Flush(0.0, 0.0, 0)
+        """Nothing, unless it came to a COMMIT."""
+        self._statements = statements
+        self._before = statements.connection.total_changes
+
+    @property
+    def changed(self) -> bool:
+        """Whether rows were changed, so that the COMMIT has something to write."""
+        return self._statements.connection.total_changes > self._before
+
+    def begin(self) -> bool:
+        """BEGIN without a wait; False, and `locked`, while another program holds the file."""
+        try:
+            self._statements.control("BEGIN IMMEDIATE")
+        except DatabaseBusy as error:
+            self.locked = error
+            return False
+        except Exception as error:  # noqa: BLE001  unknown is worse than broken: all must hear of it
+            self.lost = error
+        return True
+
+    def begin_waiting(self) -> None:
+        """The same, waiting for that program BUSY_MS at most. On the writer's thread."""
+        self.locked = None
+        try:
+            self._statements.ask(f"PRAGMA busy_timeout = {BUSY_MS}")
+            try:
+                if not self.begin():
+                    self.lost = self.locked
+            finally:
+                self._statements.ask("PRAGMA busy_timeout = 0")
+        except MeshError as error:
+            self._lose(error)
+
+    def fill(self, take: Callable[[], Job | None], limit: int) -> None:
+        """Run up to `limit` functions; none is begun after GROUP_WORK_S of work, or GROUP_S.
+
+        One at least is taken, so that somebody is told where it could not begin.
+        """
+        jobs = self.jobs
+        begun_s, worked_s = clock.monotonic_s(), clock.work_s()
+        try:
+            while len(jobs) < limit and (job := take()) is not None:
+                jobs.append(job)
+                if self.lost is not None:
+                    return
+                self._place(job)
+                if job.error is not None and not self.kept:
+                    break  # the first has no savepoint: it is undone with the transaction
+                took_s = clock.monotonic_s() - begun_s
+                if took_s > GROUP_WORK_S and (
+                    took_s > GROUP_S or clock.work_s() - worked_s > GROUP_WORK_S
+                ):
+                    break
+        except Exception as error:  # noqa: BLE001  as above
+            self._lose(error)
+        else:
+            if not self.kept:
+                self._undo()
+
+    def commit(self) -> None:
+        """Make it durable."""
+        start_s = clock.monotonic_s()
+        try:
+            self._statements.control("COMMIT")
+        except Exception as error:  # noqa: BLE001  as above
+            self._lose(error)
+        self.flush = Flush(start_s, clock.monotonic_s(), len(self.jobs))
+
+    def whole(self, take: Callable[[], Job | None]) -> None:
+        """All of it for one function. On the writer's thread."""
+        self.begin_waiting()
+        self.fill(take, 1)
+        if self.kept:
+            self.commit()
+
+    def _place(self, job: Job) -> None:
+        """Run one where it undoes nobody else."""
+        if not self.kept:
+            self._call(job)
+        else:
+            control = self._statements.control
+            control("SAVEPOINT one")
+            self._call(job)
+            if job.error is not None:
+                control("ROLLBACK TO one")
+            control("RELEASE one")
+        self.kept += job.error is None
+
+    def _call(self, job: Job) -> None:
+        """Run one function. Raises: the fault that took the whole transaction with it."""
+        statements = self._statements
+        statements.fault = None
+        tx = SqliteTransaction(statements)
+        job.begin()
+        try:
+            job.result = job.work(tx)
+            if isinstance(job.result, CoroutineType):
+                job.result.close()
+                job.error = TypeError("a transaction is a plain function, not a coroutine")
+        except BaseException as error:  # noqa: BLE001  it is raised where the answer is awaited
+            job.error = error
+        finally:
+            tx.end()
+        if job.error is None:
+            job.callbacks = tx.callbacks
+            self.scrubs = self.scrubs or tx.scrubs
+        if isinstance(statements.fault, DatabaseBroken):
+            raise statements.fault
+        if not statements.connection.in_transaction:
+            raise statements.fault or Broken("a function ended the transaction that it ran in")
+
+    def _lose(self, error: Exception) -> None:
+        self.lost = error
+        self.kept = 0
+        self._undo()
+
+    def _undo(self) -> None:
+        if self._statements.connection.in_transaction:
+            with contextlib.suppress(MeshError):
+                self._statements.control("ROLLBACK")
