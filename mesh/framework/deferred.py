@@ -104,6 +104,8 @@ class DeferredWork:
         self._holding = False
         self._running: set[tuple[str, str]] = set()
         self._woken = asyncio.Event()
+        self._until_s = 0.0
+        """When the loop looks again by itself, on the monotonic clock."""
 
     @property
     def running(self) -> int:
@@ -119,8 +121,13 @@ class DeferredWork:
         return {name: room for name, room in rooms.items() if room < CONCURRENT_MAX}
 
     def wake(self) -> None:
-        """Something was deferred or finished."""
+        """Something has finished."""
         self._woken.set()
+
+    def left(self, due_ms: int) -> None:
+        """Something was deferred: a look for it is made now, unless one comes before it is due."""
+        if clock.monotonic_s() + (due_ms - clock.now_ms()) / clock.MS_PER_S < self._until_s:
+            self._woken.set()
 
     async def run(self) -> None:
         """Run what is due, for ever. Cancellation lets the current commit finish, no more."""
@@ -135,6 +142,7 @@ class DeferredWork:
                     sleep_s = self._sleep_s(now)
                 except Unavailable:
                     sleep_s = RETRY_S[0]
+                self._until_s = clock.monotonic_s() + sleep_s
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(sleep_s):
                         await self._woken.wait()

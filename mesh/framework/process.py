@@ -160,7 +160,7 @@ class _Process:
         await store.write_aside(_plant, words, seed.plant, wanted)
 
     def _vocabulary(
-        self, told: Callable[[], None] = lambda: None, left: Callable[[], None] = lambda: None
+        self, told: Callable[[], None] = lambda: None, left: Callable[[int], None] = lambda _: None
     ) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
@@ -177,7 +177,7 @@ class _Process:
         work: DeferredWork
         outbox = ServiceOutbox(store, chosen.service)
         words = replace(
-            self._vocabulary(wire.wake, lambda: work.wake()),  # noqa: PLW0108  bound below
+            self._vocabulary(wire.wake, lambda due_ms: work.left(due_ms)),  # noqa: PLW0108  bound below
             acked=lambda: outbox.acked_seq,
             follows=outbox.told,
         )

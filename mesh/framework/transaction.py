@@ -34,8 +34,8 @@ class Vocabulary:
     deferred: frozenset[str]
     told: Callable[[], None]
     """Called after a commit that told something."""
-    left: Callable[[], None]
-    """Called after a commit that deferred something."""
+    left: Callable[[int], None]
+    """Called after a commit with when each piece of work is due that it deferred, in wall time."""
     acked: Callable[[], int] = lambda: 0
     """Up to which event the bus has them; asked within the transaction."""
     erase: Callable[[Tx, str], None] | None = None
@@ -129,6 +129,7 @@ class Tx:
         """
         if action not in self._vocabulary.deferred:
             raise Broken(f"{action!r} is not among the deferred actions of this service")
+        due_ms = on_ms if on_ms is not None else self.now_ms + int(after_s * clock.MS_PER_S)
         self._inner.execute(
             "INSERT INTO deferred (action, key, args, due_ms, dated, generation, traceparent, cause)"
             " VALUES (:action, :key, :args, :due_ms, :dated, :generation, :traceparent, :cause)"
@@ -138,13 +139,13 @@ class Tx:
             action=action,
             key=key,
             args=codec.encode(args),
-            due_ms=on_ms if on_ms is not None else self.now_ms + int(after_s * clock.MS_PER_S),
+            due_ms=due_ms,
             dated=int(on_ms is not None),
             generation=int(clock.random_hex(GENERATION_BYTES), 16),
             traceparent=self.trace.traceparent,
             cause=self.trace.cause,
         )
-        self._inner.after_commit(self._vocabulary.left)
+        self._inner.after_commit(partial(self._vocabulary.left, due_ms))
 
     def erase(self, user_id: str) -> None:
         """Erase a person for good: rows, stored answers and bytes, also should a copy come back.
@@ -161,8 +162,12 @@ class Tx:
         """Soon after this commit, leave no copy in the -wal of what it deleted."""
         self._inner.scrub()
 
-    def undefer(self, action: str, *, key: str) -> None:
+    def undefer(self, *actions: str, key: str) -> None:
         """The work is done or no longer wanted."""
+        named = {f"action{n}": action for n, action in enumerate(actions)}
+        which = ", ".join(f":{name}" for name in named)
         self._inner.execute(
-            "DELETE FROM deferred WHERE action = :action AND key = :key", action=action, key=key
+            f"DELETE FROM deferred WHERE key = :key AND action IN ({which})",  # noqa: S608  names
+            key=key,
+            **named,
         )

@@ -135,7 +135,7 @@ async def worker(tmp_path, monkeypatch):
             return Context(made.room.wires, Caller("service", "auth"), trace, cause, deadline_s)
 
         made.work = DeferredWork(made.room.database, service.deferred, context, made.room_for)
-        object.__setattr__(made.room.wires.vocabulary, "left", made.work.wake)
+        object.__setattr__(made.room.wires.vocabulary, "left", made.work.left)
         yield made
 
 
@@ -318,6 +318,21 @@ async def test_delayed_work_wakes_the_loop_by_itself(worker: Worker):
         await worker.times(worker.over)
         await worker.owes()
     assert worker.ran == [1]
+
+
+async def test_work_that_is_due_after_the_next_look_asks_for_none(worker: Worker, monkeypatch):
+    looks, look = [], worker.work._due
+    monkeypatch.setattr(worker.work, "_due", lambda now: (looks.append(now), look(now))[1])
+    async with running(worker):
+        await worker.defer(1, after_s=60)
+        await asyncio.sleep(0)
+        seen = len(looks)
+        await worker.defer(2, after_s=61)
+        await asyncio.sleep(0)
+        assert len(looks) == seen
+        await worker.defer(3)
+        await worker.times(worker.over)
+    assert worker.ran == [3]
 
 
 async def test_work_carries_trace_cause_and_a_deadline(worker: Worker):

@@ -48,7 +48,7 @@ TABLES = database.Migration(
     "CREATE TABLE orders (number INTEGER PRIMARY KEY, lines TEXT NOT NULL) STRICT;"
     "CREATE TABLE effect (number INTEGER PRIMARY KEY) STRICT;",
 )
-WORDS = Vocabulary({}, frozenset(), lambda: None, lambda: None)
+WORDS = Vocabulary({}, frozenset(), lambda: None, lambda _: None)
 TRACE = codec.decode(b"{}", Trace)
 
 

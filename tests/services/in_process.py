@@ -68,7 +68,7 @@ class Room:
             tells={row.data: row for row in service.tells},
             deferred=frozenset(row.name for row in service.deferred),
             told=lambda: None,
-            left=lambda: None,
+            left=lambda _: None,
             erase=self.erasure.run,
         )
         asks = frozenset(service.asks)

@@ -56,7 +56,7 @@ class Statements:
         self._file = file
         self._verbs = verbs
         self._cursor = connection.cursor()
-        self._admitted: set[str] = set()
+        self._admitted: dict[str, str] = {}
         self._fillers: dict[tuple[type, str], Callable[[Row], object]] = {}
 
     def close(self) -> None:
@@ -85,9 +85,8 @@ class Statements:
 
     def execute(self, sql: str, params: dict[str, Value]) -> int:
         """Run it to its end; returns how many rows it changed."""
-        if sql not in self._admitted:
-            self._admit(sql)
-        before = self.connection.total_changes
+        word = self._admitted.get(sql) or self._admit(sql)
+        before = self.connection.total_changes if word == "WITH" else 0
         cursor = self._cursor
         try:
             cursor.execute(sql, params)
@@ -98,7 +97,7 @@ class Statements:
         if cursor.rowcount >= 0:
             return cursor.rowcount
         # Python counts no rows for a statement that begins with WITH.
-        if self.connection.total_changes == before:
+        if word != "WITH" or self.connection.total_changes == before:
             return 0
         return cast("int", self.ask("SELECT changes()")[0][0])
 
@@ -132,8 +131,9 @@ class Statements:
         self.fault = fault(error, self._file)
         return self.fault
 
-    def _admit(self, sql: str) -> None:
-        if verb(sql) not in self._verbs:
+    def _admit(self, sql: str) -> str:
+        word = verb(sql)
+        if word not in self._verbs:
             raise Broken(
                 f"a statement here begins with one of {', '.join(sorted(self._verbs))}",
                 code="statement",
@@ -141,7 +141,8 @@ class Statements:
             )
         if len(self._admitted) >= TEXTS_MAX:
             self.forget()
-        self._admitted.add(sql)
+        self._admitted[sql] = word
+        return word
 
     def _filler(self, shape: type[T], sql: str) -> Callable[[Row], T]:
         """For the statement that has just run."""

@@ -19,10 +19,10 @@ from mesh.errors import (
 )
 from mesh.framework import facts, facts_as
 from mesh.services.order import messages, model, payments, replica, store
-from mesh.services.order.steps import place, present, step, view
+from mesh.services.order.steps import place, present, show, step, view
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mesh.framework import Call, Context, Tx
     from mesh.services.order.messages import OrderView
@@ -59,9 +59,9 @@ async def create(ctx: Context, request: messages.PlaceOrder) -> OrderView:
     """
     wanted = model.merged(request.lines)
     order_id = ctx.entity_id("ord")
-    await ctx.write(place, order_id, ctx.caller.id, request, wanted)
+    placed = await ctx.write(place, order_id, ctx.caller.id, request, wanted)
     try:
-        return await _decide(ctx, order_id, ctx.conclude)
+        return await _decide(ctx, order_id, ctx.conclude, wanted if placed else None)
     except Unavailable as error:
         ctx.log.info("an order stays pending", extra=facts(order=order_id, why=str(error)))
         ctx.status = 202
@@ -116,16 +116,26 @@ def lose_hold(tx: Tx, order_id: str, version: int) -> None:
 
 
 async def _decide(
-    ctx: Context, order_id: str, write: Callable[..., Awaitable[OrderView]]
+    ctx: Context,
+    order_id: str,
+    write: Callable[..., Awaitable[OrderView]],
+    placed: dict[str, int] | None = None,
 ) -> OrderView:
-    """Ask product to hold and apply its answer, unless events have overtaken it meanwhile."""
+    """Ask product to hold and apply its answer, unless events have overtaken it meanwhile.
+
+    Args:
+        placed: the quantities of an order that was placed just now, so that nothing is read first.
+    """
     for _ in range(ASK_AGAIN_MAX):
-        order = store.get(ctx.read, order_id)
-        if order is None:
-            raise Broken(f"order {order_id} is gone")
-        if order.status not in model.UNDECIDED:
-            return await write(view, order_id)
-        verdict = await _ask_to_hold(ctx, order_id)
+        wanted, placed = placed, None
+        if wanted is None:
+            order = store.get(ctx.read, order_id)
+            if order is None:
+                raise Broken(f"order {order_id} is gone")
+            if order.status not in model.UNDECIDED:
+                return await write(view, order_id)
+            wanted = _quantities(store.lines(ctx.read, order_id))
+        verdict = await _ask_to_hold(ctx, order_id, wanted)
         try:
             return await write(_apply, order_id, verdict)
         except _OvertakenError:
@@ -133,11 +143,12 @@ async def _decide(
     raise ServiceUnavailable("stock changes faster than it can be asked for")
 
 
-async def _ask_to_hold(ctx: Context, order_id: str) -> Verdict:
-    lines = [
-        messages.HoldLine(line.product_id, line.quantity)
-        for line in store.lines(ctx.read, order_id)
-    ]
+def _quantities(lines: Sequence[messages.LineView]) -> dict[str, int]:
+    return {line.product_id: line.quantity for line in lines}
+
+
+async def _ask_to_hold(ctx: Context, order_id: str, wanted: dict[str, int]) -> Verdict:
+    lines = [messages.HoldLine(product_id, quantity) for product_id, quantity in wanted.items()]
     try:
         return await ask(ctx, messages.HOLD, messages.Hold(order_id, lines))
     except Conflict as error:
@@ -166,53 +177,53 @@ async def ask(ctx: Context, call: Call[In, Out], request: In) -> Out:
 def _apply(tx: Tx, order_id: str, verdict: Verdict) -> OrderView:
     order = present(tx, order_id)
     if isinstance(verdict, messages.Held):
-        _apply_held(tx, order, verdict)
+        order = _apply_held(tx, order, verdict)
     elif order.status in model.UNDECIDED:
         if isinstance(verdict, messages.Short):
-            _apply_short(tx, order, verdict)
+            order = _apply_short(tx, order, verdict)
         else:
-            step(tx, order, "refused", verdict.reason, actor="order")
-    return view(tx, order_id)
+            order = step(tx, order, "refused", verdict.reason, actor="order")
+    return show(tx, order)
 
 
-def _apply_held(tx: Tx, order: OrderRow, held: messages.Held) -> None:
+def _apply_held(tx: Tx, order: OrderRow, held: messages.Held) -> OrderRow:
     """The stock is ours, unless its expiry was heard of before this answer came."""
     if held.version <= replica.lost_version(tx, order.id):
         raise _OvertakenError
     if order.status not in model.UNDECIDED:
         if order.status in model.TERMINAL:
             tx.defer("release", messages.Owed(order.id), key=order.id)
-        return
-    order, problem = _price(tx, order, held.lines)
+        return order
+    lines = store.lines(tx, order.id)
+    order, problem = _price(tx, order, lines, held.lines)
     if problem is not None:
-        step(tx, order, "refused", problem, actor="order")
-        return
+        return step(tx, order, "refused", problem, actor="order", lines=lines)
     order = replace(order, hold_version=held.version, held_until_ms=held.expires_at_ms)
-    step(tx, order, "held", "stock held", actor="order")
+    return step(tx, order, "held", "stock held", actor="order", lines=lines)
 
 
-def _apply_short(tx: Tx, order: OrderRow, short: messages.Short) -> None:
+def _apply_short(tx: Tx, order: OrderRow, short: messages.Short) -> OrderRow:
     """Not enough, unless stock came back, or the product went, while this answer was on its way."""
-    wanted = {line.product_id: line.quantity for line in store.lines(tx, order.id)}
-    if model.short_overtaken(short, wanted, replica.seen(tx, order.id)):
+    lines = store.lines(tx, order.id)
+    if model.short_overtaken(short, _quantities(lines), replica.seen(tx, order.id)):
         raise _OvertakenError
     if order.status == "backordered":
-        return
-    order, problem = _price(tx, order, short.lines)
+        return order
+    order, problem = _price(tx, order, lines, short.lines)
     if problem is None and order.on_shortage == "reject":
         problem = "insufficient-stock"
     if problem is not None:
-        step(tx, order, "refused", problem, actor="order")
-    else:
-        step(tx, order, "short", "insufficient-stock", actor="order")
+        return step(tx, order, "refused", problem, actor="order", lines=lines)
+    return step(tx, order, "short", "insufficient-stock", actor="order", lines=lines)
 
 
-def _price(tx: Tx, order: OrderRow, quoted: list[messages.HeldLine]) -> tuple[OrderRow, str | None]:
+def _price(
+    tx: Tx, order: OrderRow, lines: list[messages.LineView], quoted: list[messages.HeldLine]
+) -> tuple[OrderRow, str | None]:
     """The order at its first quotation, and why it cannot be taken at that, or None."""
     if order.subtotal_minor is not None:
         return order, None
-    wanted = {line.product_id: line.quantity for line in store.lines(tx, order.id)}
-    sums = model.sums(wanted, quoted)
+    sums = model.sums(_quantities(lines), quoted)
     if sums is None:
         return order, "mixed-currencies"
     store.set_line_prices(tx, order.id, quoted)

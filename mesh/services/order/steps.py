@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 def place(
     tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
-) -> None:
-    """The first step, unless it was made before under the same key.
+) -> bool:
+    """The first step; False when it was made before under the same key.
 
     Raises: Forbidden (`user-erased`): a token lives on for a moment.
     """
     if store.is_erased(tx, user_id):
         raise Forbidden("this account was erased", code="user-erased")
+    told = [messages.ToldLine(product_id, quantity) for product_id, quantity in wanted.items()]
     move = model.move("", "create")
     order = store.OrderRow(
         id=order_id,
@@ -39,13 +40,22 @@ def place(
         created_ms=tx.now_ms,
         version=1,
     )
-    if store.insert(tx, order, wanted, request.ship_to):
-        _note(tx, order, "", f"user:{user_id}", order.reason)
-        _leave(tx, order, move.defers)
+    if not store.insert(tx, order, wanted, request.ship_to):
+        return False
+    _note(tx, order, "", f"user:{user_id}", order.reason, told)
+    _leave(tx, order, move.defers)
+    return True
 
 
 def step(
-    tx: Tx, order: OrderRow, cause: str, reason: str, *, actor: str, told: str | None = None
+    tx: Tx,
+    order: OrderRow,
+    cause: str,
+    reason: str,
+    *,
+    actor: str,
+    told: str | None = None,
+    lines: list[messages.LineView] | None = None,
 ) -> OrderRow:
     """Move an order, with whatever else of it has changed.
 
@@ -54,6 +64,7 @@ def step(
         reason: for the order's owner and staff.
         told: the same for everybody, where `reason` is somebody's own words: events say nothing
             that may be about a person.
+        lines: the order's, where they were read already.
 
     Raises: Broken when the table has no such move.
     """
@@ -65,14 +76,19 @@ def step(
         version=order.version + 1,
     )
     store.save(tx, moved)
-    _note(tx, moved, order.status, actor, told or reason)
-    for action in model.OF_A_STATUS:
-        tx.undefer(action, key=order.id)
+    of_it = [
+        messages.ToldLine(line.product_id, line.quantity)
+        for line in lines or store.lines(tx, order.id)
+    ]
+    _note(tx, moved, order.status, actor, told or reason, of_it)
+    tx.undefer(*model.OF_A_STATUS, key=order.id)
     _leave(tx, moved, move.defers)
     return moved
 
 
-def _note(tx: Tx, order: OrderRow, old: str, actor: str, told: str) -> None:
+def _note(
+    tx: Tx, order: OrderRow, old: str, actor: str, told: str, lines: list[messages.ToldLine]
+) -> None:
     """Write down and tell the step by which an order came to be as it is now."""
     store.append_step(tx, order, old, actor)
     tx.tell(
@@ -85,10 +101,7 @@ def _note(tx: Tx, order: OrderRow, old: str, actor: str, told: str) -> None:
             reason=told,
             total_minor=order.total_minor,
             currency=order.currency,
-            lines=[
-                messages.ToldLine(line.product_id, line.quantity)
-                for line in store.lines(tx, order.id)
-            ],
+            lines=lines,
         )
     )
 
