@@ -393,16 +393,20 @@ ACTIONS: tuple[tuple[str, float, Callable[[Simulation], None]], ...] = (
 """What may happen, and how often in a hundred."""
 
 
-def act(world: Simulation, *, restores: bool) -> str:
-    possible = ACTIONS if restores else ACTIONS[:-1]
-    weights = [weight for _, weight, _ in possible]
-    ((name, _, does),) = world.random.choices(possible, weights)
+def act(world: Simulation, restores: float) -> str:
+    weights = [weight for _, weight, _ in ACTIONS[:-1]]
+    ((name, _, does),) = world.random.choices(ACTIONS, [*weights, restores])
     does(world)
     return name
 
 
-def simulate(seed: int) -> list[str]:
-    """Run one seed; what happened, and at the end what was wrong, if something was."""
+def simulate(seed: int, restores: float = ACTIONS[-1][1]) -> list[str]:
+    """Run one seed; what happened, and at the end what was wrong, if something was.
+
+    Args:
+        restores: how often in a hundred the producer is restored, in stories where it may be: those
+            of even seeds.
+    """
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-sim-", dir=MEMORY))
         chance = random.Random(seed + 1)
@@ -413,8 +417,9 @@ def simulate(seed: int) -> list[str]:
         worlds.append(world)
         stack.callback(world.close)
         try:
+            often = 0.0 if seed % 2 else restores
             for _ in range(ACTS):
-                world.story.append(f"{world.now - 100.0:6.2f} {act(world, restores=seed % 2 == 0)}")
+                world.story.append(f"{world.now - 100.0:6.2f} {act(world, often)}")
                 world.run(world.random.uniform(0.0, 0.3))
                 world.check_safety()
             world.trouble = False
