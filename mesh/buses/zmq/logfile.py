@@ -19,8 +19,9 @@ LOCK = "bus.lock"
 EVIDENCE_MAX = 2
 """Damaged logs kept; the oldest goes when another joins them."""
 
-CACHE_KIB = 16 * 1024
-"""What a transaction of 256 ordinary events dirties, several times over, before SQLite spills."""
+CACHE_KIB = 4 * 1024
+"""What a transaction of 256 ordinary events dirties, several times over, before SQLite spills. The
+log is written at its end and read near it: more only makes the bus grow for hours."""
 
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 """Primary result codes that mean the file is not what we wrote."""
