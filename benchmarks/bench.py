@@ -60,7 +60,7 @@ AIMS = (
     Aim("order p99, 1 client", "p99 ours 1", "by hand", "p99 byhand 1", AT_MOST, 1.5),
     *(
         Aim(
-            f"orders/s, {clients} clients",
+            f"orders/s, {clients} client{'s' * (clients > 1)}",
             f"orders/s ours {clients}",
             "FastStream, NATS",
             f"orders/s faststream {clients}",

@@ -74,7 +74,10 @@ async def test_what_is_told_in_a_row_travels_together(bench):
 
 async def test_what_is_told_after_a_pause_goes_at_once(bench, monkeypatch):
     made, outbox = bench
+    before = outbox.reads
     made.relay.wake()
+    while outbox.reads == before:
+        await asyncio.sleep(PACE_S / 5)
     await asyncio.sleep(2 * PACE_S)
     monkeypatch.setattr(asyncio.get_running_loop(), "call_later", None)
     outbox.tell(b"2")

@@ -39,7 +39,7 @@ LOST_S = 3.0
 PAUSE_S = 0.5
 """A producer waits so long after NOSPACE or BUSY."""
 
-PACE_S = 0.025
+PACE_S = 0.005
 """While more and more is told, the outbox is read this often: what waited meanwhile is one message, one
 commit of the bus and one of each hearer. What is told after a pause goes at once."""
 
