@@ -46,6 +46,9 @@ KEYS = (
     Key("q", "quit"),
 )
 
+ROOMY = 100
+"""Columns from which the keys of a question stand apart."""
+
 CHAOS = (
     ("k", "kill"),
     ("p", "pause"),
@@ -73,9 +76,9 @@ def row(ui: Ui, width: int, look: Look) -> Row:
             keys = "  y stop  l log lines instead  n stay"
             return exact([(asked, "alarm"), (keys, "plain")], width, look)
         case "chaos":
-            kinds = "  ".join(f"{key} {word}" for key, word in CHAOS)
-            for_s = f"{FAULT_S[ui.fault_for]:g} s"
-            said = f" {for_s} +-  x mend  {kinds}"
+            gap = " " if width < ROOMY else "  "
+            said = gap.join(f"{key} {word}" for key, word in (*CHAOS, ("x", "mend")))
+            said = f"{gap}{said}{gap}+- {FAULT_S[ui.fault_for]:g} s"
             return exact([(f" break {name} ", "alarm"), (said, "plain")], width, look)
         case _:
             if ui.note:
