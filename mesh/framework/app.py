@@ -19,6 +19,7 @@ from mesh.framework.gate import Gate
 from mesh.framework.metrics import FAILED_FROM
 from mesh.framework.problems import problem
 from mesh.framework.reading import Bodies
+from mesh.framework.reply import Reply
 from mesh.framework.router import Router
 from mesh.resilience.admission import Admission
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from mesh.framework.identity import Caller, Identity
     from mesh.framework.metrics import Metrics
-    from mesh.framework.reply import Reply
     from mesh.framework.service import Operation, Service
 
     Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
@@ -178,11 +178,21 @@ class App:
         trace: telemetry.TraceContext,
         begun_s: float,
     ) -> Reply:
-        caller = await self.caller(request)
+        ended = None
+        try:
+            caller = await self.caller(request)
+        except identity.SessionEnded as error:
+            if operation.done is None:
+                raise
+            caller, ended = error.caller, error
         identity.admit(caller, operation.allow)
         deadline_s = begun_s + reading.budget_s(request)
         raw = b"" if operation.rest_in_query else await self.body(request)
         takes = reading.values(request, operation, fields, raw)
+        if operation.done is not None and operation.done(self._wires.database.read, caller, takes):
+            return Reply(operation.status, b"", {})
+        if ended is not None:
+            raise ended
         await self.gate.enter(deadline_s)
         try:
             context = Context(

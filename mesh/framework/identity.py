@@ -70,6 +70,17 @@ class Caller(Struct, frozen=True):
 ANONYMOUS = Caller()
 
 
+class SessionEnded(Unauthenticated):
+    """A user's token that holds in all but one: its session has ended. `caller` is whose it is."""
+
+    code = "session-revoked"
+
+    def __init__(self, caller: Caller) -> None:
+        """Tell it to whoever shows the token."""
+        super().__init__("the session has ended")
+        self.caller = caller
+
+
 class KeySet(Struct, frozen=True):
     """auth's public keys, as `/.well-known/jwks.json` and `auth.keys_changed` carry them."""
 
@@ -165,7 +176,7 @@ class Identity:
     async def verify(self, bearer: str) -> Caller:
         """Who shows this token.
 
-        Raises: Unauthenticated; ServiceUnavailable when no key set could be had yet.
+        Raises: Unauthenticated, SessionEnded; ServiceUnavailable when no key set could be had yet.
         """
         caller = self._verified.get(bearer)
         if caller is None:
@@ -177,7 +188,7 @@ class Identity:
             self._verified.pop(bearer, None)
             raise Unauthenticated("the token has expired", code="token-expired")
         if caller.session and caller.session in self._revoked:
-            raise Unauthenticated("the session has ended", code="session-revoked")
+            raise SessionEnded(caller)
         return caller
 
     async def _check(self, bearer: str) -> Caller:

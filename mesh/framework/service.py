@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mesh.client import Call
+    from mesh.database import Reader
     from mesh.framework.context import Context
+    from mesh.framework.identity import Caller
     from mesh.framework.transaction import Tx
 
 In = TypeVar("In")
@@ -92,6 +94,12 @@ class Operation(Generic[In, Out]):
     """Whether the caller must say which version it has read (If-Match)."""
     may_be_accepted: bool = field(default=False, kw_only=True)
     """Whether the answer may be 202: taken, but not decided yet."""
+    done: Callable[[Reader, Caller, In], bool] | None = field(default=None, kw_only=True)
+    """Whether what is asked has been done already; then it is answered as done, and no action runs.
+
+    For what ends the caller's own session: the answer may be lost, and asking again is the only way
+    to learn of it. So a token whose session has ended is good for this one question, and for no more.
+    """
 
     @cached_property
     def method(self) -> str:
@@ -323,6 +331,8 @@ def _bad_operations(service: Service) -> list[str]:
             bad.append(f"{place}: route {row.route!r} is malformed or taken")
         if row.allow == Allow():
             bad.append(f"{place}: lets nobody in; say who may call it")
+        if row.done is not None and (row.gives is not type(None) or not row.rest_in_query):
+            bad.append(f"{place}: `done` is for what is answered with nothing and has no body")
         missing = set(row.path_fields) - set(codec.fields(row.takes))
         if missing:
             bad.append(f"{place}: {row.takes.__name__} lacks {', '.join(sorted(missing))}")

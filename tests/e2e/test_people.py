@@ -15,6 +15,7 @@ CANARY = "canary-5d1e77"
 """Nothing else in the shop reads like this."""
 
 ALICE = "usr_00000000-0000-7000-8000-000000000001"
+NORA = "usr_00000000-0000-7000-8000-000000000006"
 REVOKED_WITHIN_S = 1.0
 REVOKED_KEY_WITHIN_S = 5.0
 ERASED_WITHIN_S = 60.0
@@ -29,14 +30,16 @@ def holding(mesh: RunningMesh, needle: str) -> list[str]:
     ]
 
 
-def registered(mesh: RunningMesh) -> tuple[str, str]:
+def registered(mesh: RunningMesh, name: str = CANARY) -> tuple[str, str]:
     """The id of a new customer full of canaries, and an access token."""
     request = {
-        "email": f"{CANARY}@shop.example",
+        "email": f"{name}@shop.example",
         "password": PASSWORD,
         "display_name": f"Carol {CANARY}",
     }
-    made = mesh.ask("user", "POST", "/users", request, headers={"Idempotency-Key": "k"})
+    made = mesh.ask(
+        "user", "POST", "/users", request, headers={"Idempotency-Key": f"k-{len(name)}"}
+    )
     assert made.status == 201, made
     opened = mesh.ask(
         "user", "POST", "/sessions", {"email": request["email"], "password": PASSWORD}
@@ -99,6 +102,29 @@ def test_erased_person_leaves_no_byte_and_does_not_come_back_with_a_backup(mesh:
         within_s=ERASED_WITHIN_S,
     )
     mesh.run("verify")
+
+
+def test_who_asks_again_to_be_erased_learns_that_she_is_and_may_ask_nothing_else(
+    mesh: RunningMesh,
+):
+    user_id, token = registered(mesh)
+    _, left = registered(mesh, "left")
+    itself, nora = f"/users/{user_id}", f"/users/{NORA}"
+    assert mesh.ask("user", "DELETE", "/sessions/current", token=left).status == 204
+    assert mesh.ask("user", "DELETE", itself, token=token).status == 204
+    assert mesh.ask("user", "DELETE", itself, token=token).status == 204, "before it is revoked"
+    for bearer in (token, left):
+        ended(mesh, bearer, 0.0)
+    for _ in range(2):
+        assert mesh.ask("user", "DELETE", itself, token=token).status == 204
+        for method, path in (("GET", itself), ("GET", "/users/me"), ("DELETE", nora)):
+            assert mesh.ask("user", method, path, token=token).body["code"] == "session-revoked"
+        for path in (itself, nora):
+            refused = mesh.ask("user", "DELETE", path, token=left)
+            assert (refused.status, refused.body["code"]) == (401, "session-revoked")
+        mesh.kill("user")
+        mesh.run("wait")
+    assert mesh.ask("user", "GET", nora, token=mesh.login("ada")).status == 200
 
 
 def test_examples_of_what_changes_people_are_taken_by_the_command_line(mesh: RunningMesh):

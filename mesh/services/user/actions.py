@@ -22,7 +22,7 @@ from mesh.services.user.messages import (
 )
 
 if TYPE_CHECKING:
-    from mesh.framework import Context, Reader, Tx
+    from mesh.framework import Caller, Context, Reader, Tx
     from mesh.services.user.model import User
 
 
@@ -174,12 +174,19 @@ async def reinstate(ctx: Context, request: messages.GetUser) -> UserView:
 async def erase(ctx: Context, request: messages.GetUser) -> None:
     """Forget a user: itself, or anybody as an admin. There is no way back.
 
+    Who has been forgotten and asks once more, with the token that has ended by it, is told so.
+
     Raises: NotFound, also for a user that is somebody else; Conflict (`last-admin`).
     Effects: the id noted for restores; the rows gone, user.erased told and the erasure at auth
         deferred, in one transaction; the bytes gone soon after.
     """
     model.check_may_see(ctx.caller, request.id)
     await ctx.write_aside(_erase, request.id)
+
+
+def erased(read: Reader, caller: Caller, request: messages.GetUser) -> bool:
+    """Whether somebody who asks to be forgotten has been; their session has ended with it."""
+    return caller.id == request.id and store.was_erased(read, request.id)
 
 
 async def end_sessions(ctx: Context, left: messages.EndSessions) -> None:

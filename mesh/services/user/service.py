@@ -228,6 +228,7 @@ service = Service(
             allow=owner_or("admin"),
             example=messages.GetUser(NORA),
             status=204,
+            done=actions.erased,
         ),
     ),
     asks=(

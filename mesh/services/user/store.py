@@ -47,6 +47,12 @@ def users_called(read: Reader | Tx, name: str) -> list[User]:
     )
 
 
+def was_erased(read: Reader, user_id: str) -> bool:
+    """Whether this is the id of somebody who has been forgotten."""
+    query = "SELECT 1 FROM erased WHERE user_id = :user_id"
+    return read.one(int, query, user_id=user_id) is not None
+
+
 USERS_AFTER = (
     "SELECT id, email, display_name, status, version, created_at_ms FROM users"
     " WHERE id > :id AND (:status IS NULL OR status = :status)"
