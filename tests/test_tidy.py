@@ -222,6 +222,10 @@ RULES = {
             ("databases/sqlite/database.py", "submit"): "the same, by its inner name",
             ("databases/sqlite/scans.py", "all"): "a read outlives its cancelled asker; kept in "
             "`_running` until it is over",
+            (
+                "framework/accepting.py",
+                "_accept",
+            ): "kept in `_entering`; `stop` waits for all of them",
             ("orchestrator/control.py", "_accepted"): "a connection; kept in `_clients`, which "
             "closing cancels and waits for",
             ("orchestrator/control.py", "_converse"): "awaited in the next lines; kept, so that "

@@ -24,6 +24,7 @@ from mesh import bus, clock, codec, database, notify, telemetry, tokens
 from mesh.client import Client
 from mesh.errors import DatabaseBroken, InvalidInput, MeshError, Unavailable
 from mesh.framework import ending, idempotency, identity
+from mesh.framework.accepting import Site
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.attempt import AttemptMark
 from mesh.framework.condition import Condition
@@ -222,7 +223,7 @@ class _Process:
             server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S
         )
         await runner.setup()
-        site = web.SockSite(runner, _listener(chosen), backlog=BACKLOG)
+        site = Site(runner, _listener(chosen))
         await site.start()
         try:
             beside = [

@@ -26,6 +26,7 @@ from mesh.framework import (
     roles,
     services,
 )
+from mesh.framework.accepting import Site
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.identity import Identity, KeySet, keep_keys
@@ -344,7 +345,7 @@ async def listening(handler) -> AsyncIterator[int]:
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    await web.SockSite(runner, listener).start()
+    await Site(runner, listener).start()
     try:
         yield listener.getsockname()[1]
     finally:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from mesh import clock
 from mesh.framework import drain
+from mesh.framework.accepting import Site
 from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX
 from tests.framework.server import served
 
@@ -33,7 +34,7 @@ class Draining:
 
     async def begin(self) -> None:
         await self.runner.setup()
-        self.site = web.SockSite(self.runner, self.socket)
+        self.site = Site(self.runner, self.socket)
         await self.site.start()
 
     async def connect(self):
