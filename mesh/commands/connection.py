@@ -33,7 +33,7 @@ def client_url(project: Project) -> str:
         raise WrongUsage("this mesh has no bus", hint="add `bus: zmq://` to the configuration")
     if any(row["name"] == BUS and row["state"] in DOWN for row in status["services"]):
         raise stopped()
-    broker = bus.program(url, directory=project.data / "bus", sockets=project.sockets)
+    broker = bus.program(url, directory=project.data / "bus", sockets=project.sockets / BUS)
     return broker.client_url if broker else url
 
 

@@ -79,7 +79,7 @@ class Programs:
             self._broker = bus.program(
                 self._config.bus,
                 directory=self._data / BUS,
-                sockets=project.sockets,
+                sockets=project.sockets / BUS,
                 keys=self._identity / f"{BUS}.json",
             )
         self.all = [self._service(service) for service in self._config.services.values()]

@@ -222,7 +222,7 @@ class Runner:
         self._cpu, self._cpu_percent = (0.0, 0.0), None
         self._probed = None
         try:
-            self._make_folder()
+            self._make_folders()
             self._renew_tokens()
             self.child = await self._made()
         except (MeshError, OSError) as error:
@@ -234,9 +234,9 @@ class Runner:
         else:
             self.child.abandon()
 
-    def _make_folder(self) -> None:
+    def _make_folders(self) -> None:
         """Its own, which it could not make inside its walls. Raises: OSError."""
-        for folder in self.program.writes[:1]:
+        for folder in self.program.writes:
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _renew_tokens(self) -> None:

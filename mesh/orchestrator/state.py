@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SCHEMA = "mesh.run/1"
 
 RUNTIME_PATH_BYTES_MAX = 80
-"""A unix socket's path may have 107 bytes; this leaves 26 for the name of one in this folder."""
+"""A unix socket's path may have 107 bytes; this leaves 26 for the name of one in this folder, and of
+the folder of one program in it."""
 
 _PID_TRIES = 20
 _PID_WAIT_S = 0.005
@@ -102,7 +103,17 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _empty(folder: Path) -> None:
-    """Unlink every socket: whoever listened there is gone, or about to be."""
+    """Unlink every socket, also of programs that have a folder there: who listened is gone."""
+    _unlink_sockets(folder)
+    with contextlib.suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            if stat.S_ISDIR(entry.lstat().st_mode):
+                _unlink_sockets(entry)
+                with contextlib.suppress(OSError):
+                    entry.rmdir()
+
+
+def _unlink_sockets(folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         for entry in folder.iterdir():
             if stat.S_ISSOCK(entry.lstat().st_mode):

@@ -70,7 +70,7 @@ def test_a_service_of_ours_is_told_where_everything_is(project, here):
         "DATABASE_URL": "sqlite://",
         "PYTHONUNBUFFERED": "1",
         "MESH_IDENTITY_FILE": f"{data}/run/identity/order.json",
-        "MESH_BUS_URL": f"zmq://{project.sockets}",
+        "MESH_BUS_URL": f"zmq://{project.sockets}/bus",
         "TMPDIR": f"{data}/order/tmp",
         "LEVEL": "debug",
         "FROM_FILE": "yes",
@@ -114,7 +114,7 @@ def test_a_program_sees_its_own_files_and_the_project_but_nobodys_data(project, 
         f"{data}/run/seed/order.json",
         f"{data}/run/tokens/order",
     }
-    assert bus.writes == (f"{data}/bus", str(project.sockets))
+    assert bus.writes == (f"{data}/bus", str(project.sockets / "bus"))
     assert bus.sandbox.read == (f"{data}/run/identity/bus.json",)
     assert bus.sandbox.network == "peers"
     for program in Programs(project, no_sandbox=True).all:

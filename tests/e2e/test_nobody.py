@@ -46,7 +46,8 @@ def test_shop_of_a_normal_user_works_and_is_his_alone(shop: NobodysMesh):
         _ask(control)  # by root, whom no mode keeps out
     data = shop.directory / "data"
     assert as_user(STRANGER, lambda: [*data.iterdir()]) == "PermissionError"
-    for path in (data, *data.rglob("*"), shop.runtime_directory(), Path(control)):
+    runtime = shop.runtime_directory()
+    for path in (data, *data.rglob("*"), runtime, *runtime.rglob("*")):
         seen = path.lstat()
         assert (seen.st_uid, stat.S_IMODE(seen.st_mode) & 0o077) == (UID, 0), path
 

@@ -22,7 +22,7 @@ def test_bus_of_a_running_mesh_takes_and_tells_nothing_without_a_token(
     async def intrude() -> None:
         outbox = FileOutbox(tmp_path / "forged.db", "order")
         outbox.tell(b'{"order_id":"ord_forged"}')
-        async with connected(f"zmq://{mesh.runtime_directory()}", "order") as wire:
+        async with connected(f"zmq://{mesh.runtime_directory() / 'bus'}", "order") as wire:
             wire.relay(outbox)
             await until(lambda: wire.state.startswith("fenced: AUTH"))
             with pytest.raises(Forbidden):

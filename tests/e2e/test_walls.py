@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mesh.orchestrator import landlock
+from mesh.commands.options import Options
+from mesh.commands.programs import Programs
+from mesh.commands.project import Project
+from mesh.orchestrator import landlock, walls
 from tests.support.running import SHOP, RunningMesh
 
 HERE = Path(__file__).parent
@@ -142,3 +146,57 @@ def minimal(directory: Path, mode: str) -> RunningMesh:
     }
     (directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
     return RunningMesh(directory)
+
+
+INTRUDING_BUS = """
+import json, os, socket, sys
+from mesh.orchestrator import landlock
+grants, runtime = json.loads(sys.argv[1]), sys.argv[2]
+landlock.enter(grants)
+
+def bind(path):
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(path)
+
+attempts = {
+    "unlink control.sock": lambda: os.unlink(f"{runtime}/control.sock"),
+    "bind beside it": lambda: bind(f"{runtime}/notify-9"),
+    "write beside it": lambda: open(f"{runtime}/file", "w").close(),
+    "move its own folder": lambda: os.rename(f"{runtime}/bus", f"{runtime}/mine"),
+    "move a socket out": lambda: os.rename(f"{runtime}/bus/bus.feed", f"{runtime}/control.sock"),
+    "bind its own": lambda: bind(f"{runtime}/bus/mine"),
+    "unlink its own": lambda: os.unlink(f"{runtime}/bus/mine"),
+}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except OSError as error:
+        attempts[name] = type(error).__name__
+    else:
+        attempts[name] = "done"
+print(json.dumps(attempts))
+"""
+
+
+@needs_landlock
+def test_bus_reaches_only_its_own_sockets(tmp_path: Path):
+    running = minimal(tmp_path / "mesh", "required").up()
+    try:
+        options = Options(file=str(running.directory / "mesh.yaml"))
+        project = Project(options, env={}, cwd=running.directory)
+        [bus] = [each for each in Programs(project).all if each.name == "bus"]
+        around = walls.planned(bus, {"PATH": os.environ["PATH"]}, running.directory / "bus.log")
+        assert around is not None
+        arguments = [json.dumps(around["grants"]), str(running.runtime_directory())]
+        done = subprocess.run(
+            [sys.executable, "-c", INTRUDING_BUS, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert running.services()["bus"]["state"] == "ready"
+    finally:
+        running.down()
+    *others, bound, unlinked = json.loads(done.stdout).values()
+    assert (bound, unlinked) == ("done", "done")
+    assert set(others) <= {"PermissionError", "OSError"}, done.stdout

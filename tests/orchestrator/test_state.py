@@ -65,17 +65,20 @@ def test_runtime_dir_is_made_private_and_taken_away(data):
     with state.made_runtime_dir(data) as folder:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         with socket.socket(socket.AF_UNIX) as door:
-            door.bind(str(folder / "bus.sock"))
+            (folder / "bus").mkdir()
+            door.bind(str(folder / "bus" / "bus.sock"))
     assert not folder.exists()
 
 
 def test_stale_sockets_and_loose_modes_of_a_killed_mesh_are_put_right(data):
     folder = state.runtime_dir(data)
     folder.mkdir(mode=0o755)
-    with socket.socket(socket.AF_UNIX) as door:
+    (folder / "bus").mkdir()
+    with socket.socket(socket.AF_UNIX) as door, socket.socket(socket.AF_UNIX) as fed:
         door.bind(str(folder / "control.sock"))
+        fed.bind(str(folder / "bus" / "bus.feed"))
     with state.made_runtime_dir(data):
-        assert not (folder / "control.sock").exists()
+        assert not [*folder.iterdir()]
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 

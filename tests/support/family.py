@@ -87,10 +87,10 @@ def listening(inodes: set[str]) -> set[str]:
 
 
 def answering(folder: Path) -> list[Path]:
-    """The unix sockets in this folder behind which somebody listens."""
+    """The unix sockets in this folder and below behind which somebody listens."""
     found = []
     with contextlib.suppress(FileNotFoundError):
-        for path in folder.iterdir():
+        for path in folder.rglob("*"):
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
                 if stat.S_ISSOCK(path.stat().st_mode):
                     client.settimeout(1.0)
