@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.orchestrator import child, control, keeper, logs, plan, ports, probe, state
+from mesh.orchestrator import child, control, keeper, logs, plan, ports, probe, starter, state
 from mesh.orchestrator.control import Control
 from mesh.orchestrator.launcher import Launcher
 from mesh.orchestrator.ports import Listener
@@ -61,7 +62,7 @@ def supervise(
             event loop: it must not wait for anybody, not even for a terminal.
 
     Raises: AlreadyRunning; PortTaken (nothing was started); ConfigInvalid (a cycle, …); Broken.
-    Effects: umask 077; this process adopts its orphaned descendants, and at the end kills every
+    Effects: umask 077, no core files; this process adopts its orphaned descendants, and at the end kills every
         child that it did not have before.
     """
     plan.check(programs)
@@ -69,6 +70,7 @@ def supervise(
     watcher = Watcher(programs, data_dir.absolute(), preload) if watch else None
     names = [program.name for program in programs] if start is None else [*start]
     os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, starter.CORE_LIMITS)
     data_dir = data_dir.absolute()
     for part in ("run", "logs"):
         (data_dir / part).mkdir(parents=True, exist_ok=True)

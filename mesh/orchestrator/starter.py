@@ -45,8 +45,9 @@ _LISTEN_FD = 3
 _PARKED_FD_MIN = 16
 """Descriptors wait at numbers from here on while those below are cleared."""
 
-CORE_BYTES_MAX = 0
-"""A dump would hold every key and password that was in memory."""
+CORE_LIMITS = (1, 1)
+"""Bytes, of this process and whatever it forks: a dump would hold every key that was in memory. With
+0 the kernel still hands one to a collector (core_pattern `|…`); 1 is its sign for neither."""
 
 NOFILE_MAX = 1024
 """The cap of connections of a service and its files, twice; a leak then ends one program alone."""
@@ -91,6 +92,7 @@ def main() -> None:
     """Preload, say so, serve until the supervisor is gone; in a fork, become the program."""
     line = socket.socket(fileno=int(sys.argv[1]))
     supervisor = os.getppid()
+    resource.setrlimit(resource.RLIMIT_CORE, CORE_LIMITS)
     _end_with_supervisor(line)
     sys.path[:] = sys.argv[2].split(os.pathsep)
     failed = _preload([*_WALLS])
@@ -249,8 +251,7 @@ def _become(order: Order, held: Held, supervisor: int) -> None:
 
 
 def _limit(*, python: bool) -> None:
-    """What one program may take of the machine, and that its memory is left nowhere."""
-    resource.setrlimit(resource.RLIMIT_CORE, (CORE_BYTES_MAX, CORE_BYTES_MAX))
+    """What one program may take of the machine."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = NOFILE_MAX if most == resource.RLIM_INFINITY else min(NOFILE_MAX, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files if python else most))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import signal
 import socket
@@ -208,3 +209,15 @@ def chance():
     _note(number=random.random(), name=next(tempfile._get_candidate_names()))
     notify.ready()
     signal.pause()
+
+
+def hoard(what):
+    """Take files or memory without end, once told to by SIGHUP."""
+
+    def take(*_):
+        kept = []
+        while True:
+            kept.append(os.open("/dev/null", 0) if what == "files" else mmap.mmap(-1, 2**28))
+
+    signal.signal(signal.SIGHUP, take)
+    wait()
