@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
+import subprocess
+import sys
 import tokenize
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -172,6 +175,83 @@ def loose_tasks(module: Module) -> Iterator[str]:
                 yield function.name
 
 
+_SQL = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|PRAGMA|ATTACH|VACUUM|EXPLAIN)\s"
+)
+_CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
+
+
+def _literal(node: ast.AST) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_literal(each) for each in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def puts_into_sql(module: Module) -> Iterator[str]:
+    """What becomes part of a statement other than as a bound parameter, but for constants."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.JoinedStr) and _SQL.match(_literal(node)):
+            for part in node.values:
+                if isinstance(part, ast.FormattedValue) and not _CONSTANT.fullmatch(
+                    _dotted(part.value).rpartition(".")[2]
+                ):
+                    yield ast.unparse(part.value)
+        elif isinstance(node, ast.BinOp) and _SQL.match(_literal(node.left)):
+            if not _CONSTANT.fullmatch(_dotted(node.right)):
+                yield ast.unparse(node.right)
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and _SQL.match(_literal(node.func.value))
+        ):
+            yield f"{node.func.attr} in line {node.lineno}"
+
+
+_SECRET = re.compile(r"(.*_)?(password|secret|digest|signature|mac|hash|token|pepper)s?")
+
+
+def compares_secrets(module: Module) -> Iterator[str]:
+    """Comparisons that end at the first byte that differs."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Compare) and any(
+            isinstance(each, ast.Eq | ast.NotEq) for each in node.ops
+        ):
+            sides = [
+                each.func if isinstance(each, ast.Call) else each
+                for each in (node.left, *node.comparators)
+            ]
+            if any(_SECRET.fullmatch(_dotted(each).rpartition(".")[2]) for each in sides):
+                yield ast.unparse(node).partition("(")[0]
+
+
+def asserts_more_than_a_type(module: Module) -> Iterator[str]:
+    """`python -O` leaves asserts out: they may tell the type checker something, and decide nothing."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Assert):
+            continue
+        told = node.test
+        of_type = isinstance(told, ast.Call) and _dotted(told.func) == "isinstance"
+        not_none = (
+            isinstance(told, ast.Compare)
+            and isinstance(told.ops[0], ast.IsNot)
+            and _dotted(told.left) != ""
+        )
+        if not (of_type or not_none):
+            yield f"assert {ast.unparse(told)}"
+
+
+_SILENCE = re.compile(
+    r"#\s*(ruff:\s*noqa|flake8:\s*noqa|nosec\b|noqa(?!:))|noqa:[\sA-Z0-9,]*\bS\d+[\s,#]*$"
+)
+
+
+def silences_without_a_reason(module: Module) -> Iterator[str]:
+    """A rule of security is silenced in one line, by its name, with a reason; nothing wholesale."""
+    for token in tokenize.generate_tokens(io.StringIO(module.text).readline):
+        if token.type == tokenize.COMMENT and _SILENCE.search(token.string):
+            yield token.string
+
+
 class Rule(NamedTuple):
     """A rule, and who need not keep it: the offence → why."""
 
@@ -204,6 +284,56 @@ RULES = {
         {},
     ),
     "nothing is marked as unfinished": Rule(unfinished, {}),
+    "SQL has bound parameters": Rule(
+        puts_into_sql,
+        {
+            ("buses/zmq/files.py", "table"): "one of two names of our own",
+            ("buses/zmq/log.py", "name"): "a table of our own",
+            ("buses/zmq/logfile.py", "name"): "a pragma of our own",
+            ("databases/sqlite/checkpoints.py", "mode"): "one of SQLite's own words",
+            ("databases/sqlite/connections.py", "found"): "a pragma's value, in an error's text",
+            ("databases/sqlite/connections.py", "name"): "a pragma of our own",
+            ("databases/sqlite/connections.py", "value"): "a pragma's value, of our own",
+            ("databases/sqlite/copies.py", "name"): "a pragma of our own",
+            ("databases/sqlite/copies.py", "value"): "a pragma's value, of our own",
+            ("databases/sqlite/writer.py", "ask('PRAGMA user_version')[0][0]"): "a number",
+            ("exercise/ledger.py", "' UNION '.join(each)"): "tables and columns of the bus",
+            ("exercise/ledger.py", "column"): "likewise",
+            ("exercise/ledger.py", "columns"): "likewise",
+            ("exercise/ledger.py", "head"): "likewise",
+            ("exercise/ledger.py", "newest"): "likewise",
+            ("exercise/ledger.py", "place"): "likewise",
+            ("exercise/ledger.py", "source.table"): "likewise",
+            ("exercise/ledger.py", "source.where"): "likewise",
+            ("exercise/ledger.py", "source.where.replace('stream', 'o.stream', 1)"): "likewise",
+            ("exercise/ledger.py", "where"): "likewise",
+            ("exercise/verify.py", "row.of"): "what a service's table names",
+            ("exercise/verify.py", "table"): "one of our own",
+            ("framework/history.py", "seq"): "a number, formatted as one",
+            ("framework/transaction.py", "which"): "names of deferred work, from the table",
+            ("services/auth/store.py", "table"): "one of two names beside it",
+            (
+                "services/order/promises.py",
+                "', '.join((f\"'{row.source}>{row.target}'\" for row in MOVES.rows))",
+            ): "states, from the table of moves",
+            ("snapshot.py", "found[1]"): "names that SQLite itself says, quoted",
+            ("snapshot.py", "found[2]"): "likewise",
+        },
+    ),
+    "secrets are not compared by ==": Rule(
+        compares_secrets,
+        {
+            ("buses/zmq/protocol/lineage.py", "event.hash == chain_hash"): "no secret: a checksum",
+            ("buses/zmq/protocol/lineage.py", "event.prev_hash == head.hash"): "likewise",
+            ("commands/archive.py", "digest"): "likewise",
+            ("exercise/ledger.py", "kept != at.hash"): "likewise",
+            ("framework/cursors.py", "each.prev_hash == before.hash"): "likewise",
+            ("services/order/model.py", "token != 'tok_declined'"): "a name that everybody knows",
+            ("services/order/model.py", "token == 'tok_slow'"): "likewise",
+        },
+    ),
+    "an assert decides nothing": Rule(asserts_more_than_a_type, {}),
+    "a rule of security is silenced with a reason": Rule(silences_without_a_reason, {}),
     "every task is waited for": Rule(
         loose_tasks,
         {
@@ -286,6 +416,17 @@ def test_house_rule_holds(name: str, modules: list[Module]):
         (loose_tasks, "async def f():\n    asyncio.create_task(g())"),
         (loose_tasks, "async def f(self):\n    self.loop.create_task(g())"),
         (loose_tasks, "async def f():\n    ensure_future(g())"),
+        (puts_into_sql, "read.one(int, f'SELECT 1 FROM t WHERE a = {name}')"),
+        (puts_into_sql, "tx.execute('DELETE FROM t WHERE a = ' + name)"),
+        (puts_into_sql, "tx.execute('UPDATE t SET a = %s' % name)"),
+        (puts_into_sql, "tx.execute('INSERT INTO {}'.format(name))"),
+        (compares_secrets, "if request.password == kept: ..."),
+        (compares_secrets, "if sent != digest(token): ..."),
+        (asserts_more_than_a_type, "assert caller.id == user_id"),
+        (silences_without_a_reason, "x = y  # noqa"),
+        (silences_without_a_reason, "x = y  # noqa: S608"),
+        (silences_without_a_reason, "# ruff: noqa: S"),
+        (silences_without_a_reason, "x = y  # nosec"),
     ],
 )
 def test_house_rule_sees_an_offence(offences: Callable[[Module], Iterator[str]], text: str):
@@ -303,6 +444,10 @@ def test_vague_names_are_seen():
         (asks_time_or_chance, "from mesh import clock\nclock.now_ms()"),
         (asks_time_or_chance, "import time\ntime.sleep(1)"),
         (unfinished, "xxx = 1"),
+        (puts_into_sql, "read.one(int, f'SELECT {COLUMNS} FROM t WHERE a = :a', a=name)"),
+        (compares_secrets, "hmac.compare_digest(kept, token)"),
+        (asserts_more_than_a_type, "assert self._client is not None"),
+        (silences_without_a_reason, "x = y  # noqa: S608  our own tables"),
         (
             loose_tasks,
             "async def f():\n    async with asyncio.TaskGroup() as g:\n        g.create_task(h())",
@@ -311,3 +456,39 @@ def test_vague_names_are_seen():
 )
 def test_house_rule_lets_what_is_right_pass(offences: Callable[[Module], Iterator[str]], text: str):
     assert not list(offences(parsed(text)))
+
+
+WRONG = {
+    "S102": "exec(text)",
+    "S301": "import pickle\npickle.loads(raw)",
+    "S302": "import marshal\nmarshal.loads(raw)",
+    "S306": "import tempfile\ntempfile.mktemp()",
+    "S307": "eval(text)",
+    "S311": "import random\nrandom.random()",
+    "S324": "import hashlib\nhashlib.md5(raw)",
+    "S501": "import requests\nrequests.get(url, verify=False)",
+    "S506": "import yaml\nyaml.load(text)",
+    "S602": "import subprocess\nsubprocess.run(text, shell=True)",
+    "S605": "import os\nos.system(text)",
+    "S608": "read(f'SELECT 1 FROM t WHERE a = {text}')",
+    "PGH004": "x = 1  # noqa",
+    "RUF100": "x = 1  # noqa: S608",
+}
+"""What ruff is to see in mesh/, with the settings of this project."""
+
+
+def test_linter_sees_what_is_dangerous():
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("ruff is not installed beside this interpreter")
+    code = "\n".join(WRONG.values())
+    command = [str(ruff), "check", "--no-cache", "--output-format=json", "--stdin-filename"]
+    found = subprocess.run(
+        [*command, "mesh/services/sample.py", "-"],
+        input=code,
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert set(WRONG) - {row["code"] for row in json.loads(found.stdout)} == set()
