@@ -160,7 +160,7 @@ class App:
         begun_s: float,
     ) -> Reply:
         now_s = clock.monotonic_s()
-        if self.gate.admission.full(now_s):  # before anything is spent on it
+        if self.gate.admission.late(now_s):  # before anything is spent on it
             self.gate.admission.refuse(now_s)
             raise Overloaded(shedding.DETAIL)
         self.requests_begun += 1

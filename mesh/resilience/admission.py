@@ -46,10 +46,13 @@ LAG_INTERVAL_S = 0.2
 PLACES_MIN = 8
 """Fewer would not share a commit any more."""
 
-LEAVES_MAX = 64
+LEAVES_MAX = 256
 LEAVES_MIN = 8
 """Places that became free of late, from which the wait is foretold: they come in bursts, as a commit
 answers many at once, and fewer tell nothing."""
+
+LULL_S = 0.2
+"""A burst may leave places free until the loop has seen to those who come: that is no end of a flood."""
 
 
 class Ticket:
@@ -94,6 +97,7 @@ class Admission:
         self._waiting = 0
         self._pressed_since_s = self._pressed_s = -2 * STANDING_S
         self._leaves: deque[float] = deque(maxlen=LEAVES_MAX)
+        self._full_s = -2 * LULL_S
         self._pace_s = 0.0  # of the last time that nothing was free: the next flood is known by it
         self._lag_s = self._lag_least_s = 0.0
         self._lag_since_s = 0.0
@@ -114,24 +118,27 @@ class Admission:
         return self._waiting
 
     def full(self, now_s: float) -> bool:
-        """Whether a newcomer would not get in in time: to be refused before anything is spent."""
-        if self._ahead() < 0:
-            return False
-        if self._waiting + self.coming >= self._waiting_max:
-            return True
-        return self._foretold_s(now_s) > self._patience_s(now_s) * DOOR_SHARE
+        """Whether a newcomer would not get in in time: to be refused before it is read."""
+        return self._late(now_s, self.coming, self._patience_s(now_s) * DOOR_SHARE)
+
+    def late(self, now_s: float) -> bool:
+        """Whether one past the door would not: to be refused before more is spent on it.
+
+        Those who are coming come after it.
+        """
+        return self._late(now_s, 0, self._patience_s(now_s))
 
     def enter(self, now_s: float, deadline_s: float) -> Ticket | bool:
         """Take a place (True), wait for one (a ticket) or be refused (False)."""
         if self.taken < self._places and not self._waiting:
             self.taken += 1
             self.admitted += 1
+            if self.busy:
+                self._filled(now_s)
             return True
         self._press(now_s)
         wait_s = min(self._patience_s(now_s), (deadline_s - now_s) / 2)
-        if self._waiting >= self._waiting_max or (
-            self._waiting and self._foretold_s(now_s) > wait_s
-        ):
+        if self._late(now_s, 0, wait_s):
             self.refuse(now_s)
             return False
         ticket = Ticket(deadline_s, now_s + wait_s)
@@ -158,9 +165,9 @@ class Admission:
     def leave(self, now_s: float) -> None:
         """A place becomes free; those who wait get it, the oldest deadline first."""
         if self.busy:
+            self._full_s = now_s
+        if now_s - self._full_s <= LULL_S:
             self._leaves.append(now_s)
-        else:
-            self._leaves.clear()
         self.taken -= 1
         while self._waiting and self.taken < self._places:
             ticket = heappop(self._queue)
@@ -203,15 +210,22 @@ class Admission:
             self._pressed_since_s = now_s
         self._pressed_s = now_s
 
-    def _ahead(self) -> int:
-        """How many must leave before one who comes now is the next; negative: places are free."""
-        return self.taken + self._waiting + self.coming - self._places
+    def _filled(self, now_s: float) -> None:
+        """No place is free any more: what was seen before the last lull tells nothing of now."""
+        if now_s - self._full_s > LULL_S:
+            self._leaves.clear()
+        self._full_s = now_s
 
-    def _foretold_s(self, now_s: float) -> float:
-        """How long one more would wait, as fast as places have become free of late."""
-        if len(self._leaves) >= LEAVES_MIN:
+    def _late(self, now_s: float, coming: int, wait_s: float) -> bool:
+        """Whether one more would wait longer than that, as fast as places have become free of late."""
+        waiting = self._waiting + coming
+        ahead = self.taken + waiting - self._places
+        if ahead < 0:
+            return False
+        seen = self.busy or now_s - self._full_s <= LULL_S
+        if seen and len(self._leaves) >= LEAVES_MIN:
             self._pace_s = (now_s - self._leaves[0]) / len(self._leaves)
-        return (self._ahead() + 1) * self._pace_s
+        return waiting >= self._waiting_max or (ahead + 1) * self._pace_s > wait_s
 
     def _patience_s(self, now_s: float) -> float:
         lasts = now_s - self._pressed_s <= STANDING_S

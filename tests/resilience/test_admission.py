@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections import deque
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +24,9 @@ from mesh.resilience.admission import (
     Admission,
     Ticket,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Hall:
@@ -109,24 +115,39 @@ def test_oldest_deadline_gets_in_first(lefts):
 
 
 def overloaded(
-    per_s: float, times: float, seconds: float, round_s: float
+    per_s: float,
+    times: float,
+    seconds: float,
+    rounds_s: Iterable[float],
+    burst: int = 1,
 ) -> tuple[Hall, list[float], int, float]:
-    """So many times the capacity for so long, seen by an event loop that comes round so often.
+    """So many times the capacity for so long, seen by an event loop with turns of these lengths.
 
-    The waits of those refused inside, how many were refused at the door, what was done a second.
+    Places become free `burst` at a time. The waits of those refused inside, how many were refused
+    at the door, what was done a second.
     """
+    turns_s = itertools.cycle(rounds_s)
     hall = Hall(Admission())
     admission = hall.admission
     leaves: deque[float] = deque()
     inside: list[float] = []
-    at_door = done = come = 0
+    at_door = done = come = fed = 0
     now_s = free_s = 100.0
     while now_s < 100.0 + seconds:
-        now_s += round_s
-        while leaves and leaves[0] <= now_s:
-            leaves.popleft()
-            hall.leave(now_s)
-            done += 1
+        now_s += next(turns_s)
+        for _ in range(fed):
+            admission.coming -= 1
+            if admission.late(now_s):
+                admission.refuse(now_s)
+                hall.refused += 1
+                inside.append(0.0)
+            elif hall.come(now_s) is False:
+                inside.append(0.0)
+        while len(leaves) >= burst and leaves[burst - 1] <= now_s:
+            for _ in range(burst):
+                leaves.popleft()
+                hall.leave(now_s)
+            done += burst
         late = [each for each in hall.waiting if each.until_s <= now_s]
         hall.late(now_s)
         inside += [now_s - (each.deadline_s - 2.0) for each in late]
@@ -139,10 +160,6 @@ def overloaded(
             else:
                 admission.coming += 1
                 fed += 1
-        for _ in range(fed):
-            admission.coming -= 1
-            if hall.come(now_s) is False:
-                inside.append(0.0)
         while len(leaves) < hall.working:
             free_s = max(free_s, now_s) + 1 / per_s
             leaves.append(free_s)
@@ -151,15 +168,36 @@ def overloaded(
 
 @pytest.mark.parametrize("round_s", [0.001, 0.01, 0.05])
 def test_four_times_the_capacity_keeps_the_work_and_refuses_at_the_door(round_s):
-    hall, inside, at_door, per_s = overloaded(300.0, 4.0, 20.0, round_s)
+    hall, inside, at_door, per_s = overloaded(300.0, 4.0, 20.0, [round_s])
     assert per_s > 0.97 * 300
     assert len(inside) < 0.01 * at_door
     assert hall.admission.waiting <= 2 * STANDING_WAIT_S * 300
     assert max(inside, default=0.0) <= WAIT_S + round_s
 
 
+@pytest.mark.parametrize("burst", [1, 5, 16])
+def test_bursts_and_long_turns_let_nobody_in_who_will_be_refused_inside(burst):
+    chance = random.Random(1)
+    rounds_s = [chance.uniform(0.005, 0.06) for _ in range(997)]
+    _, inside, at_door, per_s = overloaded(300.0, 4.0, 20.0, rounds_s, burst)
+    assert per_s > 0.97 * 300
+    assert len(inside) < 0.01 * at_door
+    assert sum(wait_s > STANDING_WAIT_S + 0.06 for wait_s in inside) < 0.001 * at_door
+
+
+def test_those_behind_it_keep_nobody_out_who_is_past_the_door():
+    admission = Admission(places_max=8)
+    for number in range(80):
+        admission.enter(100.0 + number / 10, 110.0)
+        if admission.taken == 8:
+            admission.leave(100.0 + number / 10)
+    admission.coming = 100
+    assert admission.full(108.0)
+    assert not admission.late(108.0)
+
+
 def test_next_flood_is_known_by_the_pace_of_the_last_one():
-    hall, *_ = overloaded(300.0, 4.0, 5.0, 0.01)
+    hall, *_ = overloaded(300.0, 4.0, 5.0, [0.01])
     now_s = 106.0
     hall.late(now_s)
     while hall.working:
