@@ -1,10 +1,11 @@
 """What every database promises. Read this first.
 
-Four ways in, by what they may hold up:
+Five ways in, by what they may hold up:
 
 - `write`: a transaction is a plain synchronous function of `tx`. It cannot await, so it cannot
   ask anybody while it holds the writer, and a cancelled request cannot leave it half done. It may
   run on the event loop: a few statements, no waiting.
+- `write_delayed`: the same with delayed durability, for what is done again should it be lost.
 - `write_aside`: the same for what takes longer or waits for a disk.
 - `read`: a bounded point read, answered inline.
 - `scan`: a long read on a connection of its own.
@@ -53,13 +54,17 @@ class Transaction(Reader, Protocol):
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call this on the event loop once the commit is durable, never if it is rolled back.
 
-        It is called also when the task that asked for the transaction was cancelled.
+        It is called also when the task that asked for the transaction was cancelled. Implies
+        `make_durable`.
         """
+
+    def make_durable(self) -> None:
+        """Have the commit on the disk before anybody is answered; so it is but in `write_delayed`."""
 
     def scrub(self) -> None:
         """Soon after this commit, leave no bytes anywhere of what was deleted or replaced so far.
 
-        As soon as no read stands in the way; until then it is tried again.
+        As soon as no read stands in the way; until then it is tried again. Implies `make_durable`.
         """
 
 
@@ -119,6 +124,22 @@ class Database(Protocol):
         Cancellation: the transaction runs and commits all the same.
         """
 
+    async def write_delayed(
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same with delayed durability: returns once it is committed and others see it.
+
+        A crash of the process loses nothing of it. A power cut may take it back, whole and with all
+        that was committed so after it, but nothing that some later durable commit has followed; a
+        fraction of a second later it is durable by itself. For what is then done again by
+        itself, and of which nothing leaves the process before: a function that calls
+        `after_commit`, `scrub` or `make_durable` is committed as by `write`, and may be run twice for
+        it, the first run undone. (PostgreSQL: `synchronous_commit` off, and on again `LOCAL`ly;
+        SQL Server: DELAYED_DURABILITY.)
+
+        Raises, Cancellation: as `write`.
+        """
+
     async def write_aside(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -153,7 +174,7 @@ class Database(Protocol):
 
     @property
     def commits(self) -> int:
-        """Durable transactions since the start: one per function, however many shared a commit."""
+        """Transactions committed since the start: one per function, however many shared a commit."""
 
     @property
     def writable(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from mesh import clock
 from mesh.bus import ORIGIN, Cursor, Event, Link
 from mesh.framework.handling import ATTEMPTS_MAX
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from mesh.database import Reader, Transaction
     from mesh.framework.attempt import Attempt
+
+
+KEPT_MS = 3600 * 1000
+"""The bus has an event for so long, whoever has it: a small part of the days that it keeps them."""
 
 
 class MovedError(Exception):
@@ -139,6 +144,14 @@ def move(tx: Transaction, first: Event, last: Event) -> Cursor:
     if known is None:
         raise MovedError
     return Cursor(last.link, known.known_epoch, known.known_base)
+
+
+def come_again(events: Sequence[Event]) -> bool:
+    """Whether the bus still has them should a power cut take back that they took effect.
+
+    It may remove what is older than it keeps, days, as soon as it hears that everybody has it.
+    """
+    return min(event.ts_ms for event in events) > clock.now_ms() - KEPT_MS
 
 
 def chained(events: Sequence[Event]) -> bool:

@@ -204,9 +204,10 @@ class ServiceInbox:
             telemetry.current_trace.set(None)
         else:
             first.enter()
-        rows = map(self._listeners.get, (event.type for event in batch))
-        aside = any(row is not None and row.aside for row in rows)
-        write = self._database.write_aside if aside else self._database.write
+        database = self._database
+        if any(row.aside for each in batch if (row := self._listeners.get(each.type))):
+            return database.write_aside(self._apply, batch, reactions)
+        write = database.write_delayed if cursors.come_again(batch) else database.write
         return write(self._apply, batch, reactions)
 
     def _tell(

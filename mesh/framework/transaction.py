@@ -164,6 +164,7 @@ class Tx:
 
     def undefer(self, *actions: str, key: str) -> None:
         """The work is done or no longer wanted."""
+        self._inner.make_durable()
         named = {f"action{n}": action for n, action in enumerate(actions)}
         which = ", ".join(f":{name}" for name in named)
         self._inner.execute(

@@ -48,7 +48,7 @@ class _Database:
         self._mortal.step()
         return result
 
-    write_aside = write
+    write_delayed = write_aside = write
 
     def __getattr__(self, name):
         return getattr(self._inner, name)

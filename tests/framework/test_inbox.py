@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from mesh import clock, codec, telemetry
 from mesh.bus import NO_HASH, ORIGIN, Cursor, Epoch, Event, Link, Trace, chain_hash
 from mesh.database import Migration
+from mesh.databases.sqlite.group import Group
 from mesh.errors import Broken, DatabaseBusy, NotFound
 from mesh.framework import (
     ANYONE,
@@ -19,6 +20,7 @@ from mesh.framework import (
     Service,
     Tells,
     Tx,
+    cursors,
     divergence,
     parked,
 )
@@ -27,8 +29,10 @@ from mesh.framework.attempt import AttemptMark
 from mesh.framework.faults import Faults, Inflict
 from mesh.framework.handling import ATTEMPTS_MAX, RETRY_S
 from mesh.framework.inbox import BATCH_MAX, HALTED_S, PAUSE_S, TWIN_S, ServiceInbox, event_id
+from mesh.framework.outbox import ServiceOutbox
 from mesh.tracing.span import Span
 from mesh.tracing.store import NEWER
+from tests.power.recorder import Sync, recorded, why_not
 from tests.services.in_process import Room, room
 
 
@@ -91,6 +95,7 @@ class Hearer:
         self.room = made
         self.failing: dict[int, BaseException] = {}
         self.called: list[int] = []
+        self.quiet = False
         self.broken: list[BaseException] = []
         self.inbox = self.another()
 
@@ -109,6 +114,8 @@ class Hearer:
     def on_counted(self, tx: Tx, data: Counted) -> None:
         self.called.append(data.number)
         tx.execute("INSERT INTO heard (id, number) VALUES (:id, :n)", id=data.id, n=data.number)
+        if self.quiet:
+            return
         tx.tell(Echoed(data.id, data.number))
         tx.defer("later", Later(data.number), key=str(data.number))
         if data.number in self.failing:
@@ -163,11 +170,11 @@ def chain(
     trace: Trace | None = None,
 ) -> list[Event]:
     """Events as a producer makes them, numbered by their sequence."""
-    made = []
+    made, now = [], clock.now_ms()
     for seq in range(before.seq + 1, before.seq + count + 1):
         about, body = clock.uuid7(), codec.encode(Counted(f"{stream}-{seq}", seq))
         origin, kind_text = codec.encode(trace or Trace()), f"{stream}.{kind}"
-        digest = chain_hash(before.hash, epoch, seq, about, kind_text, "k", 1, origin, body)
+        digest = chain_hash(before.hash, epoch, seq, about, kind_text, "k", now, origin, body)
         made.append(
             Event(
                 stream,
@@ -179,7 +186,7 @@ def chain(
                 id=about,
                 type=kind_text,
                 key="k",
-                ts_ms=1,
+                ts_ms=now,
                 trace=origin,
                 body=body,
             )
@@ -220,6 +227,55 @@ async def test_events_that_came_together_are_one_transaction(hearer: Hearer):
     before = hearer.room.database.commits
     await hearer.inbox.apply("product", chain(BATCH_MAX))
     assert hearer.room.database.commits == before + 1
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "recorded")
+async def test_event_told_by_a_listener_is_durable_before_the_relay_can_read_it(tmp_path):
+    """Whatever the relay sees is on the disk, also where the listener told seldom before."""
+    with recorded() as notes:
+        async with room(SERVICE, tmp_path) as made:
+            await made.database.migrate([Migration("hearer", 1, HEARD)])
+            hearer = Hearer(made)
+            await hearer.inbox.prepare()
+            await made.database.write(lambda tx: tx.execute("INSERT INTO heard VALUES ('', 0)"))
+            outbox, wal = ServiceOutbox(made.database, "auth"), f"{tmp_path}/auth/auth.db-wal"
+            work = asyncio.ensure_future(hearer.inbox.apply("product", chain(1)))
+            seen = 0
+            while not work.done():
+                if await outbox.after(0, rows_max=9, bytes_max=9999):
+                    last = max(n for n, each in enumerate(notes) if each.path == wal)
+                    assert isinstance(notes[last], Sync)
+                    seen += 1
+                await asyncio.sleep(0)
+            assert (await work).cursor.link.seq == 1
+            assert seen
+            assert hearer.called == [1, 1], "it was delayed at first"
+
+
+async def test_listener_that_tells_nothing_costs_no_sync(hearer: Hearer, monkeypatch):
+    waits, commit = [], Group.commit
+    monkeypatch.setattr(
+        Group, "commit", lambda self: (waits.append(not self.delayed), commit(self))
+    )
+    hearer.quiet = True
+    await hearer.room.database.write(lambda tx: tx.execute("INSERT INTO heard VALUES ('', 0)"))
+    for event in chain(3):
+        await hearer.inbox.apply("product", [event])
+    assert waits == [True, False, False, False]
+
+
+async def test_what_is_old_is_durable_since_the_bus_may_remove_it(hearer: Hearer, monkeypatch):
+    waits, commit = [], Group.commit
+    monkeypatch.setattr(
+        Group, "commit", lambda self: (waits.append(not self.delayed), commit(self))
+    )
+    hearer.quiet = True
+    await hearer.room.database.write(lambda tx: tx.execute("INSERT INTO heard VALUES ('', 0)"))
+    events = chain(2)
+    monkeypatch.setattr(cursors, "KEPT_MS", -1000)
+    await hearer.inbox.apply("product", events[:1])
+    monkeypatch.undo()
+    assert waits == [True, True]
 
 
 async def test_failure_among_many_is_tried_alone_and_counted_once(hearer: Hearer):

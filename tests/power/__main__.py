@@ -36,7 +36,8 @@ def main() -> int:
     lost = sum("lost" in each for each in found.wrong)
     print(
         f"{found.cuts} cuts at {found.points} acknowledgements and between them, three databases:"
-        f" {lost} lost something acknowledged, {len(found.wrong) - lost} wrong otherwise;"
+        f" {lost} lost something acknowledged, {len(found.wrong) - lost} wrong otherwise,"
+        f" {found.fallen} took back what was delayed;"
         f" {time.monotonic() - begun:.0f} s"
     )
     return int(bool(found.wrong))

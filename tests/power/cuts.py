@@ -35,11 +35,16 @@ MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class Outcome(NamedTuple):
-    """`settled`: the files that a write-ahead log was copied back into while cuts were made."""
+    """What was found.
+
+    `settled`: the files that a write-ahead log was copied back into while cuts were made.
+    `fallen`: cuts that took back what was delayed.
+    """
 
     cuts: int
     points: int
     settled: set[str]
+    fallen: int
     wrong: list[str]
 
 
@@ -131,7 +136,7 @@ def cut_power(cuts: int, seed: int = 1, told: Callable[[int, int], None] | None 
         moments = list(_moments(notes, chance))
         points = sum(at_mark for _, at_mark in moments)
         each, rest = divmod(cuts, len(moments))
-        disk, done, wrong, at = Disk(), 0, [], 0
+        disk, done, wrong, at, fallen = Disk(), 0, [], 0, 0
         marks: dict[str, int] = {}
         for turn, (moment, at_mark) in enumerate(moments):
             while at <= moment:
@@ -143,7 +148,8 @@ def cut_power(cuts: int, seed: int = 1, told: Callable[[int, int], None] | None 
                 at += 1
             for number in range(each + (turn < rest)):
                 files = disk.after_cut(None if at_mark and number == 0 else chance)
-                found = _look(source, files, marks)
+                found, back = _look(source, files, marks)
+                fallen += back > 0
                 done += 1
                 if found:
                     wrong.append(f"operation {moment}, cut {number}: {found}")
@@ -151,10 +157,10 @@ def cut_power(cuts: int, seed: int = 1, told: Callable[[int, int], None] | None 
                 told(done, len(wrong))
     after = notes[moments[0][0] :]
     settled = {Path(each.path).name for each in after if isinstance(each, Write)}
-    return Outcome(done, points, {name for name in settled if name.endswith(".db")}, wrong)
+    return Outcome(done, points, {name for name in settled if name.endswith(".db")}, fallen, wrong)
 
 
-def _look(source: Path, files: dict[str, bytearray], marks: dict[str, int]) -> str:
+def _look(source: Path, files: dict[str, bytearray], marks: dict[str, int]) -> tuple[str, int]:
     with tempfile.TemporaryDirectory(prefix="mesh-cut-", dir=MEMORY) as name:
         target = Path(name)
         story.copy_locks(source, target)

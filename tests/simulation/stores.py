@@ -69,7 +69,7 @@ class Store:
     async def write(self, fn, *args, **kwargs):
         return self.transact(fn, *args, **kwargs)
 
-    write_aside = write
+    write_delayed = write_aside = write
 
     def transact(self, fn, *args, **kwargs):
         self.mortal()

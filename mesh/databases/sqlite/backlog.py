@@ -6,6 +6,7 @@ Of the event loop alone: it puts, takes and refuses.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from mesh import clock, telemetry
@@ -56,6 +57,7 @@ class Job:
         "begin_by_s",
         "begun_s",
         "callbacks",
+        "delayed",
         "error",
         "future",
         "groups",
@@ -73,9 +75,18 @@ class Job:
         groups: int,
         *,
         aside: bool,
+        delayed: bool,
     ) -> None:
-        """`groups`: commits so far; `begin_by_s`: now and WAIT_S; `aside`: off the event loop."""
+        """Nothing has run.
+
+        Args:
+            groups: commits so far.
+            begin_by_s: now and WAIT_S.
+            aside: off the event loop.
+            delayed: it need not be durable yet when it is answered.
+        """
         self.aside = aside
+        self.delayed = delayed
         self.trace = telemetry.current_trace.get()
         self.begun_s = 0.0
         self.work = work
@@ -112,6 +123,10 @@ class Job:
             self.future.set_exception(wrapped)
         else:
             self.future.set_exception(self.error)
+
+    async def answered(self) -> object:
+        """Wait for the answer."""
+        return await self.future
 
     def tell(self, flush: Flush) -> None:
         """Record how long it waited, ran and was flushed, if it is part of a story."""
@@ -154,6 +169,14 @@ class Backlog:
     def next_is_aside(self) -> bool:
         """Whether the one that has waited longest runs aside."""
         return bool(self._jobs) and self._jobs[0].aside
+
+    def all_delayed(self, most: int) -> bool:
+        """Whether none of the next `most` needs to be durable when it is answered."""
+        return all(job.delayed for job in islice(self._jobs, most))
+
+    def put_back(self, job: Job) -> None:
+        """Let one begin first after all that was taken."""
+        self._jobs.appendleft(job)
 
     def put(self, job: Job) -> bool:
         """Add one at the end; False when QUEUE_MAX wait already."""

@@ -1,4 +1,4 @@
-"""When the -wal is copied back into the file: by the writer, and best while nobody waits.
+"""When the -wal is synced on its own, and when copied back into the file: by the writer, and best while nobody waits.
 
 Commits into a -wal that is written over from its start take about half as long as into one
 that grows, since a growing file makes the file system write its own log too. So it is kept at
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.databases.sqlite.connections import WAL_BYTES
+from mesh.databases.sqlite.connections import FULL, WAL_BYTES
 from mesh.databases.sqlite.files import size_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TRUNCATE_BYTES = 64 * 1024 * 1024
 
 
 class Checkpoints:
-    """Decides and runs them. For whoever has the writer's connection; `run` for its thread alone."""
+    """Decides and runs them. For whoever has the writer's connection; `sync` and `run` for its thread alone."""
 
     def __init__(self, statements: Statements, wal: Path) -> None:
         self._statements = statements
@@ -48,6 +48,8 @@ class Checkpoints:
         self._scrub = False
         """Whether the -wal still has to be cut for what has been deleted."""
         self._not_before_s = 0.0
+        self.restarts = True
+        """The next commit may begin the -wal anew, and then syncs its header whatever is set."""
 
     def scrub(self) -> None:
         """Cut the -wal as soon as no reader needs it."""
@@ -55,6 +57,7 @@ class Checkpoints:
 
     def overdue(self) -> bool:
         """Count one commit; whether a checkpoint must be now, although work may wait."""
+        self.restarts = False
         self._commits += 1
         if self._commits % LOOK_COMMITS:
             return False
@@ -66,6 +69,15 @@ class Checkpoints:
         if self._commits < IDLE_COMMITS and not self._long and not self._scrub:
             return None
         return max(IDLE_S, self._not_before_s - clock.monotonic_s())
+
+    def sync(self) -> None:
+        """Commit an empty change durably, and with it whatever lies in the -wal.
+
+        Raises: StorageFull, DatabaseBusy (another program holds the file), DatabaseBroken.
+        """
+        self._statements.set("synchronous", FULL)
+        ask = self._statements.ask
+        ask(f"PRAGMA user_version = {ask('PRAGMA user_version')[0][0]!r}")
 
     def run(self) -> None:
         """Copy as much as readers allow.
@@ -79,6 +91,7 @@ class Checkpoints:
         hindered, frames, copied = self._statements.ask(f"PRAGMA wal_checkpoint({mode})")[0]
         if not hindered and frames == copied:
             self._commits = 0
+            self.restarts = True
             self._long = False
             self._scrub = self._scrub and not cut
             self._not_before_s = 0.0

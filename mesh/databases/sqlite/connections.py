@@ -21,9 +21,12 @@ BUSY_MS = 5000
 WAL_BYTES = 8 * 1024 * 1024
 """The length that the -wal keeps: 200 to 600 commits, so that a checkpoint is beyond the p99."""
 
+FULL, NORMAL = 2, 1
+"""`synchronous`: each commit syncs the -wal, and with it all that went before; or none does."""
+
 WRITER: dict[str, str | int] = {
     "journal_mode": "wal",
-    "synchronous": 2,  # FULL: a commit is on the disk before anybody is answered
+    "synchronous": FULL,  # a commit is on the disk before anybody is answered
     "temp_store": 2,  # memory: a spill to /tmp fails inside the sandbox
     "foreign_keys": 1,
     "busy_timeout": 0,  # the event loop waits for nobody; group.py waits on the thread

@@ -85,6 +85,12 @@ class SqliteDatabase:
         """
         return self._writer.submit(lambda tx: fn(tx, *args, **kwargs))
 
+    def write_delayed(
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[object, object, T]:
+        """The same, durable some DELAY_S later unless `fn` asks for more."""
+        return self._writer.submit(lambda tx: fn(tx, *args, **kwargs), delayed=True)
+
     def write_aside(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, T]:
@@ -148,12 +154,12 @@ class SqliteDatabase:
 
     @property
     def commits(self) -> int:
-        """Durable transactions since the start: one per function."""
+        """Transactions committed since the start: one per function."""
         return self._writer.commits
 
     @property
     def groups(self) -> int:
-        """Commits to the disk since the start; one serves many functions when they wait."""
+        """Commits since the start; one serves many functions when they wait."""
         return self._writer.groups
 
     @property

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mesh import clock
 from mesh.databases.sqlite.backlog import Flush, Job
-from mesh.databases.sqlite.connections import BUSY_MS
+from mesh.databases.sqlite.connections import BUSY_MS, FULL, NORMAL
 from mesh.databases.sqlite.transaction import SqliteTransaction
 from mesh.errors import Broken, DatabaseBroken, DatabaseBusy, MeshError
 
@@ -36,10 +36,27 @@ milliseconds; groups that ended then would be small just when there is most to d
 class Group:
     """Some functions that become one commit."""
 
-    __slots__ = ("_before", "_statements", "flush", "jobs", "kept", "locked", "lost", "scrubs")
+    __slots__ = (
+        "_before",
+        "_statements",
+        "delayed",
+        "durable",
+        "flush",
+        "jobs",
+        "kept",
+        "locked",
+        "lost",
+        "scrubs",
+        "undone",
+    )
 
-    def __init__(self, statements: Statements) -> None:
-        """Nothing has begun."""
+    def __init__(self, statements: Statements, *, delayed: bool = False) -> None:
+        """Nothing has begun. `delayed`: COMMIT does not sync, as was to be said before BEGIN."""
+        self.delayed = delayed
+        self.durable = False
+        """Whether one that could have been delayed asked not to be."""
+        self.undone: Job | None = None
+        """That one, where all of the group is delayed: nothing of it has happened."""
         self.jobs: list[Job] = []
         """Those taken, each with its own result or error."""
         self.kept = 0
@@ -63,6 +80,7 @@ class Group:
     def begin(self) -> bool:
         """BEGIN without a wait; False, and `locked`, while another program holds the file."""
         try:
+            self._statements.set("synchronous", NORMAL if self.delayed else FULL)
             self._statements.control("BEGIN IMMEDIATE")
         except DatabaseBusy as error:
             self.locked = error
@@ -97,6 +115,9 @@ class Group:
                 if self.lost is not None:
                     return
                 self._place(job)
+                if self.undone is not None:
+                    jobs.pop()
+                    break
                 if job.error is not None and not self.kept:
                     break  # the first has no savepoint: it is undone with the transaction
                 took_s = clock.monotonic_s() - begun_s
@@ -111,7 +132,7 @@ class Group:
                 self._undo()
 
     def commit(self) -> None:
-        """Make it durable."""
+        """Make it durable, or only seen by others where that is delayed."""
         start_s = clock.monotonic_s()
         try:
             self._statements.control("COMMIT")
@@ -134,10 +155,10 @@ class Group:
             control = self._statements.control
             control("SAVEPOINT one")
             self._call(job)
-            if job.error is not None:
+            if job.error is not None or self.undone is not None:
                 control("ROLLBACK TO one")
             control("RELEASE one")
-        self.kept += job.error is None
+        self.kept += job.error is None and self.undone is None
 
     def _call(self, job: Job) -> None:
         """Run one function. Raises: the fault that took the whole transaction with it."""
@@ -161,10 +182,14 @@ class Group:
             raise statements.fault
         if not statements.connection.in_transaction:
             raise statements.fault or Broken("a function ended the transaction that it ran in")
+        if job.delayed and tx.durable:
+            self.durable = True
+            self.undone = job if self.delayed and job.error is None else None
 
     def _lose(self, error: Exception) -> None:
         self.lost = error
         self.kept = 0
+        self.undone = None
         self._undo()
 
     def _undo(self) -> None:

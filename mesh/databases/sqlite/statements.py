@@ -11,7 +11,7 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from mesh.databases.sqlite.faults import fault
+from mesh.databases.sqlite.faults import broken, fault
 from mesh.databases.sqlite.rows import Row, filler, is_struct
 from mesh.errors import Broken, MeshError
 
@@ -58,6 +58,7 @@ class Statements:
         self._cursor = connection.cursor()
         self._admitted: dict[str, str] = {}
         self._fillers: dict[tuple[type, str], Callable[[Row], object]] = {}
+        self._settings: dict[str, int] = {}
 
     def close(self) -> None:
         """Close the connection. A cursor that still holds a statement would keep it half open."""
@@ -82,6 +83,19 @@ class Statements:
             return self._cursor.execute(sql).fetchall()
         except sqlite3.Error as error:
             raise self._fault(error) from error
+
+    def set(self, name: str, value: int) -> None:
+        """Make a setting of the connection, unless this made it last; outside a transaction.
+
+        Raises: DatabaseBroken (it does not hold).
+        """
+        if self._settings.get(name) != value:
+            self._settings.pop(name, None)
+            self.ask(f"PRAGMA {name} = {value}")
+            found = self.ask(f"PRAGMA {name}")
+            if found != [(value,)]:
+                raise broken(self._file, f"PRAGMA {name} is {found!r} where {value!r} was set")
+            self._settings[name] = value
 
     def execute(self, sql: str, params: dict[str, Value]) -> int:
         """Run it to its end; returns how many rows it changed."""

@@ -22,12 +22,14 @@ class SqliteTransaction:
     statement after that would commit on its own).
     """
 
-    __slots__ = ("_over", "_statements", "callbacks", "scrubs")
+    __slots__ = ("_over", "_statements", "callbacks", "durable", "scrubs")
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
         self._over = False
         self.callbacks: list[Callable[[], None]] = []
+        self.durable = False
+        """Asked to be so also where its durability may be delayed."""
         self.scrubs = False
 
     def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
@@ -51,12 +53,18 @@ class SqliteTransaction:
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call this on the event loop once the commit is durable, before the caller goes on."""
         self._check()
+        self.durable = True
         self.callbacks.append(callback)
+
+    def make_durable(self) -> None:
+        """Have the commit on the disk before anybody is answered."""
+        self._check()
+        self.durable = True
 
     def scrub(self) -> None:
         """Have the -wal cut soon after the commit; `secure_delete` has overwritten the rest."""
         self._check()
-        self.scrubs = True
+        self.scrubs = self.durable = True
 
     def define(self, sql: str) -> None:
         """Run a statement that changes the schema. For migrations only."""

@@ -15,6 +15,9 @@ away (no space, a rollback written into a statement) nobody is answered, and all
 run again, each in a commit of its own, so that only those fail that fail alone. After an I/O
 error nothing is ever tried again on this connection: the kernel may have dropped the pages
 that it could not write, and only a fresh process reads what the disk really holds.
+
+Where nobody in a group needs to be durable at once (`delay.py`), its COMMIT is a few writes into the
+-wal and stays on the loop.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from mesh import clock
 from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Flush, Job
 from mesh.databases.sqlite.checkpoints import Checkpoints
 from mesh.databases.sqlite.connections import open_writer
+from mesh.databases.sqlite.delay import Delay
 from mesh.databases.sqlite.faults import broken
 from mesh.databases.sqlite.group import Group
 from mesh.databases.sqlite.statements import CHANGES, Statements
@@ -70,6 +74,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._backlog = Backlog()
+        self._delay = Delay()
         self._alone: deque[Job] = deque()
         """A group that was lost: each of it runs again, in a commit of its own."""
         self._sweep: asyncio.TimerHandle | None = None
@@ -101,15 +106,21 @@ class Writer:
             raise
 
     def submit(
-        self, work: Callable[[SqliteTransaction], T], *, aside: bool = False
+        self,
+        work: Callable[[SqliteTransaction], T],
+        *,
+        aside: bool = False,
+        delayed: bool = False,
     ) -> Coroutine[object, object, T]:
         """Queue a function now; the coroutine is the wait for its answer.
 
         Args:
             aside: run it on the thread, in a commit of its own.
+            delayed: it need not be durable yet then.
         """
         begin_by_s = clock.monotonic_s() + WAIT_S
-        job = Job(work, self._loop.create_future(), begin_by_s, self.groups, aside=aside)
+        future = self._loop.create_future()
+        job = Job(work, future, begin_by_s, self.groups, aside=aside, delayed=delayed)
         if self._stopping:
             job.fail(DatabaseBusy("the database is closed"))
         elif not self._backlog.put(job):
@@ -120,7 +131,7 @@ class Writer:
                 self._sweep = self._loop.call_later(WAIT_S, self._expire, begin_by_s)
             if len(self._backlog) >= GROUP_MAX:
                 self._hurry()
-        return _answer_of(cast("asyncio.Future[T]", job.future))
+        return cast("Coroutine[object, object, T]", job.answered())
 
     async def stop(self) -> None:
         """Finish what is queued, then close the file and let go of it. Idempotent.
@@ -173,7 +184,8 @@ class Writer:
         if not self._alone and not self._backlog:
             self._rest()
             return
-        group = Group(self._statements)
+        may = not self._alone and self._delay.allowed and not self._checkpoints.restarts
+        group = Group(self._statements, delayed=may and self._backlog.all_delayed(GROUP_MAX))
         group.lost = self.broken
         if self.broken is not None:
             self._fill(group)
@@ -194,11 +206,16 @@ class Writer:
         else:
             take = self._backlog.take if group.lost else self._backlog.take_short
             group.fill(take, GROUP_MAX)
-        if group.kept and group.changed:
+        if group.durable:
+            self._delay.beware()
+        if group.undone is not None:
+            group.undone.delayed = False
+            self._backlog.put_back(group.undone)
+        if group.kept and group.changed and not group.delayed:
             self._order(group.commit, partial(self._ended, group))
             return
         if group.kept:
-            group.commit()  # there is nothing to write
+            group.commit()  # there is nothing to write, or nobody waits for the disk
         self._ended(group)
 
     def _ended(self, group: Group, failed: Exception | None = None) -> None:
@@ -212,7 +229,7 @@ class Writer:
             self._alone.extend(jobs)
         else:
             self._close(group, lost)
-        if lost is None and group.kept and self._checkpoints.overdue():
+        if lost is None and group.kept and group.changed and self._checkpoints.overdue():
             self._order(self._checkpoints.run, self._attended)
         else:
             self._wake()
@@ -221,6 +238,8 @@ class Writer:
         if lost is None and group.kept:
             self.groups += 1
             self.writable = self.writable or group.changed
+            if group.changed:
+                self._delay.committed(synced=not group.delayed)
             if group.scrubs:
                 self._checkpoints.scrub()
         for job in group.jobs:
@@ -260,10 +279,15 @@ class Writer:
         if self._upkeep is not None:
             self._upkeep.cancel()
             self._upkeep = None
-        if self._stopping:
+        if self.broken is None and self._stopping and self._delay.wait_s() is not None:
+            self._order(self._checkpoints.sync, self._synced)
+        elif self._stopping:
             self._orders.put(None)
         elif self.broken is None:
-            wait_s = self._checkpoints.idle_wait_s() if self.writable else PROBE_S
+            waits_s = (self._checkpoints.idle_wait_s(), self._delay.wait_s())
+            wait_s = min((each for each in waits_s if each is not None), default=None)
+            if not self.writable:
+                wait_s = PROBE_S
             if wait_s is not None:
                 self._upkeep = self._loop.call_later(wait_s, self._maintain)
 
@@ -272,18 +296,19 @@ class Writer:
         self._upkeep = None
         if self._ordered or self._due:
             return  # the next rest comes here again
-        if not self.writable:
-            self._order(self._probe, self._probed)
+        if not self.writable or self._delay.wait_s() == 0.0:
+            self._order(self._checkpoints.sync, self._synced)
         elif self._checkpoints.idle_wait_s() is not None:
             self._order(self._checkpoints.run, self._attended)
+        else:
+            self._rest()
 
-    def _probe(self) -> None:
-        """On the thread."""
-        ask = self._statements.ask
-        ask(f"PRAGMA user_version = {ask('PRAGMA user_version')[0][0]!r}")
-
-    def _probed(self, failed: Exception | None) -> None:
-        self.writable = failed is None
+    def _synced(self, failed: Exception | None) -> None:
+        self.writable = failed is None or (self.writable and isinstance(failed, DatabaseBusy))
+        if failed is None or self._stopping:  # closing checkpoints, and so syncs too if it can
+            self._delay.committed(synced=True)
+        else:
+            self._delay.again()
         self._attended(failed)
 
     def _attended(self, failed: Exception | None) -> None:
@@ -346,14 +371,16 @@ class Writer:
         if self._place.marked and not self._statements.ask("SELECT 1 FROM sqlite_master LIMIT 1"):
             connection.close()
             raise broken(self._place.file, "holds no table, but a database was here")
+        if self._place.unclean:
+            try:  # who died left it in the kernel's hands; whoever reads it takes it for durable
+                self._checkpoints.sync()
+            except (DatabaseBusy, StorageFull) as error:
+                self.writable = not isinstance(error, StorageFull)
+                self._delay.committed(synced=False)
 
     def _post(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
             self._loop.call_soon_threadsafe(callback, *args, context=self._context)
-
-
-async def _answer_of(future: asyncio.Future[T]) -> T:
-    return await future
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

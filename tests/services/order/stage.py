@@ -111,7 +111,7 @@ class Gated:
         await simulation.stage.turn()
         return result
 
-    write_aside = write
+    write_delayed = write_aside = write
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
