@@ -14,7 +14,7 @@ import pytest
 
 from mesh.databases.sqlite import checkpoints, connect, connections, delay, group
 from mesh.databases.sqlite.delay import DELAY_S, WARY_GROUPS
-from mesh.errors import DatabaseBroken, NotFound
+from mesh.errors import NotFound
 from tests.databases.conftest import NOTES
 from tests.power import recorder
 from tests.power.cuts import Disk
@@ -253,21 +253,6 @@ async def test_what_a_dead_process_left_unsynced_is_durable_before_it_is_read(tm
         await again.close()
         await opened.close()
     assert str(image / "notes.db-wal") in synced
-
-
-async def test_io_error_in_a_delayed_commit_breaks_all_that_follows(database, ids, monkeypatch):
-    def fail(self):
-        error = DatabaseBroken("no such disk")
-        self._lose(error)
-
-    monkeypatch.setattr(group.Group, "commit", fail)
-    with pytest.raises(DatabaseBroken):
-        await _add(database.write_delayed, "a")
-    monkeypatch.undo()
-    with pytest.raises(DatabaseBroken):
-        await _add(database.write_delayed, "b")
-    assert not database.writable
-    assert ids(database.read) == ["first"]
 
 
 async def test_setting_is_made_again_after_it_was_another(database, ask):

@@ -93,7 +93,8 @@ async def main():
     # No file may grow further: the write fails with EFBIG, which SQLite calls an I/O error.
     resource.setrlimit(resource.RLIMIT_FSIZE, (wal, resource.RLIM_INFINITY))
     answers = await asyncio.gather(
-        *(database.write(add, n, 100_000) for n in range(2, 102)), return_exceptions=True
+        *(getattr(database, sys.argv[2])(add, n, 100_000) for n in range(2, 102)),
+        return_exceptions=True,
     )
     assert {type(answer) for answer in answers} == {DatabaseBroken}, answers
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -113,9 +114,10 @@ assert pathlib.Path(sys.argv[1], "notes.db-wal").exists()
 """
 
 
-async def test_io_error_in_a_commit_breaks_all_that_follows_until_a_fresh_start(tmp_path):
+@pytest.mark.parametrize("write", ["write", "write_delayed"])
+async def test_io_error_in_a_commit_breaks_all_that_follows_until_a_fresh_start(tmp_path, write):
     found = subprocess.run(
-        [sys.executable, "-c", IO_ERROR, tmp_path],
+        [sys.executable, "-c", IO_ERROR, tmp_path, write],
         capture_output=True,
         text=True,
         timeout=30,
