@@ -90,6 +90,33 @@ def test_table_of_each_service_is_right(name: str):
         assert codec.convert(codec.plain(row.example), row.takes) == row.example, row.name
 
 
+OF_A_PERSON = frozenset(
+    ("email", "login", "display_name", "line1", "line2", "city", "postcode", "region", "phone")
+)
+SECRETS = frozenset(("password", "new_password"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_tells_of_a_person_is_marked_and_no_event_carries_it(name: str):
+    """What is marked is refused in an event when the service starts; here nothing is forgotten."""
+    table = SHOP.tables[name]
+    shapes = [shape for row in table.operations for shape in (row.takes, row.gives)]
+    shapes += [row.takes for row in table.deferred] + [row.data for row in table.tells]
+    if table.seed is not None:
+        shapes.append(table.seed.takes)
+    unmarked = []
+    for shape in shapes:
+        marked = set(codec.personal_fields(shape))
+        for part, schema in codec.schemas([shape])[1].items():
+            named = {f"{part}.{each}" for each in schema.get("properties", ())}
+            unmarked += [
+                each for each in named - marked if each.partition(".")[2] in OF_A_PERSON | SECRETS
+            ]
+    assert sorted(set(unmarked)) == []
+    for row in table.tells:
+        assert codec.personal_fields(row.data) == [], row.event
+
+
 def test_services_agree_about_what_they_ask_and_hear():
     assert disagreements(SHOP) == []
 

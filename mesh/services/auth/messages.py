@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from mesh.framework import SECRET
+from mesh.framework import PERSONAL, SECRET
 
 PASSWORD_CHARACTERS = (8, 128)
 """Fewer are guessed; more only cost time to hash. Counted in code points, as received."""
@@ -15,7 +15,7 @@ LOGIN_CHARACTERS_MAX = 254
 """The longest e-mail address that can be delivered to (RFC 5321)."""
 
 Subject = Annotated[str, Meta(min_length=1, max_length=64)]
-Login = Annotated[str, Meta(min_length=1, max_length=LOGIN_CHARACTERS_MAX)]
+Login = Annotated[str, PERSONAL, Meta(min_length=1, max_length=LOGIN_CHARACTERS_MAX)]
 Role = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,30}$(?!\n)")]
 Refresh = Annotated[str, SECRET, Meta(min_length=1, max_length=512)]
 Source = Annotated[
