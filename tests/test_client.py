@@ -25,7 +25,7 @@ from mesh.client import (
 )
 from mesh.errors import DeadlineExceeded, ServiceUnavailable
 from mesh.exchange import ANSWER_BYTES_MAX
-from mesh.framework.problems import problem
+from mesh.framework import problems
 from mesh.resilience.policy import RETRIES_MAX, BreakerPolicy, Policy
 from tests.framework.server import listening
 
@@ -107,6 +107,14 @@ async def peer() -> AsyncIterator[Peer]:
 def quickly(monkeypatch) -> None:
     """Tries follow one another at once; how long they wait is another test's matter."""
     monkeypatch.setattr(client, "RETRY_WAIT_S", (0.0, 0.002))
+
+
+def problem(error: errors.MeshError, trace_id: str, instance: str) -> web.Response:
+    """As a service tells of an error."""
+    told = problems.problem(error, trace_id, instance)
+    return web.Response(
+        status=told.status, body=told.body, headers=told.headers, content_type=told.kind
+    )
 
 
 def unavailable(**facts: object) -> web.Response:

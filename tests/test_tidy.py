@@ -359,6 +359,7 @@ RULES = {
                 "framework/accepting.py",
                 "_accept",
             ): "kept in `_entering`; `stop` waits for all of them",
+            ("framework/protocol.py", "_begin"): "kept in `task`; ending the server waits for all",
             ("orchestrator/control.py", "_accepted"): "a connection; kept in `_clients`, which "
             "closing cancels and waits for",
             ("orchestrator/control.py", "_converse"): "awaited in the next lines; kept, so that "

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from mesh import telemetry
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 ACCEPTS_MAX = 64
 """In one turn, for those who are in already; the backlog holds the others."""
@@ -25,33 +24,27 @@ PAUSE_S = 0.1
 log = telemetry.logger("framework.accepting")
 
 
-class Site(web.BaseSite):
-    """A listening socket, served by a runner's server."""
+class Site:
+    """A listening socket, and what speaks with each who comes."""
 
-    def __init__(self, runner: web.ServerRunner, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, make: Callable[[], asyncio.Protocol]) -> None:
         """Nobody is accepted yet. `listener` listens, does not block, and is closed by `stop`."""
-        super().__init__(runner)
         self._listener = listener
+        self._make = make
         self._entering: set[asyncio.Task[object]] = set()
         self._paused: asyncio.TimerHandle | None = None
 
-    @property
-    def name(self) -> str:
-        """The socket's address."""
-        return str(self._listener.getsockname())
-
-    async def start(self) -> None:
+    def start(self) -> None:
         """Accept from now on."""
-        await super().start()
         self._resume()
 
     async def stop(self) -> None:
-        """Accept nobody any more; returns once the server knows of everybody accepted."""
-        await super().stop()
+        """Accept nobody any more; returns once everybody accepted is spoken with. Idempotent."""
         if self._paused is not None:
             self._paused.cancel()
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._listener.close()
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
         if self._entering:
             await asyncio.wait(self._entering)
 
@@ -60,8 +53,7 @@ class Site(web.BaseSite):
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        loop, server = asyncio.get_running_loop(), self._runner.server
-        assert server is not None
+        loop = asyncio.get_running_loop()
         for _ in range(ACCEPTS_MAX):
             try:
                 newcomer, _ = self._listener.accept()
@@ -74,6 +66,6 @@ class Site(web.BaseSite):
                 loop.remove_reader(self._listener)
                 self._paused = loop.call_later(PAUSE_S, self._resume)
                 return
-            task = loop.create_task(loop.connect_accepted_socket(server, newcomer))
+            task = loop.create_task(loop.connect_accepted_socket(self._make, newcomer))
             self._entering.add(task)
             task.add_done_callback(self._entering.discard)

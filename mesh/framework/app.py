@@ -26,23 +26,18 @@ from mesh.resilience.admission import Admission
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from aiohttp import web
-
     from mesh.framework.identity import Caller, Identity
     from mesh.framework.metrics import Metrics
+    from mesh.framework.request import Request
     from mesh.framework.service import Operation, Service
 
-    Page = Callable[[web.BaseRequest], Awaitable[web.Response]]
-    Answer = web.StreamResponse | Reply
-
-LINE_BYTES_MAX = 4096
-HEADER_BYTES_MAX = 8190
+    Page = Callable[[Request], Awaitable[Reply]]
 
 log = telemetry.logger("framework.app")
 
 
 class App:
-    """One service, seen over HTTP. `handle` is the handler of a low-level aiohttp server.
+    """One service, seen over HTTP. `handle` answers a request.
 
     Attributes:
         last_request_s: when the latest request came, on the monotonic clock.
@@ -75,7 +70,7 @@ class App:
         self.last_request_s = 0.0
         self.draining = False
 
-    async def handle(self, request: web.BaseRequest) -> Answer:
+    async def handle(self, request: Request) -> Reply:
         """Answer one request; never raises."""
         begun_s = self.last_request_s = clock.monotonic_s()
         came = telemetry.parse_traceparent(request.headers.get("traceparent"))
@@ -90,11 +85,11 @@ class App:
             if page is not None:
                 telemetry.current_trace.set(codec.replace(trace, sampled=False))
                 return self._last_if_draining(await page(request))
-            operation, fields = self._router.find(request.method, request.rel_url.path_safe)
+            operation, fields = self._router.find(request.method, request.route)
             name = operation.name
             if self.faults.any:
                 await self.faults.before_work()
-            response: Answer = await self._counted(request, operation, fields, trace, begun_s)
+            response: Reply = await self._counted(request, operation, fields, trace, begun_s)
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
@@ -123,7 +118,7 @@ class App:
 
     def _served(
         self,
-        request: web.BaseRequest,
+        request: Request,
         name: str,
         status: int | None,
         trace: telemetry.TraceContext,
@@ -139,12 +134,12 @@ class App:
         parent_id = came.span_id if came is not None else ""
         telemetry.record("server", trace, parent_id, name, begun_s, ended_s, failure, about)
 
-    def _last_if_draining(self, response: Answer) -> Answer:
+    def _last_if_draining(self, response: Reply) -> Reply:
         if self.draining:
             response.force_close()
         return response
 
-    def _refuse(self, error: MeshError, trace: telemetry.TraceContext, path: str) -> web.Response:
+    def _refuse(self, error: MeshError, trace: telemetry.TraceContext, path: str) -> Reply:
         if isinstance(error, errors.Broken):
             log.error("broken", exc_info=error, extra=telemetry.facts(path=path))
         if isinstance(error, errors.DatabaseBroken):
@@ -153,7 +148,7 @@ class App:
 
     async def _counted(
         self,
-        request: web.BaseRequest,
+        request: Request,
         operation: Operation,  # type: ignore[type-arg]
         fields: dict[str, str],
         trace: telemetry.TraceContext,
@@ -172,7 +167,7 @@ class App:
 
     async def _answer(
         self,
-        request: web.BaseRequest,
+        request: Request,
         operation: Operation,  # type: ignore[type-arg]
         fields: dict[str, str],
         trace: telemetry.TraceContext,
@@ -203,13 +198,13 @@ class App:
                 deadline_s=deadline_s,
                 outermost=caller.kind != "service",
                 status=operation.status,
-                source=request.remote or "",
+                source=request.remote,
             )
             return await self._act(request, operation, takes, context)
         finally:
             self.gate.leave()
 
-    async def caller(self, request: web.BaseRequest) -> Caller:
+    async def caller(self, request: Request) -> Caller:
         """Who asks, by the token shown.
 
         Raises: Unauthenticated, Forbidden, InvalidInput, ServiceUnavailable.
@@ -217,13 +212,13 @@ class App:
         bearer = identity.bearer_of(request.headers.get("Authorization"))
         return identity.ANONYMOUS if bearer is None else await self._identity.verify(bearer)
 
-    async def body(self, request: web.BaseRequest) -> bytes:
+    async def body(self, request: Request) -> bytes:
         """The whole body. Raises: what `Bodies.whole` raises."""
         return await self._bodies.whole(request)
 
     async def _act(
         self,
-        request: web.BaseRequest,
+        request: Request,
         operation: Operation,  # type: ignore[type-arg]
         takes: object,
         context: Context,
@@ -248,7 +243,7 @@ class App:
 
     async def _perform(
         self,
-        request: web.BaseRequest,
+        request: Request,
         operation: Operation,  # type: ignore[type-arg]
         takes: object,
         context: Context,
@@ -257,7 +252,7 @@ class App:
         return conditional.respond(request, context.status, answer, context.headers)
 
 
-def _cause(request: web.BaseRequest, caller: Caller, trace: telemetry.TraceContext) -> str:
+def _cause(request: Request, caller: Caller, trace: telemetry.TraceContext) -> str:
     """What events of this request will name as their cause; only a service may hand one on."""
     if caller.kind == "service":
         handed = request.headers.get("Mesh-Cause", "")

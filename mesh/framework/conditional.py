@@ -18,9 +18,8 @@ from mesh.framework.reply import Reply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp import web
-
     from mesh.framework.idempotency import Answer
+    from mesh.framework.request import Request
 
 ANY = frozenset({"*"})
 """If-Match: * matches whatever is there."""
@@ -64,9 +63,7 @@ def _tags(header: str) -> frozenset[str] | None:
     return frozenset(tag.group(1) for tag in found if tag) if all(found) else None
 
 
-def respond(
-    request: web.BaseRequest, status: int, answer: object, headers: Mapping[str, str]
-) -> Reply:
+def respond(request: Request, status: int, answer: object, headers: Mapping[str, str]) -> Reply:
     """An action's answer with its tag; 304 without a body to somebody who has it already."""
     if answer is None:
         return Reply(204, b"", headers)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from aiohttp import web
-
 from mesh import codec
 from mesh.errors import Conflict
 from mesh.framework import faults, identity
+from mesh.framework.reply import Reply
 from mesh.framework.service import OPERATOR
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from mesh.database import Cut, Database
     from mesh.framework.app import App
+    from mesh.framework.request import Request
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Controls:
         self._copy_to = copy_to
         self._cut: Cut | None = None
 
-    def table(self) -> dict[tuple[str, str], Callable[[web.BaseRequest], Awaitable[web.Response]]]:
+    def table(self) -> dict[tuple[str, str], Callable[[Request], Awaitable[Reply]]]:
         """(method, path) → handler."""
         return {
             ("POST", "/faults"): self._inflict,
@@ -41,35 +41,34 @@ class Controls:
             ("POST", "/backup/copy"): self._copy,
         }
 
-    async def _inflict(self, request: web.BaseRequest) -> web.Response:
+    async def _inflict(self, request: Request) -> Reply:
         self._app.faults.begin(await self._asked(request, faults.Inflict))
-        return web.Response(status=204)
+        return Reply(204, b"", {})
 
-    async def _mend(self, request: web.BaseRequest) -> web.Response:
+    async def _mend(self, request: Request) -> Reply:
         await self._admit(request)
         self._app.faults.end()
-        return web.Response(status=204)
+        return Reply(204, b"", {})
 
-    async def _hold(self, request: web.BaseRequest) -> web.Response:
+    async def _hold(self, request: Request) -> Reply:
         """Let the writer stand; a cut that nobody finished is given up."""
         await self._admit(request)
         await self.close()
         self._cut = await self._database.hold()
-        return web.Response(status=204)
+        return Reply(204, b"", {})
 
-    async def _take(self, request: web.BaseRequest) -> web.Response:
+    async def _take(self, request: Request) -> Reply:
         await self._admit(request)
         await self._held().take()
-        return web.Response(status=204)
+        return Reply(204, b"", {})
 
-    async def _copy(self, request: web.BaseRequest) -> web.Response:
+    async def _copy(self, request: Request) -> Reply:
         await self._admit(request)
         try:
             size = await self._held().copy(self._copy_to)
         finally:
             await self.close()
-        content = codec.encode({"bytes": size})
-        return web.Response(body=content, content_type="application/json")
+        return Reply(200, codec.encode({"bytes": size}), {})
 
     def _held(self) -> Cut:
         if self._cut is None:
@@ -82,9 +81,9 @@ class Controls:
             cut, self._cut = self._cut, None
             await cut.close()
 
-    async def _admit(self, request: web.BaseRequest) -> None:
+    async def _admit(self, request: Request) -> None:
         identity.admit(await self._app.caller(request), OPERATOR)
 
-    async def _asked(self, request: web.BaseRequest, shape: type[T]) -> T:
+    async def _asked(self, request: Request, shape: type[T]) -> T:
         await self._admit(request)
         return codec.convert(codec.read_json(await self._app.body(request)), shape)

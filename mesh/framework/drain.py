@@ -12,17 +12,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from mesh import clock
-from mesh.framework.connections import Connections, Handler
+from mesh.framework.accepting import Site
+from mesh.framework.connections import Connections
+from mesh.framework.protocol import Connection
 
 if TYPE_CHECKING:
-    from asyncio import Task, Transport
-
-    from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.http import RawRequestMessage
-    from aiohttp.streams import StreamReader
+    import socket
 
     from mesh.framework.app import App
 
@@ -34,30 +30,28 @@ LINGER_MAX_S = 2.0
 
 POLL_S = 0.005
 
+CANCELLED_S = 1.0
+"""For a request that is broken off to come to its end."""
 
-class Server(web.Server):
-    """A low-level server for one App that knows when it last had something to do."""
 
-    def __init__(self, app: App, *, line_bytes_max: int, header_bytes_max: int) -> None:
+class Server:
+    """An App on a socket that listens: `listen`, then `refuse`, `linger` and `end`."""
+
+    def __init__(self, app: App) -> None:
         """Nothing listens yet."""
-        super().__init__(app.handle, request_factory=_request)  # type: ignore[arg-type]  # `Handler` writes a Reply
         self._app = app
-        self._limits = {
-            "access_log": None,
-            "max_line_size": line_bytes_max,
-            "max_field_size": header_bytes_max,
-        }
-        self._last_connection_s = 0.0
+        self._site: Site | None = None
         self.everybody = Connections()
 
-    def __call__(self) -> web.RequestHandler:
-        """The handler of one more connection."""
-        return Handler(self, self.everybody, self._app, **self._limits)
+    def listen(self, listener: socket.socket) -> None:
+        """Answer whoever comes. `listener` listens, does not block, and is closed by `refuse`."""
+        self._site = Site(listener, lambda: Connection(self.everybody, self._app))
+        self._site.start()
 
-    def connection_made(self, handler: web.RequestHandler, transport: Transport) -> None:
-        """A client has come, and its request is on its way."""
-        self._last_connection_s = clock.monotonic_s()
-        super().connection_made(handler, transport)
+    async def refuse(self) -> None:
+        """Accept nobody new. Idempotent."""
+        if self._site is not None:
+            await self._site.stop()
 
     async def linger(self) -> None:
         """Once nobody new is accepted: answer those who are about to ask, each for the last time.
@@ -66,22 +60,23 @@ class Server(web.Server):
         """
         self._app.draining = True
         until_s = clock.monotonic_s() + LINGER_MAX_S
-        while self.connections:
-            active_s = max(self._last_connection_s, self._app.last_request_s)
+        while self.everybody.here:
+            active_s = max(self.everybody.latest_s, self._app.last_request_s)
             if clock.monotonic_s() >= min(until_s, active_s + QUIET_S):
                 return
             await asyncio.sleep(POLL_S)
 
-
-def _request(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    handler: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: Task[None],
-) -> web.BaseRequest:
-    """A request whose head has come."""
-    assert isinstance(handler, Handler)
-    handler.head_came()
-    payload.on_eof(handler.body_came)
-    return web.BaseRequest(message, payload, handler, writer, task, asyncio.get_running_loop())
+    async def end(self, within_s: float) -> None:
+        """Answer what has been asked, and hang up; what takes longer than `within_s` is broken off."""
+        await self.refuse()
+        await asyncio.sleep(0)  # for what has come and was not looked at yet
+        everybody = [*self.everybody.here]
+        for each in everybody:
+            each.close()
+        late = {each.task for each in everybody if each.task is not None}
+        if late:
+            _, late = await asyncio.wait(late, timeout=within_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CANCELLED_S)

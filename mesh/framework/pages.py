@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 import mesh
 from mesh import codec
 from mesh.errors import InvalidInput
 from mesh.framework import asyncapi, divergence, identity, openapi, parked
 from mesh.framework.metrics import CONTENT_TYPE, Metrics
+from mesh.framework.reply import Reply
 from mesh.framework.service import OPERATOR, Service
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from mesh.framework.identity import Identity
     from mesh.framework.inbox import ServiceInbox
     from mesh.framework.outbox import ServiceOutbox
+    from mesh.framework.request import Request
     from mesh.framework.traffic import Traffic
 
 
@@ -79,10 +79,10 @@ class Pages:
             ("POST", "/diverged/resolve"): self._resolve_diverged,
         }
 
-    async def _livez(self, _: web.BaseRequest) -> web.Response:
+    async def _livez(self, _: Request) -> Reply:
         return _page({"status": "alive"})
 
-    async def _readyz(self, _: web.BaseRequest) -> web.Response:
+    async def _readyz(self, _: Request) -> Reply:
         """Ready to answer: the database takes writes. An absent bus or peer is no reason."""
         writable = self._database.writable
         good = self.ready and writable
@@ -95,23 +95,21 @@ class Pages:
             200 if good else 503,
         )
 
-    async def _show_metrics(self, _: web.BaseRequest) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    async def _show_metrics(self, _: Request) -> Reply:
+        return Reply(200, self._metrics.text(), {}, CONTENT_TYPE)
 
-    async def _show_openapi(self, _: web.BaseRequest) -> web.Response:
+    async def _show_openapi(self, _: Request) -> Reply:
         return self._document("openapi", openapi.document)
 
-    async def _show_asyncapi(self, _: web.BaseRequest) -> web.Response:
+    async def _show_asyncapi(self, _: Request) -> Reply:
         return self._document("asyncapi", asyncapi.document)
 
-    def _document(
-        self, name: str, written: Callable[[Service, str], dict[str, object]]
-    ) -> web.Response:
+    def _document(self, name: str, written: Callable[[Service, str], dict[str, object]]) -> Reply:
         if name not in self._documents:
             self._documents[name] = codec.encode(written(self._service, mesh.__version__))
-        return web.Response(body=self._documents[name], content_type="application/json")
+        return Reply(200, self._documents[name], {})
 
-    async def _counters(self, request: web.BaseRequest) -> web.Response:
+    async def _counters(self, request: Request) -> Reply:
         """What `mesh wait --for idle` compares; for the operator alone."""
         await self._admit(request)
         counts = await self._work.counts()
@@ -131,15 +129,15 @@ class Pages:
             }
         )
 
-    async def _show_traffic(self, request: web.BaseRequest) -> web.Response:
+    async def _show_traffic(self, request: Request) -> Reply:
         """How this service asks and is asked; for the operator alone."""
         await self._admit(request)
         return _page(self.traffic.told())
 
-    async def _admit(self, request: web.BaseRequest) -> None:
+    async def _admit(self, request: Request) -> None:
         identity.admit(await self.app.caller(request), OPERATOR)
 
-    async def _parked(self, request: web.BaseRequest) -> web.Response:
+    async def _parked(self, request: Request) -> Reply:
         """All parked events, or with `?id=` one of them whole."""
         await self._admit(request)
         if "id" in request.query:
@@ -148,30 +146,30 @@ class Pages:
         count, rows = await parked.listed(self._database)
         return _page({"count": count, "parked": [parked.plain(row) for row in rows]})
 
-    async def _retry_parked(self, request: web.BaseRequest) -> web.Response:
+    async def _retry_parked(self, request: Request) -> Reply:
         """Offer `?id=` to its listener again; `error` says why if it failed again."""
         await self._admit(request)
         return _page({"error": await self._inbox.retry(_event_asked(request))})
 
-    async def _drop_parked(self, request: web.BaseRequest) -> web.Response:
+    async def _drop_parked(self, request: Request) -> Reply:
         """Give up on `?id=` for good."""
         await self._admit(request)
         await self._inbox.drop(_event_asked(request))
         return _page({})
 
-    async def _diverged(self, request: web.BaseRequest) -> web.Response:
+    async def _diverged(self, request: Request) -> Reply:
         """Effects here of events that a restore has taken back."""
         await self._admit(request)
         rows = divergence.unresolved(self._database.read)
         return _page({"diverged": [divergence.plain(row) for row in rows]})
 
-    async def _resolve_diverged(self, request: web.BaseRequest) -> web.Response:
+    async def _resolve_diverged(self, request: Request) -> Reply:
         """Somebody has looked, and put right what had to be."""
         await self._admit(request)
         return _page({"resolved": await self._database.write(divergence.resolve)})
 
 
-def _event_asked(request: web.BaseRequest) -> bytes:
+def _event_asked(request: Request) -> bytes:
     """The event that the query names. Raises: InvalidInput."""
     text = request.query.get("id", "").replace("-", "")
     if len(text) != ID_DIGITS or not set(text.lower()) <= set("0123456789abcdef"):
@@ -179,5 +177,5 @@ def _event_asked(request: web.BaseRequest) -> bytes:
     return bytes.fromhex(text)
 
 
-def _page(content: dict[str, object], status: int = 200) -> web.Response:
-    return web.Response(body=codec.encode(content), status=status, content_type="application/json")
+def _page(content: dict[str, object], status: int = 200) -> Reply:
+    return Reply(status, codec.encode(content), {})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from mesh import codec, errors
 from mesh.errors import InvalidInput, MeshError, Overloaded
 from mesh.framework.openapi import PROBLEM
+from mesh.framework.reply import Reply
 
 STATUS: dict[type[MeshError], int] = {
     errors.InvalidInput: 400,
@@ -62,7 +61,7 @@ def status_of(error: MeshError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def problem(error: MeshError, trace_id: str, instance: str) -> web.Response:
+def problem(error: MeshError, trace_id: str, instance: str) -> Reply:
     """An error as RFC 9457 tells it. What is broken inside stays inside."""
     status = status_of(error)
     ours = status == 500  # noqa: PLR2004  the one status that tells nothing of the inside
@@ -94,6 +93,4 @@ def problem(error: MeshError, trace_id: str, instance: str) -> web.Response:
         headers["WWW-Authenticate"] = "Bearer"
     if not ours:
         document.update({k: v for k, v in error.facts.items() if k not in document})
-    return web.Response(
-        body=codec.encode(document), status=status, content_type=PROBLEM, headers=headers
-    )
+    return Reply(status, codec.encode(document), headers, PROBLEM)

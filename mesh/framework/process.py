@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
-from aiohttp import web
 
 from mesh import bus, clock, codec, database, notify, telemetry, tokens
 from mesh.client import Client
 from mesh.errors import DatabaseBroken, InvalidInput, MeshError, Unavailable
 from mesh.framework import ending, idempotency, identity
-from mesh.framework.accepting import Site
-from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
+from mesh.framework.app import App
 from mesh.framework.attempt import AttemptMark
 from mesh.framework.condition import Condition
 from mesh.framework.context import Context, Wires
@@ -216,15 +214,10 @@ class _Process:
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
         wire.relay(outbox)
-        server = Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
+        server = Server(app)
         pages.traffic = Traffic(self._service, client, app.gate.admission, server.everybody, work)
         metrics.also(pages.traffic)
-        runner = web.ServerRunner(
-            server, handle_signals=False, shutdown_timeout=DRAIN_S - LINGER_MAX_S
-        )
-        await runner.setup()
-        site = Site(runner, _listener(chosen))
-        await site.start()
+        server.listen(_listener(chosen))
         try:
             beside = [
                 work.run(),
@@ -237,10 +230,10 @@ class _Process:
             await self._until_stopped(who, store, pages, counted, beside)
         finally:
             notify.stopping()
-            await site.stop()
+            await server.refuse()
             if self._fatal is None:
                 await server.linger()
-            await runner.cleanup()
+            await server.end(DRAIN_S - LINGER_MAX_S)
             await controls.close()
 
     async def _until_stopped(

@@ -9,13 +9,16 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp.helpers import parse_content_type
 
 from mesh import clock, codec
 from mesh.errors import DeadlineExceeded, Forbidden, InvalidInput, Overloaded, Refused, TooLarge
 from mesh.framework.gate import LEFT_MIN_S
 
 if TYPE_CHECKING:
+    from aiohttp.streams import StreamReader
+
+    from mesh.framework.request import Request
     from mesh.framework.service import Operation
 
 REQUEST_S = 2.0
@@ -37,7 +40,7 @@ class Bodies:
         """None is."""
         self._reading = 0
 
-    async def whole(self, request: web.BaseRequest) -> bytes:
+    async def whole(self, request: Request) -> bytes:
         """The whole body, bounded in length, in time and in how many are on their way.
 
         Raises: InvalidInput, TooLarge; Refused (code `body-timeout`); Overloaded.
@@ -50,23 +53,30 @@ class Bodies:
             if len(raw) > codec.BODY_BYTES_MAX:
                 raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
             return raw
-        if (request.content_length or 0) > codec.BODY_BYTES_MAX:
+        if int(request.headers.get("Content-Length", 0)) > codec.BODY_BYTES_MAX:
             raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
         if self._reading >= READING_MAX:
             raise Overloaded("too many bodies are on their way")
         self._reading += 1
         try:
             async with asyncio.timeout(BODY_S):
-                return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes") from None
+                return await _all(content)
         except TimeoutError:
             raise Refused("the body did not come in time", code="body-timeout") from None
         finally:
             self._reading -= 1
 
 
-def check_origin(request: web.BaseRequest) -> None:
+async def _all(content: StreamReader) -> bytes:
+    found = bytearray()
+    while part := await content.readany():
+        found += part
+        if len(found) > codec.BODY_BYTES_MAX:
+            raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+    return bytes(found)
+
+
+def check_origin(request: Request) -> None:
     """Refuse what a page of another site could make a browser send."""
     host = request.headers.get("Host", "")
     if not _HOST.fullmatch(host):
@@ -75,7 +85,7 @@ def check_origin(request: web.BaseRequest) -> None:
         raise Forbidden("requests of web pages are not taken", code="cross-site")
 
 
-def budget_s(request: web.BaseRequest) -> float:
+def budget_s(request: Request) -> float:
     """What the caller allows, in seconds; at most REQUEST_S.
 
     Raises: DeadlineExceeded when less is left than any work takes.
@@ -92,14 +102,14 @@ def budget_s(request: web.BaseRequest) -> float:
 
 
 def values(
-    request: web.BaseRequest,
+    request: Request,
     operation: Operation,  # type: ignore[type-arg]
     fields: dict[str, str],
     raw: bytes,
 ) -> object:
     """Path, query and body as what the operation takes."""
     found: dict[str, object] = dict(fields)
-    if "%00" in request.raw_path:
+    if "%00" in request.target:
         raise InvalidInput("text holds a NUL character")
     if operation.rest_in_query:
         return codec.convert(_texts(request, fields), operation.takes, loose=True)
@@ -115,13 +125,13 @@ def values(
     return codec.convert(found, operation.takes)
 
 
-def _check_type(request: web.BaseRequest) -> None:
-    charset = (request.charset or "utf-8").lower()
-    if request.content_type != "application/json" or charset != "utf-8":
+def _check_type(request: Request) -> None:
+    kind, parameters = parse_content_type(request.headers.get("Content-Type", ""))
+    if kind != "application/json" or parameters.get("charset", "utf-8").lower() != "utf-8":
         raise InvalidInput("Content-Type must be application/json, in UTF-8", code="content-type")
 
 
-def _texts(request: web.BaseRequest, fields: dict[str, str]) -> dict[str, str]:
+def _texts(request: Request, fields: dict[str, str]) -> dict[str, str]:
     """Path and query: each name once, and nothing in the query that the path says."""
     query = request.query
     for name in query:

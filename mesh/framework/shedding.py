@@ -50,14 +50,12 @@ def refusal(data: bytes, exempt: Callable[[str], bool]) -> bytes | None:
 
 _TRACE_ID, _PATH = b"TRACE-ID", b"/PATH"
 _MODEL = problem(Overloaded(DETAIL), _TRACE_ID.decode(), _PATH.decode())
-assert isinstance(_MODEL.body, bytes)
 _BODY = _MODEL.body
 _HEAD = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
     + b"".join(
         b"%b: %b\r\n" % (name.encode(), text.encode())
-        for name, text in _MODEL.headers.items()
-        if name != "Content-Length"
+        for name, text in {**_MODEL.headers, "Content-Type": _MODEL.kind}.items()
     )
     + b"traceparent: 00-%b-0000000000000001-01\r\nContent-Length: %d\r\n\r\n"
 )

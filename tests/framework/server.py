@@ -26,8 +26,7 @@ from mesh.framework import (
     roles,
     services,
 )
-from mesh.framework.accepting import Site
-from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
+from mesh.framework.app import App
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.identity import Identity, KeySet, keep_keys
 from mesh.framework.inbox import ServiceInbox
@@ -333,23 +332,29 @@ def _bearer(token: str) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def listening(handler) -> AsyncIterator[int]:
-    """A low-level HTTP server on a loopback port, for a bare handler or one that is set up."""
-    if not isinstance(handler, web.Server):
-        handler = web.Server(
-            handler,
-            access_log=None,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-        )
-    runner = web.ServerRunner(handler, handle_signals=False, shutdown_timeout=0.2)
+    """A low-level HTTP server on a loopback port, for a handler."""
+    server = web.Server(handler, access_log=None)
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.2)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    await Site(runner, listener).start()
+    await web.SockSite(runner, listener).start()
     try:
         yield listener.getsockname()[1]
     finally:
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def behind(door: drain.Server) -> AsyncIterator[int]:
+    """The loopback port on which a service's door stands open."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    door.listen(listener)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        await door.end(0.2)
 
 
 def identity_of(directory: Path, name: str) -> Identity:
@@ -385,13 +390,11 @@ async def served(directory: Path) -> AsyncIterator[Server]:
         pages.ready = True
         server.app, server.pages = app, pages
         try:
-            door = drain.Server(
-                app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX
-            )
+            door = drain.Server(app)
             server.everybody = door.everybody
             pages.traffic = Traffic(shelf.service, client, app.gate.admission, door.everybody, work)
             metrics.also(pages.traffic)
-            async with listening(door) as server.port:
+            async with behind(door) as server.port:
                 try:
                     yield server
                 finally:
@@ -402,4 +405,4 @@ async def served(directory: Path) -> AsyncIterator[Server]:
             await client.close()
 
 
-__all__ = ["CALLS", "PROJECT", "Server", "identity", "identity_of", "listening", "served"]
+__all__ = ["CALLS", "PROJECT", "Server", "behind", "identity", "identity_of", "listening", "served"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import pytest
 import uvloop
-from aiohttp import web
 
 from mesh.framework import accepting
 from mesh.framework.accepting import ACCEPTS_MAX, Site
@@ -18,9 +17,9 @@ from mesh.framework.accepting import ACCEPTS_MAX, Site
 
 @dataclass
 class Listening:
-    """A bare server behind a site, and clients that have connected."""
+    """A site, who it has let in, and clients that have connected."""
 
-    server: web.Server
+    here: set[asyncio.Protocol]
     site: Site
     address: tuple[str, int]
     clients: contextlib.ExitStack
@@ -33,32 +32,40 @@ class Listening:
     async def turns_until(self, count: int) -> int:
         """How often the loop comes round until the server knows so many connections."""
         turns = 0
-        while len(self.server.connections) < count:
+        while len(self.here) < count:
             await asyncio.sleep(0)
             turns += 1
         return turns
 
 
-async def _nothing(_request: web.BaseRequest) -> web.Response:
-    return web.Response()
+class Guest(asyncio.Protocol):
+    """Somebody who was let in."""
+
+    def __init__(self, here: set[asyncio.Protocol]) -> None:
+        self._here = here
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._here.add(self)
+        self._transport = transport
+
+    def connection_lost(self, _exc: BaseException | None) -> None:
+        self._here.discard(self)
 
 
 @contextlib.asynccontextmanager
 async def listening():
-    server = web.Server(_nothing)
-    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.1)
-    await runner.setup()
+    here: set[asyncio.Protocol] = set()
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     listener.setblocking(False)
     address = listener.getsockname()
-    site = Site(runner, listener)
-    await site.start()
+    site = Site(listener, lambda: Guest(here))
+    site.start()
     with contextlib.ExitStack() as clients:
         try:
             async with asyncio.timeout(10):
-                yield Listening(server, site, address, clients)
+                yield Listening(here, site, address, clients)
         finally:
-            await runner.cleanup()
+            await site.stop()
 
 
 def on_uvloop(main) -> None:
@@ -83,9 +90,9 @@ def test_who_was_accepted_is_known_once_it_has_stopped(turns):
             for _ in range(turns):
                 await asyncio.sleep(0)
             await found.site.stop()
-            known = len(found.server.connections)
+            known = len(found.here)
             await asyncio.sleep(0.05)
-            assert len(found.server.connections) == known
+            assert len(found.here) == known
             assert known in {0, ACCEPTS_MAX, 2 * ACCEPTS_MAX}
 
     on_uvloop(main)
@@ -105,7 +112,7 @@ def test_where_no_descriptor_is_left_it_comes_again_later(caplog, monkeypatch):
                 await asyncio.sleep(0.22)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, before)
-            assert not found.server.connections
+            assert not found.here
             assert 1 <= len(caplog.records) <= 5  # it does not spin
             await found.turns_until(1)
 

@@ -8,7 +8,9 @@ from typing import Self
 
 import pytest
 
-from mesh.framework import connections
+from mesh.framework import connections, protocol
+from mesh.framework.gate import Gate
+from mesh.resilience.admission import Admission
 from tests.framework.server import served
 
 GET = b"GET /things/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -140,7 +142,7 @@ async def test_head_that_dribbles_ends_the_connection_too(server, monkeypatch):
 
 
 async def test_client_that_does_not_read_is_let_go(server, monkeypatch):
-    monkeypatch.setattr(connections, "WRITE_S", 0.1)
+    monkeypatch.setattr(protocol, "WRITE_S", 0.1)
     async with Clients(server.port) as clients:
         _, writer = await clients.connect()
         writer.write(3000 * GET.replace(b"/a", b"/" + 3900 * b"a"))  # beyond what sockets buffer
@@ -173,3 +175,19 @@ async def test_counts_come_back_to_nothing(server):
                 assert await answered(*one)
     await until(lambda: server.everybody.count == 0)
     assert (server.everybody._owing, server.everybody._idle) == ({}, {})
+
+
+async def test_those_who_come_in_one_round_of_the_loop_are_counted_at_the_door(server):
+    server.app.gate = Gate(Admission(places_max=1, waiting_max=4, wait_s=5.0))
+    async with Clients(server.port) as clients:
+        working = asyncio.create_task(server.ask("POST", "/slow-things", {"name": "a"}))
+        await server.shelf.entered.wait()
+        crowd = [await clients.connect() for _ in range(30)]
+        await until(lambda: server.everybody.count == 31)
+        for _, writer in crowd:
+            writer.write(GET)
+        await until(lambda: server.app.gate.admission.shed == 26)
+        refused = server.pages._metrics.text().decode()
+        assert 'mesh_requests_total{operation="other",status="503"} 26.0' in refused
+        server.shelf.gate.set()
+        assert (await working).status == 201

@@ -7,12 +7,9 @@ import contextlib
 import socket
 
 import pytest
-from aiohttp import web
 
 from mesh import clock
 from mesh.framework import drain
-from mesh.framework.accepting import Site
-from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX
 from tests.framework.server import served
 
 REQUEST = b"GET /things/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -22,37 +19,33 @@ PAGE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class Draining:
     """A server as a service's process sets it up, and clients on connections of their own."""
 
-    def __init__(self, app) -> None:
+    def __init__(self, app, shelf) -> None:
         self.app = app
-        self.server = drain.Server(
-            app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX
-        )
-        self.runner = web.ServerRunner(self.server, handle_signals=False, shutdown_timeout=1.0)
+        self.shelf = shelf
+        self.server = drain.Server(app)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.socket.setblocking(False)
         self.clients = contextlib.AsyncExitStack()
 
     async def begin(self) -> None:
-        await self.runner.setup()
-        self.site = Site(self.runner, self.socket)
-        await self.site.start()
+        self.server.listen(self.socket)
 
     async def connect(self):
         """A connection that the server has accepted."""
-        before = len(self.server.connections)
+        before = self.server.everybody.count
         reader, writer = await asyncio.open_connection(*self.socket.getsockname())
         self.clients.callback(writer.close)
         async with asyncio.timeout(5):
-            while len(self.server.connections) == before:
+            while self.server.everybody.count == before:
                 await asyncio.sleep(0.001)
         return reader, writer
 
     async def end(self) -> float:
         """As the process does on SIGTERM; seconds it took."""
         begun_s = clock.monotonic_s()
-        await self.site.stop()
+        await self.server.refuse()
         await self.server.linger()
-        await self.runner.cleanup()
+        await self.server.end(1.0)
         return clock.monotonic_s() - begun_s
 
 
@@ -70,11 +63,11 @@ async def ask(connection, request: bytes = REQUEST) -> tuple[str, bool]:
 @pytest.fixture
 async def draining(tmp_path):
     async with served(tmp_path) as server:
-        found = Draining(server.app)
+        found = Draining(server.app, server.shelf)
         await found.begin()
         async with found.clients:
             yield found
-        await found.runner.cleanup()
+        await found.server.end(1.0)
 
 
 async def test_those_about_to_ask_are_answered_for_the_last_time(draining, monkeypatch):
@@ -113,3 +106,30 @@ async def test_server_without_clients_ends_at_once(draining, monkeypatch):
     monkeypatch.setattr(drain, "QUIET_S", 30.0)
     monkeypatch.setattr(drain, "LINGER_MAX_S", 30.0)
     assert await draining.end() < 5.0
+
+
+SLOW = (
+    b"POST /slow-things HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 15\r\n\r\n{"name":"lamp"}'
+)
+
+
+async def test_what_is_at_work_when_the_server_ends_is_answered(draining):
+    reader, writer = await draining.connect()
+    writer.write(SLOW)
+    await draining.shelf.entered.wait()
+    ending = asyncio.create_task(draining.server.end(5.0))
+    await asyncio.sleep(0.02)
+    draining.shelf.gate.set()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 201 ")
+    assert (await reader.read()).startswith(b'{"id":')
+    await ending
+
+
+async def test_what_takes_too_long_when_the_server_ends_is_broken_off(draining):
+    reader, writer = await draining.connect()
+    writer.write(SLOW)
+    await draining.shelf.entered.wait()
+    await draining.server.end(0.05)
+    assert await reader.read() == b""
+    assert draining.app.in_flight == 0

@@ -12,9 +12,9 @@ from msgspec import Struct
 from mesh import clock, codec, tokens
 from mesh.errors import InvalidInput
 from mesh.framework import ANYONE, SECRET, Caller, Operation, Service, drain, idempotency
-from mesh.framework.app import HEADER_BYTES_MAX, LINE_BYTES_MAX, App
+from mesh.framework.app import App
 from mesh.framework.metrics import Metrics
-from tests.framework.server import CALLS, identity_of, listening
+from tests.framework.server import CALLS, behind, identity_of
 from tests.services.in_process import PROJECT, Clock, room
 
 ALICE = Caller("user", "usr_alice", ("customer",))
@@ -156,8 +156,8 @@ async def test_empty_answer_is_replayed_as_empty(desk, tmp_path):
         "Authorization": f"Bearer {operator.token('peer', 'desk')}",
         "Idempotency-Key": "k",
     }
-    door = drain.Server(app, line_bytes_max=LINE_BYTES_MAX, header_bytes_max=HEADER_BYTES_MAX)
-    async with listening(door) as port, aiohttp.ClientSession() as session:
+    door = drain.Server(app)
+    async with behind(door) as port, aiohttp.ClientSession() as session:
         for replayed in (None, "true"):
             async with session.post(
                 f"http://127.0.0.1:{port}/forget", json={"text": "a"}, headers=headers

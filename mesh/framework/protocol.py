@@ -1,0 +1,271 @@
+"""HTTP/1.1 with one client: bytes become requests, one at a time, and replies become bytes.
+
+Of HTTP what services speak: a body has a length or comes in chunks and is read by whoever wants it; an
+answer is written whole. The reading is aiohttp's parser's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import HttpRequestParser
+
+from mesh import telemetry
+from mesh.errors import InvalidInput
+from mesh.framework.problems import problem
+from mesh.framework.request import Request
+
+if TYPE_CHECKING:
+    from aiohttp.streams import StreamReader
+
+    from mesh.framework.app import App
+    from mesh.framework.connections import Connections
+
+LINE_BYTES_MAX = 4096
+HEADER_BYTES_MAX = 8190
+
+READ_BYTES = 64 * 1024
+"""Of a body that nobody reads yet, a few times over."""
+
+UNREAD_S = 10.0
+"""So long the rest of a body that nobody wants is taken: hung up on while it sends, a client would
+lose the answer that says so."""
+
+WRITE_S = 10.0
+"""A client that takes nothing of its answer for this long is not waited for."""
+
+UNREADABLE = "this is no HTTP request that can be read"
+
+log = telemetry.logger("framework.protocol")
+
+
+class Connection(BaseProtocol):
+    """One connection, and one request of it at a time.
+
+    What comes while nobody may wait is refused before it is even parsed; what comes behind a
+    request waits as bytes for its answer.
+    """
+
+    __slots__ = (
+        "_all",
+        "_app",
+        "_behind",
+        "_counted",
+        "_ends",
+        "_expected",
+        "_fed",
+        "_request",
+        "_stuck",
+        "address",
+        "task",
+    )
+
+    def __init__(self, everybody: Connections, app: App) -> None:
+        """Nobody has come yet."""
+        loop = asyncio.get_running_loop()
+        parser = HttpRequestParser(
+            self,
+            loop,
+            READ_BYTES,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            auto_decompress=False,
+            max_msg_queue_size=1,
+        )
+        super().__init__(loop, parser)
+        self._all = everybody
+        self._app = app
+        self._behind = b""
+        self._counted = False
+        self._ends = False
+        self._expected = False
+        self._fed = False
+        self._request: Request | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self.address = ""
+        self.task: asyncio.Task[None] | None = None
+        """That answers the request whose head has come."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether the head of a request has come, and its answer has not gone."""
+        return self._request is not None
+
+    @property
+    def _busy(self) -> bool:
+        return self._request is not None and self._request.content.is_eof()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody has come."""
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else ""
+        self._counted = self._all.made(self)
+        super().connection_made(transport)
+        if not self._counted:
+            self.drop()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Somebody has gone. What was begun for them is brought to its end."""
+        if self._counted:
+            self._all.lost(self)
+        self._no_longer_expected()
+        self.resumed()
+        super().connection_lost(exc)
+        self._parser = None
+        if self._request is not None and not self._busy:
+            self._request.content.set_exception(ConnectionResetError("the client has gone"))
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request, mostly all of it."""
+        if self._ends:
+            return
+        if self._busy:
+            self._behind += data
+            self._pause_reading_for_buffer()
+            return
+        if not self._fed:
+            refusal = self._app.refusal(data)
+            if refusal is not None and self.transport is not None:
+                self.transport.write(refusal)
+                self._all.idle(self)
+                return
+            self._fed = True
+            self._all.owes(self)
+            if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
+                self._expected = True
+                self._app.gate.admission.coming += 1
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._parser is None:
+            return
+        try:
+            messages, upgraded, behind = self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            self._unreadable(error)
+            return
+        for head, content in messages:  # one at most, as the parser was told
+            self._begin(Request(head, content, self.address))
+        if upgraded:  # to nothing that is spoken here
+            self._parser.set_upgraded(False)
+            if behind:
+                self._feed(behind)
+
+    def _begin(self, request: Request) -> None:
+        """A head has come; the body may still be on its way."""
+        self._request = request
+        request.content.on_eof(self._body_came)
+        self.task = self._loop.create_task(self._serve(request))
+
+    def _no_longer_expected(self) -> None:
+        if self._expected:
+            self._expected = False
+            self._app.gate.admission.coming -= 1
+
+    def _body_came(self) -> None:
+        """Nothing is owed any more."""
+        self._all.at_work(self)
+
+    async def _serve(self, request: Request) -> None:
+        self._no_longer_expected()
+        again = False
+        try:
+            reply = await self._app.handle(request)
+            if self._ends or not request.keep_alive:
+                reply.force_close()
+            await self._write(reply.written(request))
+            if not request.content.is_eof():
+                await _skip(request.content)
+            again = reply.keep_alive and not self._ends
+        except (ConnectionError, TimeoutError, InvalidInput):
+            pass  # who asked has gone, or goes on sending what nobody can use
+        except Exception:
+            log.exception("an answer could not be written")
+        finally:
+            self._request = self.task = None
+            if again:
+                self._next()
+            else:
+                self.close()
+
+    async def _write(self, data: bytes) -> None:
+        """Raises: ConnectionError."""
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        self.transport.write(data)
+        if self._paused:
+            await self._drain_helper()
+
+    def _next(self) -> None:
+        """The next request may come, or has come already."""
+        if self._parser is None:
+            return
+        behind, self._behind = self._behind, b""
+        self._parser.message_consumed()
+        self._feed(behind)
+        self._fed = self.asked or bool(behind)
+        if not self._fed:
+            self._all.idle(self)
+        elif not self._busy:
+            self._all.owes(self)
+        if self._buffer_paused and not self._busy:
+            self._resume_reading_for_buffer()
+
+    def _unreadable(self, error: HttpProcessingError) -> None:
+        """Answer what is no request, as every refusal is answered; then hang up."""
+        self._ends = True
+        refused = InvalidInput(UNREADABLE, code="unreadable")
+        if self._request is not None:  # its body is no body
+            self._request.content.set_exception(refused)
+            return
+        trace = telemetry.new_trace()
+        facts = telemetry.facts(trace_id=trace.trace_id, why=type(error).__name__)
+        log.warning("a request could not be read", extra=facts)
+        answer = problem(refused, trace.trace_id, "")
+        answer.headers["traceparent"] = trace.traceparent
+        answer.force_close()
+        if self.transport is not None:
+            self.transport.write(answer.written())
+            self.transport.close()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002  as inherited
+        """There is room for more of a body. Called at its end too, where mostly nothing was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def close(self) -> None:
+        """Hang up: at once, or after the answer that is being made."""
+        self._ends = True
+        if self._request is None and self.transport is not None:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The client does not read what we write."""
+        super().pause_writing()
+        self._stuck = asyncio.get_running_loop().call_later(WRITE_S, self.drop)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.resumed()
+        super().resume_writing()
+
+    def resumed(self) -> None:
+        """Nobody waits for this client to read."""
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def drop(self) -> None:
+        """End it without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+async def _skip(content: StreamReader) -> None:
+    """Let the rest of a body come to nothing. Raises: TimeoutError; what reading raises."""
+    async with asyncio.timeout(UNREAD_S):
+        while not content.is_eof():
+            await content.readany()

@@ -1,0 +1,153 @@
+"""One connection answers one request at a time: in order, to the end, whatever comes behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from mesh.framework import connections, protocol
+from tests.framework.server import served
+
+HOST = b"Host: localhost\r\n"
+GET = b"GET /things/%s HTTP/1.1\r\n" + HOST + b"\r\n"
+BODY = b'{"name":"lamp"}'
+POST = b"POST /%s HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
+SIZED = POST + b"Content-Length: 15\r\n\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, *parts: bytes) -> None:
+        self.writer.write(b"".join(parts))
+
+    async def answer(self) -> tuple[int, dict[str, object]]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        raw = await self.reader.readexactly(int(headers["Content-Length"]))
+        return int(head[0].split(" ")[1]), json.loads(raw)
+
+    async def gone(self) -> bool:
+        try:
+            return await self.reader.read(1) == b""
+        except ConnectionError:
+            return True
+
+
+@pytest.fixture
+async def shelf(tmp_path):
+    async with served(tmp_path) as found, asyncio.timeout(20):
+        yield found
+
+
+@pytest.fixture
+async def client(shelf):
+    found = Client(*await asyncio.open_connection("127.0.0.1", shelf.port))
+    yield found
+    found.writer.close()
+
+
+async def test_answers_keep_the_order_of_requests_that_came_while_one_was_at_work(shelf, client):
+    client.send(SIZED % b"slow-things", BODY)
+    await shelf.shelf.entered.wait()
+    for name in (b"a", b"b"):
+        client.send(GET % name)
+        await asyncio.sleep(0.01)
+    assert shelf.app.requests_begun == 1
+    shelf.shelf.gate.set()
+    assert (await client.answer())[0] == 201
+    assert [(await client.answer())[1]["id"] for _ in "ab"] == ["a", "b"]
+
+
+async def test_hundreds_sent_at_once_are_all_answered_in_order(client):
+    sent = [str(number) for number in range(400)]
+    client.send(*(GET % each.encode() for each in sent))
+    assert [(await client.answer())[1]["id"] for _ in sent] == sent
+
+
+async def test_request_that_came_in_part_with_the_one_before_is_answered_too(shelf, client):
+    client.send(GET % b"a", SIZED % b"open-things", BODY[:5])
+    assert (await client.answer())[0] == 200
+    client.send(BODY[5:], GET % b"b")
+    assert (await client.answer())[0] == 201
+    assert (await client.answer())[1]["id"] == "b"
+
+
+async def test_rubbish_behind_a_request_is_refused_after_its_answer(client):
+    client.send(GET % b"a", b"rubbish\r\n\r\n")
+    assert (await client.answer())[0] == 200
+    status, problem = await client.answer()
+    assert (status, problem["code"]) == (400, "unreadable")
+    assert await client.gone()
+
+
+async def test_body_that_breaks_off_into_rubbish_is_refused_at_once(shelf, client):
+    client.send(CHUNKED % b"open-things", b"5\r\n", BODY[:5], b"\r\n")
+    while not shelf.app.requests_begun:
+        await asyncio.sleep(0.001)
+    client.send(b"zz\r\n")
+    status, problem = await client.answer()
+    assert (status, problem["code"]) == (400, "unreadable")
+    assert await client.gone()
+    assert shelf.app.in_flight == 0
+
+
+async def test_body_in_chunks_is_put_together(shelf, client):
+    for part in (
+        CHUNKED % b"open-things",
+        b"5\r\n" + BODY[:5] + b"\r\n",
+        b"a\r\n" + BODY[5:] + b"\r\n",
+    ):
+        client.send(part)
+        await asyncio.sleep(0.005)
+    client.send(b"0\r\n\r\n", GET % b"a")
+    assert [(await client.answer())[0] for _ in "ab"] == [201, 200]
+
+
+async def test_connection_goes_on_behind_a_body_that_nobody_wanted(client):
+    client.send(SIZED % b"nowhere", BODY[:5])
+    assert (await client.answer())[0] == 404
+    client.send(BODY[5:], GET % b"a")
+    assert (await client.answer())[0] == 200
+
+
+async def test_connection_ends_when_a_body_that_nobody_wanted_does_not(client, monkeypatch):
+    monkeypatch.setattr(protocol, "UNREAD_S", 0.05)
+    client.send(SIZED % b"nowhere", BODY[:5])
+    assert (await client.answer())[0] == 404
+    assert await client.gone()
+
+
+async def test_large_body_that_nobody_wanted_is_taken_and_the_answer_kept(client):
+    size = 8 * protocol.READ_BYTES
+    client.send(
+        b"POST /nowhere HTTP/1.1\r\n",
+        HOST,
+        b"Content-Length: %d\r\n\r\n" % size,
+        b"x" * size,
+        GET % b"a",
+    )
+    assert [(await client.answer())[0] for _ in "ab"] == [404, 200]
+
+
+async def test_head_is_answered_without_a_body(client):
+    client.send(b"HEAD /things/a HTTP/1.1\r\n", HOST, b"\r\n", GET % b"a")
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert (await client.answer())[1]["id"] == "a"
+
+
+async def test_connection_that_nobody_uses_ends(client, monkeypatch):
+    monkeypatch.setattr(connections, "SWEEP_S", 0.01)
+    monkeypatch.setattr(connections, "IDLE_S", 0.2)
+    for _ in range(3):  # used in between it stays
+        client.send(GET % b"a")
+        assert (await client.answer())[0] == 200
+        await asyncio.sleep(0.1)
+    assert await client.gone()
