@@ -7,6 +7,7 @@ mended by reading again.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -38,12 +39,18 @@ WAITING_MAX = 10_000
 """Events whose wait for the bus is timed; while it is away for long, the earliest are not."""
 
 
+RECENT_MAX = 128
+"""Events kept at hand after their commit: the bus asks for them at once, a few at a time, and a look
+into the table costs more than the telling did."""
+
+RECENT_BYTES_MAX = 4096
+"""The longest body among them."""
+
+
 class Told(Struct, frozen=True):
     """An event as the one who told it follows it. `trace` is None where no story is told."""
 
-    seq: int
-    kind: str
-    subject: str
+    event: Event
     trace: telemetry.TraceContext | None
     parent_id: str
 
@@ -74,8 +81,8 @@ def append(
     body: bytes,
     ts_ms: int,
     acked: int = 0,
-) -> int:
-    """Add one event to the log, as part of the caller's commit; returns its sequence.
+) -> Event:
+    """Add one event to the log, as part of the caller's commit; returns it.
 
     Args:
         acked: up to which event the bus is known to have them; kept with the head at no cost.
@@ -109,6 +116,20 @@ def append(
     digest = chain_hash(
         head.hash, head.current, seq, event_id, event_type, key, ts_ms, origin, body
     )
+    event = Event(
+        stream=event_type.split(".", 1)[0],
+        epoch=head.current,
+        seq=seq,
+        prev_epoch=head.epoch,
+        prev_hash=head.hash,
+        hash=digest,
+        id=event_id,
+        type=event_type,
+        key=key,
+        ts_ms=ts_ms,
+        trace=origin,
+        body=body,
+    )
     tx.execute(
         "INSERT INTO outbox"
         " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body)"
@@ -133,7 +154,7 @@ def append(
         seq=seq,
         hash=digest,
     )
-    return seq
+    return event
 
 
 class ServiceOutbox:
@@ -145,31 +166,41 @@ class ServiceOutbox:
         self._stream = stream
         self._acked = Position(0, 0)
         self._waiting: deque[tuple[Told, float]] = deque(maxlen=WAITING_MAX)
+        self._recent: deque[Event] = deque(maxlen=RECENT_MAX)
+        """The last that this process told, without a gap; what is durable in the table never changes."""
         self.told_events = 0
 
-    def told(self, event: Told) -> None:
+    def told(self, told: Told) -> None:
         """An event was committed, and waits for the bus from now on."""
         self.told_events += 1
-        if event.trace is not None:
-            self._waiting.append((event, clock.monotonic_s()))
+        if told.trace is not None:
+            self._waiting.append((told, clock.monotonic_s()))
+        event, recent = told.event, self._recent
+        if event.stream != self._stream or len(event.body) > RECENT_BYTES_MAX:
+            recent.clear()
+            return
+        if recent and recent[-1].seq + 1 != event.seq:
+            recent.clear()
+        recent.append(event)
 
     def taken(self, position: Position) -> None:
         """The bus has everything up to here: tell how long it waited."""
         waiting = self._waiting
-        if not waiting or waiting[0][0].seq > position.seq:
+        if not waiting or waiting[0][0].event.seq > position.seq:
             return
         now_s = clock.monotonic_s()
-        while waiting and waiting[0][0].seq <= position.seq:
-            event, since_s = waiting.popleft()
-            assert event.trace is not None
+        while waiting and waiting[0][0].event.seq <= position.seq:
+            told, since_s = waiting.popleft()
+            event = told.event
+            assert told.trace is not None
             telemetry.record(
                 "outbox",
-                event.trace,
-                event.parent_id,
-                event.kind,
+                told.trace,
+                told.parent_id,
+                event.type,
                 since_s,
                 now_s,
-                values=(event.kind, event.subject, event.seq),
+                values=(event.type, event.key, event.seq),
             )
 
     async def state(self) -> OutboxState:
@@ -191,7 +222,7 @@ class ServiceOutbox:
 
     async def after(self, seq: int, *, rows_max: int, bytes_max: int) -> list[Event]:
         """Events beyond `seq`, in order; at least one if there is one, however large."""
-        rows = self._database.read.all(
+        rows = self._at_hand(seq, rows_max) or self._database.read.all(
             Event,
             "SELECT :stream AS stream, seq, epoch, prev_epoch, prev_hash, hash, id, type, key,"
             " ts_ms, trace, body FROM outbox WHERE seq > :seq ORDER BY seq LIMIT :rows_max",
@@ -205,6 +236,12 @@ class ServiceOutbox:
             if index and total > bytes_max:
                 return rows[:index]
         return rows
+
+    def _at_hand(self, seq: int, rows_max: int) -> list[Event]:
+        if not self._recent:
+            return []
+        skipped = seq + 1 - self._recent[0].seq
+        return list(islice(self._recent, skipped, skipped + rows_max)) if skipped >= 0 else []
 
     async def acknowledged(self, position: Position) -> None:
         """The bus holds everything up to here.

@@ -95,7 +95,7 @@ class Tx:
         subject = str(getattr(data, row.key))
         came = telemetry.parse_traceparent(self.trace.traceparent)
         step = came.child() if came is not None else None
-        seq = outbox.append(
+        event = outbox.append(
             self._inner,
             event_type=row.event,
             key=subject,
@@ -105,8 +105,8 @@ class Tx:
             acked=self._vocabulary.acked(),
         )
         parent_id = came.span_id if came is not None else ""
-        event = outbox.Told(seq, row.event, subject, step, parent_id)
-        self._inner.after_commit(partial(self._vocabulary.follows, event))
+        told = outbox.Told(event, step, parent_id)
+        self._inner.after_commit(partial(self._vocabulary.follows, told))
         self._inner.after_commit(self._vocabulary.told)
 
     def defer(

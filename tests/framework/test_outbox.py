@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,73 @@ async def test_event_carries_what_was_told(teller: Room, log: ServiceOutbox, mon
     assert event.ts_ms == 1_700_000_000_123
     assert codec.decode(event.body, Said) == Said("id-hello", "hello")
     assert codec.decode(event.trace, Trace).cause == "test"
+
+
+@pytest.fixture
+def following(teller: Room, log: ServiceOutbox):
+    """The log hears of every commit, as in a running service."""
+    teller.wires = replace(
+        teller.wires, vocabulary=replace(teller.wires.vocabulary, follows=log.told)
+    )
+    return log
+
+
+def looked(teller: Room, monkeypatch) -> list[int]:
+    """Beyond which event the table was read."""
+    looks, read = [], teller.database.read
+    everything = read.all
+
+    def reads(shape, sql, **params):
+        looks.append(params.get("seq"))
+        return everything(shape, sql, **params)
+
+    monkeypatch.setattr(read, "all", reads)
+    return looks
+
+
+async def test_events_at_hand_are_those_of_the_table(teller, following, monkeypatch):
+    looks = looked(teller, monkeypatch)
+    await asyncio.gather(*(teller.transact(say, f"{n}a", f"{n}b") for n in range(20)))
+    for seq in (0, 1, 17, 39):
+        for rows_max, bytes_max in ((5, 10**9), (100, 10**9), (100, 60)):
+            page = {"rows_max": rows_max, "bytes_max": bytes_max}
+            assert await following.after(seq, **page)
+            assert looks == []
+            table = ServiceOutbox(teller.database, "auth")
+            assert await following.after(seq, **page) == await table.after(seq, **page)
+            looks.clear()
+    assert await following.after(40, rows_max=9, bytes_max=999) == []
+    assert looks == [40], "who else has told is in the table"
+
+
+async def test_events_not_at_hand_are_read_from_the_table(teller, following, monkeypatch):
+    monkeypatch.setattr(following, "_recent", deque(maxlen=3))
+    for n in range(6):
+        await teller.transact(say, f"{n}")
+    page = {"rows_max": 9, "bytes_max": 999}
+    assert [each.seq for each in await following.after(0, **page)] == [1, 2, 3, 4, 5, 6]
+    assert [each.seq for each in await following.after(3, **page)] == [4, 5, 6]
+    big = Said("big", "x" * outbox.RECENT_BYTES_MAX)
+    await teller.transact(lambda tx: tx.tell(big))
+    await teller.transact(say, "last")
+    assert [each.seq for each in await following.after(5, **page)] == [6]
+    assert [each.seq for each in await following.after(6, **page)] == [7]
+    assert [each.seq for each in await following.after(7, **page)] == [8]
+
+
+async def test_event_told_unheard_makes_no_hole(teller, following):
+    plain = replace(
+        teller.wires, vocabulary=replace(teller.wires.vocabulary, follows=lambda _: None)
+    )
+    heard = teller.wires
+    await teller.transact(say, "a")
+    teller.wires = plain
+    await teller.transact(say, "b")
+    assert [each.seq for each in await following.after(1, rows_max=9, bytes_max=999)] == [2]
+    teller.wires = heard
+    await teller.transact(say, "c")
+    assert [each.seq for each in await following.after(0, rows_max=9, bytes_max=999)] == [1, 2, 3]
+    assert [each.seq for each in await following.after(1, rows_max=9, bytes_max=999)] == [2, 3]
 
 
 async def test_nothing_is_told_when_the_transaction_fails(teller: Room, log: ServiceOutbox):
