@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FOLDER = "backups"
+_MANIFEST = "manifest.json"
+"""Written last: without it a backup is not whole."""
+
 HOLD_S = 0.05
 """A writer stands no longer than this: whoever writes meanwhile waits, and is not refused."""
 
@@ -158,6 +162,24 @@ def doubt(line: str) -> str | None:
 def _false_alarm(connection: sqlite3.Connection, line: str) -> bool:
     sql = doubt(line)
     return sql is not None and connection.execute(sql).fetchone()[0] == 0
+
+
+def way_back(data: Path, hint: str | None) -> str | None:
+    """A hint, with the name of the newest whole backup in a mesh's data before it."""
+    newest = _newest_backup(data)
+    if newest is None:
+        return hint
+    return f"`mesh restore {newest}` brings back the newest backup, of all services; {hint}"
+
+
+def _newest_backup(data: Path) -> str | None:
+    """The name of the newest whole backup in a mesh's data; None where none is to be seen."""
+    try:
+        folders = [each for each in (data / _FOLDER).iterdir() if not each.name.startswith(".")]
+    except OSError:
+        return None
+    made = {each: each / _MANIFEST for each in folders if (each / _MANIFEST).is_file()}
+    return max(made, key=lambda each: made[each].stat().st_mtime_ns).name if made else None
 
 
 def sync_directory(directory: Path) -> None:

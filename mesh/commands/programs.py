@@ -114,6 +114,7 @@ class Programs:
             args=tuple(broker.args),
             sandbox=self._walls(Sandbox(network="peers"), self._identity / f"{BUS}.json"),
             writes=(str(self._data / BUS), *broker.writes),
+            lists=(str(self._data / "backups"),),
             hidden=self._hidden,
             environment={
                 "MESH_GUESTS": " ".join(each.name for each in services if not each.module),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh import telemetry
+from mesh import snapshot, telemetry
 from mesh.errors import Broken, DatabaseBroken, DatabaseDamaged, InvalidInput, MeshError
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 FAILED = 1
 EX_CONFIG = 78
 """sysexits.h: starting again will not help."""
-
-_FOLDER = "backups"
-_MANIFEST = "manifest.json"
-"""Written last: without it a backup is not whole."""
 
 log = telemetry.logger("framework.process")
 
@@ -48,19 +44,8 @@ def broken_off(error: BaseException, data_dir: Path) -> int:
     return FAILED
 
 
-def newest_backup(data: Path) -> str | None:
-    """The name of the newest whole backup in a mesh's data; None where none is to be seen."""
-    try:
-        folders = [each for each in (data / _FOLDER).iterdir() if not each.name.startswith(".")]
-    except OSError:
-        return None
-    made = {each: each / _MANIFEST for each in folders if (each / _MANIFEST).is_file()}
-    return max(made, key=lambda each: made[each].stat().st_mtime_ns).name if made else None
-
-
 def _facts(error: MeshError, data_dir: Path) -> dict[str, object]:
     hint = error.hint
-    newest = newest_backup(data_dir.parent) if isinstance(error, DatabaseBroken) else None
-    if newest is not None:
-        hint = f"`mesh restore {newest}` brings back the newest backup, of all services; {hint}"
+    if isinstance(error, DatabaseBroken):
+        hint = snapshot.way_back(data_dir.parent, hint)
     return telemetry.facts(hint=hint, why=error.evidence)

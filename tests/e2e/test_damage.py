@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.support.running import LAMP
+from tests.support.running import LAMP, eventually
 
 if TYPE_CHECKING:
     from tests.support.running import RunningMesh
@@ -32,3 +32,22 @@ def test_damaged_database_is_given_up_with_the_newest_backup_named(mesh: Running
     mesh.run("wait", "order")
     shown = mesh.ask("order", "GET", f"/orders/{order['id']}", token=mesh.login("alice"))
     assert (shown.status, shown.body["id"]) == (200, order["id"])
+
+
+def test_bus_whose_file_of_guests_is_damaged_is_given_up_with_the_newest_backup_named(
+    mesh: RunningMesh,
+):
+    """Its log is made anew from the outboxes; what it keeps for others is nowhere else."""
+    mesh.run("backup", "monday")
+    mesh.run("stop", "bus")
+    file = mesh.directory / "data" / "bus" / "hosted.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:PAGE_BYTES] + b"\xa5" * (len(whole) - PAGE_BYTES))
+    mesh.run("start", "bus")
+    row = eventually(lambda: (found := mesh.services()["bus"])["state"] == "failed" and found, 20)
+    assert (row["cause"], row["restarts"]) == ("exit 78", 0)
+    last = mesh.lines("logs", "bus", "-n", "1")[0]
+    assert str(file) in last["message"]
+    assert "`mesh restore monday` brings back the newest backup" in last["hint"]
+    mesh.run("restore", "monday")
+    mesh.run("wait", "bus")

@@ -25,8 +25,8 @@ from mesh.buses.contract import (
     Position,
     chain_hash,
 )
-from mesh.buses.zmq.logfile import connect, explained
-from mesh.errors import Conflict, Overloaded
+from mesh.buses.zmq.logfile import DAMAGED, connect, explained
+from mesh.errors import Conflict, DatabaseDamaged, Overloaded
 from mesh.snapshot import Cut
 
 if TYPE_CHECKING:
@@ -79,6 +79,15 @@ COMMIT;
 """
 VERSION = 1
 
+READ_WHOLE = (
+    "SELECT count(stream || seq || hash) FROM head UNION ALL"
+    " SELECT count(program || stream || seq) FROM cursor UNION ALL"
+    " SELECT count(nonce || base) FROM epoch"
+)
+"""Few rows, all of which are needed: what is damaged in them is found before anybody is served."""
+
+RESTORE = "`mesh restore NAME` puts a backup in its place"
+
 EVENT = "stream, epoch, seq, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body"
 
 
@@ -105,13 +114,17 @@ class Hosted:
     def __init__(self, directory: Path) -> None:
         """Open or make it in `directory`, which the log has locked.
 
-        Raises: LogBroken, SchemaMismatch.
+        Raises: LogBroken, SchemaMismatch; DatabaseDamaged: nothing else holds these events.
         """
         self.path = directory.absolute() / FILE
         try:
             self._writer, self._reader = connect(self.path, SCHEMA, VERSION)
+            self._reader.execute(READ_WHOLE).fetchall()
         except sqlite3.Error as error:
-            raise explained(self.path, error) from error
+            why = explained(self.path, error)
+            if why.code == DAMAGED:
+                raise DatabaseDamaged(f"{self.path}: {error}", hint=RESTORE) from error
+            raise why from error
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hosted-disk")
         self._waiting: deque[tuple[Callable[[sqlite3.Connection], object], asyncio.Future[object]]]
         self._waiting = deque()

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh import notify, telemetry
+from mesh import notify, snapshot, telemetry
 from mesh.buses.zmq import keys as trust
 from mesh.buses.zmq.broker import Broker
 from mesh.buses.zmq.door import Door
@@ -19,7 +19,7 @@ from mesh.buses.zmq.hosted import Hosted
 from mesh.buses.zmq.hosting import Host
 from mesh.buses.zmq.log import Log
 from mesh.buses.zmq.logfile import DAMAGED, set_aside
-from mesh.errors import InvalidInput, LogBroken, MeshError, SchemaMismatch
+from mesh.errors import DatabaseDamaged, InvalidInput, LogBroken, MeshError, SchemaMismatch
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
@@ -51,7 +51,8 @@ def main(directory: str, sockets: str, keys: str | None) -> None:
         sockets: where the sockets are bound.
         keys: the file that says whom to believe; None: whoever can reach the sockets.
 
-    Raises: SystemExit: 78 when the configuration or a path will not do, 1 when the log failed.
+    Raises: SystemExit: 78 when the configuration, a path or `hosted.db` will not do, 1 when the
+        log failed, which is made anew.
     """
     telemetry.setup_logging("bus")
     os.umask(0o077)
@@ -65,6 +66,10 @@ def main(directory: str, sockets: str, keys: str | None) -> None:
             runner.run(_serve(Broker(log, Path(sockets), keys=known), log, known))
     except (InvalidInput, SchemaMismatch) as error:
         _log.critical("cannot start: %s", error, extra=telemetry.facts(hint=error.hint))
+        sys.exit(EXIT_CONFIG)
+    except DatabaseDamaged as error:
+        hint = snapshot.way_back(Path(directory).absolute().parent, error.hint)
+        _log.critical("cannot start: %s", error, extra=telemetry.facts(hint=hint))
         sys.exit(EXIT_CONFIG)
     except MeshError as error:
         _log.critical("stopped: %s", error, extra=telemetry.facts(code=error.code))
