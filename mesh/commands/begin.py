@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from mesh.commands import detach, output
+from mesh.commands import detach, output, space
 from mesh.errors import AlreadyRunning, DeadlineExceeded, MeshError, ProgramFailed
 from mesh.orchestrator import logs, state
 from mesh.orchestrator.ignition import ignite
@@ -63,14 +63,17 @@ def _ignited() -> Iterator[Ignited]:
         ignited.quench()
 
 
-def _failure(progress: Progress) -> ProgramFailed:
-    """What failed first, with its last log lines; the others keep serving."""
+def _failure(project: Project, progress: Progress) -> ProgramFailed:
+    """What failed first, with its last log lines, which a full disk takes none of."""
     (name, cause), *others = progress.failed.items()
     rest = f"; so has {', '.join(other for other, _ in others)}" if others else ""
+    full = space.lacking(project.data)
     return ProgramFailed(
-        f"{name} has failed: {cause}{rest}",
+        f"{name} has failed: {cause}{rest}{f'; {full}' if full else ''}",
         evidence=progress.evidence[name][-EVIDENCE_LINES:],
-        hint=f"mesh logs {name}; the others keep serving; mesh down stops them",
+        hint=space.WAY_OUT
+        if full
+        else f"mesh logs {name}; the others keep serving; mesh down stops them",
     )
 
 
@@ -103,15 +106,19 @@ def in_background(project: Project, asked: Asked, begun_s: float, *, wait_s: flo
             if not progress.pending:
                 break
     except DeadlineExceeded:
+        full = space.lacking(project.data)
         raise DeadlineExceeded(
-            f"not ready within {wait_s:g} s: {', '.join(progress.pending)}",
-            hint=f"mesh explain {progress.pending[0]}; the mesh keeps trying, mesh down stops it",
+            f"not ready within {wait_s:g} s: {', '.join(progress.pending)}"
+            f"{f'; {full}' if full else ''}",
+            hint=space.WAY_OUT
+            if full
+            else f"mesh explain {progress.pending[0]}; the mesh keeps trying, mesh down stops it",
         ) from None
     if progress.pending:
         raise ProgramFailed("the mesh ended while it began", hint="mesh logs mesh -n 20")
     if progress.failed:
         _ask_for_evidence(project, progress)
-        raise _failure(progress)
+        raise _failure(project, progress)
     progress.summary("mesh down")
 
 
@@ -145,7 +152,7 @@ def in_foreground(project: Project, asked: Asked, begun_s: float, *, plain: bool
             nonlocal told
             progress.take(said)
             if said.get("new") == "failed":
-                output.failure(_failure(progress))
+                output.failure(_failure(project, progress))
             elif not told and not progress.pending and not progress.failed:
                 told = True
                 progress.summary("Ctrl-C (a second one kills)")

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mesh import codec
-from mesh.commands import output
+from mesh.commands import output, space
 from mesh.commands.programs import Programs, chosen
 from mesh.commands.project import Project, check_names
 from mesh.orchestrator import walls
@@ -53,7 +53,10 @@ class Mesh:
         linger: bool,
         on_change: Callable[[Mapping[str, object]], None],
     ) -> Outcome:
-        """Be the supervisor until the mesh ends. Under its lock files are written first."""
+        """Be the supervisor until the mesh ends. Under its lock files are written first.
+
+        Raises: StorageFull; what `supervise` raises.
+        """
 
         def changed(change: Status | Transition) -> None:
             if self._mint is None:
@@ -63,6 +66,7 @@ class Mesh:
         config, data = self._project.config, self._project.data
         os.umask(0o077)
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        space.check(data)
         return supervise(
             self._programs.all,
             project=config.name,

@@ -290,7 +290,9 @@ class Programs:
                 if service.seed:
                     _write(self._seed / f"{name}.json", service.seed)
         except OSError as error:
-            raise Broken(f"{error.filename}: {error.strerror}", hint="mesh doctor") from None
+            raise Broken(
+                f"{error.filename or self._data}: {error.strerror}", hint="mesh doctor"
+            ) from None
         return operator.token
 
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from mesh import snapshot
 from mesh.errors import (
     BusUnavailable,
     DatabaseBroken,
@@ -59,4 +60,4 @@ def test_last_words_name_the_newest_backup(data, caplog):
 def test_without_a_backup_the_words_are_the_errors_own(tmp_path, caplog):
     ending.broken_off(DatabaseDamaged("malformed", hint=HINT), tmp_path / "order")
     assert caplog.records[0].facts["hint"] == HINT
-    assert ending.newest_backup(tmp_path) is None
+    assert snapshot.way_back(tmp_path, None) is None
