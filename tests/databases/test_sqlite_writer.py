@@ -9,7 +9,7 @@ import pytest
 
 from mesh.databases.sqlite import group
 from mesh.databases.sqlite.backlog import QUEUE_MAX, STALL_S, WAIT_S
-from mesh.databases.sqlite.group import GROUP_S, GROUP_WORK_S
+from mesh.databases.sqlite.group import GROUP_S, GROUP_WORK_MAX_S, GROUP_WORK_S
 from mesh.databases.sqlite.writer import GROUP_MAX
 from mesh.errors import (
     Broken,
@@ -60,18 +60,41 @@ async def test_lone_function_needs_no_savepoint_and_waits_for_nobody(database, a
     assert [text.split()[0] for text in said] == ["BEGIN", "INSERT", "COMMIT"]
 
 
-async def test_group_ends_after_its_share_of_work(database, held):
-    def slow(tx):
-        end = time.thread_time() + 1.1 * GROUP_WORK_S
+def reading(for_s):
+    """A function that takes so much CPU time and changes nothing."""
+
+    def read(tx):
+        end = time.thread_time() + for_s
         while time.thread_time() < end:
             tx.one(int, "SELECT 1")
 
+    return read
+
+
+async def groups_of(database, held, function) -> int:
+    """How many groups four of it make."""
     before = database.groups
     async with held(database):
-        writes = [asyncio.ensure_future(database.write(slow)) for _ in range(4)]
+        writes = [asyncio.ensure_future(database.write(function)) for _ in range(4)]
         await asyncio.sleep(0)
     await asyncio.gather(*writes)
-    assert database.groups - before == 5
+    return database.groups - before - 1  # the one that held it
+
+
+async def test_group_ends_after_its_share_of_work(database, held):
+    assert await groups_of(database, held, reading(1.1 * GROUP_WORK_MAX_S)) == 4
+
+
+async def test_group_works_longer_where_commits_take_long(database, add, held, monkeypatch):
+    monkeypatch.setattr(group, "GROUP_S", 60.0)
+
+    def trace(said):
+        if said == "COMMIT":
+            time.sleep(2 * GROUP_WORK_MAX_S)
+
+    await database.write(lambda tx: tx._statements.connection.set_trace_callback(trace))
+    await database.write(add, "a")
+    assert await groups_of(database, held, reading(1.1 * GROUP_WORK_S)) == 2
 
 
 async def test_first_of_a_group_fails_alone(database, add, ids, held):

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 
 GROUP_WORK_S = 0.005
 """No further function joins a group after this much work: the event loop has other things to do,
-and the first of them is waiting."""
+and the first of them is waiting…"""
 
-GROUP_S = 0.025
-"""Nor after this long, whatever it was spent on. A machine that has others to serve stops us for
-milliseconds; groups that ended then would be small just when there is most to do."""
+GROUP_WORK_MAX_S = 0.01
+"""…but where commits take longer, so may the work, up to this: with a slow disk or a crowded machine
+few functions a commit would leave the loop idle just when there is most to do."""
+
+GROUP_S = 0.03
+"""Nor after this long, whatever it was spent on: a machine that has others to serve stops us for
+milliseconds."""
 
 
 class Group:
@@ -102,12 +106,16 @@ class Group:
         except MeshError as error:
             self._lose(error)
 
-    def fill(self, take: Callable[[], Job | None], limit: int) -> None:
-        """Run up to `limit` functions; none is begun after GROUP_WORK_S of work, or GROUP_S.
+    def fill(self, take: Callable[[], Job | None], limit: int, commit_s: float = 0.0) -> None:
+        """Run up to `limit` functions; none is begun after GROUP_S, or so much work as a commit takes.
 
         One at least is taken, so that somebody is told where it could not begin.
+
+        Args:
+            commit_s: how long the latest commit took.
         """
         jobs = self.jobs
+        work_s = min(max(commit_s, GROUP_WORK_S), GROUP_WORK_MAX_S)
         begun_s, worked_s = clock.monotonic_s(), clock.work_s()
         try:
             while len(jobs) < limit and (job := take()) is not None:
@@ -121,9 +129,7 @@ class Group:
                 if job.error is not None and not self.kept:
                     break  # the first has no savepoint: it is undone with the transaction
                 took_s = clock.monotonic_s() - begun_s
-                if took_s > GROUP_WORK_S and (
-                    took_s > GROUP_S or clock.work_s() - worked_s > GROUP_WORK_S
-                ):
+                if took_s > work_s and (took_s > GROUP_S or clock.work_s() - worked_s > work_s):
                     break
         except Exception as error:  # noqa: BLE001  as above
             self._lose(error)

@@ -85,6 +85,8 @@ class Writer:
         """A turn is under way."""
         self._ordered = False
         """The thread has the connection."""
+        self._commit_s = 0.0
+        """How long the latest commit took, until the loop heard of it."""
         self._finished: tuple[Callable[..., None], Exception | None] | None = None
         """What the thread has done, until the loop has heard of it."""
         self._stopping = False
@@ -205,18 +207,22 @@ class Writer:
             group.fill(self._alone.popleft, 1)
         else:
             take = self._backlog.take if group.lost else self._backlog.take_short
-            group.fill(take, GROUP_MAX)
+            group.fill(take, GROUP_MAX, self._commit_s)
         if group.durable:
             self._delay.beware()
         if group.undone is not None:
             group.undone.delayed = False
             self._backlog.put_back(group.undone)
         if group.kept and group.changed and not group.delayed:
-            self._order(group.commit, partial(self._ended, group))
+            self._order(group.commit, partial(self._committed, group, clock.monotonic_s()))
             return
         if group.kept:
             group.commit()  # there is nothing to write, or nobody waits for the disk
         self._ended(group)
+
+    def _committed(self, group: Group, since_s: float, failed: Exception | None = None) -> None:
+        self._commit_s = clock.monotonic_s() - since_s
+        self._ended(group, failed)
 
     def _ended(self, group: Group, failed: Exception | None = None) -> None:
         """A group is durable, or nothing of it has happened: answer it, and go on."""
