@@ -135,4 +135,4 @@ def random_hex(n_bytes: int) -> str:
 
     The generator is seeded by the operating system, and anew in each forked process.
     """
-    return random.randbytes(n_bytes).hex()  # noqa: S311  never a secret
+    return random.getrandbits(8 * n_bytes).to_bytes(n_bytes, "big").hex()

@@ -132,12 +132,14 @@ class Connection(BaseProtocol):
                 self.transport.write(refusal)
                 self._all.idle(self)
                 return
-            self._fed = True
-            self._all.owes(self)
             if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
                 self._expected = True
                 self._app.gate.admission.coming += 1
         self._feed(data)
+        if not self._fed:
+            self._fed = True
+            if not self._busy:  # most requests come in one piece
+                self._all.owes(self)
 
     def _feed(self, data: bytes) -> None:
         if self._parser is None:

@@ -108,20 +108,20 @@ def values(
     raw: bytes,
 ) -> object:
     """Path, query and body as what the operation takes."""
-    found: dict[str, object] = dict(fields)
     if "%00" in request.target:
         raise InvalidInput("text holds a NUL character")
     if operation.rest_in_query:
         return codec.convert(_texts(request, fields), operation.takes, loose=True)
-    has_members = len(codec.fields(operation.takes)) > len(fields)
-    if raw or has_members:
+    found: dict[str, object] = {}
+    if raw or len(codec.fields(operation.takes)) > len(fields):
         if request.headers.get("Content-Type") != "application/json":
             _check_type(request)
-        body = codec.read_json(raw)
-        if not isinstance(body, dict):
+        found = codec.read_json(raw)
+        if not isinstance(found, dict):
             raise InvalidInput("the body must be a JSON object")
-        _check_path_says(fields.keys() & body.keys())
-        found.update(body)
+    if fields:
+        _check_path_says(fields.keys() & found.keys())
+        found.update(fields)
     return codec.convert(found, operation.takes)
 
 
