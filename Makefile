@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help up test check lint types imports fast e2e campaign format lock wheel clean \
+.PHONY: help up test check lint types imports fast e2e campaign format lock audit sbom wheel clean \
   longrun soak-shop overload model simulate power fuzz fuzz-api identity bench picture soak
 
 help:  ## list the targets
@@ -88,6 +88,14 @@ lock: .venv/.dev  ## choose the newest packages again and write their hashes dow
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url -c requirements.txt pyproject.toml --group build --group dev -o requirements-dev.txt
 
+audit: .venv/tools/.made  ## known vulnerabilities of the locked packages; fails where nobody can be asked
+	.venv/tools/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
+
+sbom: .venv/tools/.made  ## the locked packages, with hashes, as CycloneDX into dist/; the same lock, the same bytes
+	@mkdir -p dist
+	.venv/tools/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible \
+	  --of JSON -o dist/mesh.cdx.json
+
 wheel: .venv/.dev  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
@@ -97,6 +105,12 @@ clean:  ## remove what was built; data/ stays
 # uv where it is installed, else venv and pip: same packages, same hashes.
 .venv/.run: requirements.txt pyproject.toml
 	@.ci/install requirements.txt
+	@touch $@
+
+# In an environment of their own: what they need is none of ours.
+.venv/tools/.made: .venv/.dev
+	$(BIN)/python -m venv --clear .venv/tools
+	.venv/tools/bin/python -m pip install -q pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	@touch $@
 
 .venv/.dev: requirements.txt requirements-dev.txt pyproject.toml

@@ -496,3 +496,14 @@ def test_linter_sees_what_is_dangerous():
         check=False,
     )
     assert set(WRONG) - {row["code"] for row in json.loads(found.stdout)} == set()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_package_is_locked_by_version_and_hash(name: str):
+    text = (ROOT.parent / name).read_text("utf-8").replace("\\\n", " ")
+    locked = [
+        line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")
+    ]
+    assert len(locked) > 20
+    pinned = re.compile(r"[A-Za-z0-9._-]+==\S+( ; [^#]*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*")
+    assert [line for line in locked if not pinned.fullmatch(line)] == []
