@@ -199,6 +199,24 @@ async def test_who_shares_a_group_with_a_durable_function_is_durable(database, n
     assert isinstance(notes[last + 1], Sync)
 
 
+async def test_who_comes_while_a_delayed_group_waits_to_begin_is_durable(
+    database, notes, file, ids
+):
+    foreign = sqlite3.connect(file, isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    first = asyncio.ensure_future(_add(database.write_delayed, "a"))
+    while not database._writer._ordered:
+        await asyncio.sleep(0)
+    second = asyncio.ensure_future(_add(database.write, "b"))
+    await asyncio.sleep(0.01)
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    await asyncio.gather(first, second)
+    last = max(n for n, each in enumerate(notes) if isinstance(each, Write))
+    assert any(isinstance(each, Sync) for each in notes[last:])
+    assert ids(database.read) == ["a", "b", "first"]
+
+
 async def test_loop_never_syncs(database, notes, monkeypatch):
     """Nor where the -wal begins anew, whose header SQLite syncs whatever it is told."""
     monkeypatch.setattr(checkpoints, "WAL_BYTES", 32 * 1024)

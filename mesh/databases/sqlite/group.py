@@ -60,7 +60,7 @@ class Group:
         self.durable = False
         """Whether one that could have been delayed asked not to be."""
         self.undone: Job | None = None
-        """That one, where all of the group is delayed: nothing of it has happened."""
+        """One that must be durable where the group is delayed: nothing of it has happened."""
         self.jobs: list[Job] = []
         """Those taken, each with its own result or error."""
         self.kept = 0
@@ -122,7 +122,10 @@ class Group:
                 jobs.append(job)
                 if self.lost is not None:
                     return
-                self._place(job)
+                if self.delayed and not job.delayed:  # it came while BEGIN waited
+                    self.undone = job
+                else:
+                    self._place(job)
                 if self.undone is not None:
                     jobs.pop()
                     break
