@@ -163,7 +163,10 @@ class Outbox(Protocol):
         """A fresh reading."""
 
     async def after(self, seq: int, *, rows_max: int, bytes_max: int) -> list[Event]:
-        """Events beyond `seq`, in order; at least one if there is one, however large."""
+        """Events beyond `seq`, in order; at least one if there is one, however large.
+
+        Only such as a power cut cannot take back: they may be heard before the bus has them on disk.
+        """
 
     def taken(self, position: Position) -> None:
         """The bus has everything up to here; told at once, to be noted and no more."""
@@ -241,7 +244,10 @@ class StreamHead(Struct, frozen=True):
 
 
 class Arrived(Struct, frozen=True):
-    """An event with its place in the bus's order of arrival, in which causes come first."""
+    """An event with its place in the bus's order of arrival.
+
+    Causes come first, unless the bus has died, or was full, after it had shown one.
+    """
 
     arrival: int
     event: Event

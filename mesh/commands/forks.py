@@ -1,7 +1,8 @@
 """What others know of the streams of a file, and where the two part: asked of the bus, or read.
 
 The bus is asked where it runs, and its log read where it does not. What is not known by anybody
-but the file that is replaced can be nobody else's cursor.
+but the file that is replaced can be nobody else's cursor, unless the bus was killed amid a commit
+and the producer has not run since.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Bench:
         self.feed(Advanced(advance.head))
         if count:
             self.put(*EVENTS[:count], session=session)
-            self.feed(Appended(EVENTS[:count]))
+            self.feed(Appended(EVENTS[count - 1].link))
         return self
 
     def put(self, *events, session=1, peer=PEER):
@@ -75,12 +75,12 @@ def test_stream_is_welcome_only_when_its_first_epoch_is_durable():
     assert (welcome.head, welcome.session, welcome.req) == (ORIGIN, 1, 1)
 
 
-def test_event_is_acknowledged_and_shown_only_when_durable():
+def test_event_is_shown_when_it_is_taken_and_acknowledged_only_when_durable():
     bench = Bench().open()
-    assert bench.put(*EVENTS[:3]) == [Append(EVENTS[:3])]
+    assert bench.put(*EVENTS[:3]) == [Append(EVENTS[:3]), Publish(EVENTS[:3])]
     assert beat(bench.state).head == ORIGIN
-    outputs = bench.feed(Appended(EVENTS[:3]))
-    assert outputs == [Reply(PEER, frames.Ack(1, Position(1, 3))), Publish(EVENTS[:3])]
+    outputs = bench.feed(Appended(EVENTS[2].link))
+    assert outputs == [Reply(PEER, frames.Ack(1, Position(1, 3)))]
     assert beat(bench.state) == frames.Beat("order", 1, 0, EVENTS[2].link, 1)
 
 
@@ -92,7 +92,7 @@ def test_event_is_acknowledged_again_and_not_appended_when_it_comes_twice():
 def test_event_is_taken_once_when_it_comes_again_during_the_commit():
     bench = Bench().open()
     bench.put(*EVENTS[:3])
-    assert bench.put(*EVENTS[:5]) == [Append(EVENTS[3:5])]
+    assert bench.put(*EVENTS[:5]) == [Append(EVENTS[3:5]), Publish(EVENTS[3:5])]
 
 
 def test_gap_is_refused_with_the_durable_head_and_at_most_ten_times_a_second():
@@ -211,7 +211,7 @@ def test_new_epoch_cuts_the_log_back_to_its_base():
     assert welcome.head == EVENTS[2].link
     assert replies(bench.put(EVENTS[3], session=2))[0].reason == "EPOCH"
     fresh = chain(2, after=EVENTS[2].link, epoch=2)
-    assert bench.put(*fresh, session=2) == [Append(fresh)]
+    assert bench.put(*fresh, session=2) == [Append(fresh), Publish(fresh)]
     assert bench.put(EVENTS[1], session=2) == [Reply(PEER, frames.Ack(2, Position(1, 3)))]
 
 
@@ -222,7 +222,7 @@ def test_new_epoch_leaves_a_shorter_log_as_it_is():
         Advance((new,), EVENTS[1].link)
     ]
     bench.feed(Advanced(EVENTS[1].link))
-    assert bench.put(*EVENTS[2:5], session=2) == [Append(EVENTS[2:5])]
+    assert bench.put(*EVENTS[2:5], session=2) == [Append(EVENTS[2:5]), Publish(EVENTS[2:5])]
 
 
 def test_two_new_epochs_are_applied_one_after_the_other():
@@ -238,7 +238,7 @@ def test_new_epoch_waits_for_the_commit_under_way():
     bench.put(*EVENTS[2:4])
     new = second(EVENTS[2].link)
     assert bench.hello(EVENTS[2].link, session=2, epochs=(FIRST, new)) == []
-    outputs = bench.feed(Appended(EVENTS[2:4]))
+    outputs = bench.feed(Appended(EVENTS[3].link))
     assert outputs[-1] == Advance((new,), EVENTS[2].link)
 
 
@@ -264,16 +264,15 @@ def test_everything_staged_is_given_up_when_there_is_no_space():
     bench.put(*EVENTS[2:4])
     assert replies(bench.feed(Failed())) == [frames.Nak(1, "NOSPACE", EVENTS[1].link)]
     assert bench.state.full
-    assert bench.put(*EVENTS[2:3]) == [Append(EVENTS[2:3])]
-    bench.feed(Appended(EVENTS[2:3]))
+    assert bench.put(*EVENTS[2:3]) == [Append(EVENTS[2:3]), Publish(EVENTS[2:3])]
+    bench.feed(Appended(EVENTS[2].link))
     assert not bench.state.full
 
 
 def test_peer_is_forgotten_when_it_cannot_be_reached():
     bench = Bench().open(2)
     bench.feed(Gone(PEER))
-    bench.state, outputs = step(bench.state, Appended(EVENTS[2:3]), 0.0)
-    assert list(outputs) == [Publish(EVENTS[2:3])]
+    assert bench.feed(Appended(EVENTS[2].link)) == []
 
 
 def test_ping_is_answered_only_in_a_known_session():
@@ -315,6 +314,44 @@ def test_question_is_answered_at_once_when_there_is_nothing_new():
     bench = Bench().open(4)
     attach(bench)
     assert replies(bench.hear(get(4))) == [frames.Batch(5, 3, EVENTS[3].link, ())]
+
+
+def test_question_of_what_is_shown_and_not_durable_waits_for_the_commit():
+    bench = Bench().open(2)
+    attach(bench)
+    bench.put(*EVENTS[2:4])
+    assert bench.hear(get(2)) == []
+    (_, read) = bench.feed(Appended(EVENTS[2].link))
+    assert (read.get.after, read.get.rows_max) == (Position(1, 2), 1)
+    assert bench.hear(get(3)) == []
+    outputs = bench.feed(Appended(EVENTS[3].link))
+    assert [each.get.after.seq for each in outputs if isinstance(each, ReadLog)] == [3]
+    assert bench.feed(Appended(EVENTS[3].link)) == [Reply(PEER, frames.Ack(1, Position(1, 4)))]
+
+
+def test_question_goes_on_waiting_when_the_commit_was_of_what_it_has_already():
+    bench = Bench().open(2)
+    attach(bench)
+    bench.put(*EVENTS[2:4])
+    assert bench.hear(get(3)) == []
+    assert replies(bench.feed(Appended(EVENTS[2].link))) == [frames.Ack(1, Position(1, 3))]
+    (_, read) = bench.feed(Appended(EVENTS[3].link))
+    assert isinstance(read, ReadLog)
+
+
+def test_question_that_waits_is_answered_with_nothing_when_there_is_no_space():
+    bench = Bench().open(2)
+    attach(bench)
+    bench.put(*EVENTS[2:4])
+    bench.hear(get(2))
+    assert replies(bench.feed(Failed()), frames.Batch) == [frames.Batch(5, 3, EVENTS[1].link, ())]
+
+
+def test_question_beyond_what_is_shown_is_answered_at_once():
+    bench = Bench().open(2)
+    attach(bench)
+    bench.put(*EVENTS[2:4])
+    assert replies(bench.hear(get(4))) == [frames.Batch(5, 3, EVENTS[1].link, ())]
 
 
 def test_question_of_an_unknown_session_must_attach_again():
@@ -395,8 +432,8 @@ def test_unknown_stream_begins_where_its_outbox_does():
     assert bench.hear(before(6)) == [Advance((FIRST,), EVENTS[5].link)]
     (welcome,) = replies(bench.feed(Advanced(EVENTS[5].link)))
     assert (welcome.head, bench.state.tail_seq) == (EVENTS[5].link, 7)
-    assert bench.put(*EVENTS[6:8]) == [Append(EVENTS[6:8])]
-    bench.feed(Appended(EVENTS[6:8]))
+    assert bench.put(*EVENTS[6:8]) == [Append(EVENTS[6:8]), Publish(EVENTS[6:8])]
+    bench.feed(Appended(EVENTS[7].link))
     attach = frames.Attach(4, "product", "order", EVENTS[3].link, 1)
     assert replies(bench.hear(attach)) == [frames.Reset(4, "TRIMMED")]
     attach = frames.Attach(4, "product", "order", EVENTS[5].link, 1)

@@ -114,6 +114,37 @@ def test_gap_in_the_feed_is_asked_for_and_what_came_early_is_used():
     assert bench.state.phase == "live"
 
 
+def test_event_that_shows_a_gap_is_used_when_the_answer_ends_before_it():
+    bench = Bench()
+    bench.attach(3, 3)
+    bench.feed(evt(EVENTS[5]))
+    assert applied(bench.batch(*EVENTS[3:5], head=5)) == [4, 5, 6]
+    assert bench.state.phase == "live"
+
+
+def test_what_came_early_is_kept_until_the_gap_before_it_is_closed():
+    bench = Bench()
+    bench.attach(1, 1)
+    bench.feed(evt(*EVENTS[5:8]))
+    assert applied(bench.batch(EVENTS[1], head=2)) == [2]
+    bench.done(2)
+    (get,) = sent(bench.feed(frames.Beat("order", 1, 0, EVENTS[4].link, 1)))
+    assert get.after == Position(1, 2)
+    assert applied(bench.batch(*EVENTS[2:5], head=5)) == [3, 4, 5, 6, 7, 8]
+    assert sent(bench.done(8)) == []
+
+
+def test_delivery_that_has_more_than_is_durable_asks_for_nothing():
+    bench = Bench()
+    bench.attach(3, 3)
+    assert applied(bench.feed(evt(*EVENTS[3:5]))) == [4, 5]
+    assert sent(bench.feed(frames.Beat("order", 1, 0, EVENTS[2].link, 1))) == []
+    assert sent(bench.done(5)) == []
+    assert sent(bench.feed(frames.Beat("order", 1, 0, EVENTS[2].link, 1))) == []
+    assert bench.state.attached
+    assert applied(bench.feed(evt(EVENTS[5]))) == [6]
+
+
 def test_news_without_events_are_asked_for():
     bench = Bench()
     bench.attach(3, 3)

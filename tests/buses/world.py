@@ -181,7 +181,7 @@ class World:
         if isinstance(job, stream.Append):
             self.log += job.events
             self.durable = replace(self.durable, head=self.log[-1].link, staged=self.log[-1].link)
-            self.to_bus(stream.Appended(job.events))
+            self.to_bus(stream.Appended(job.events[-1].link))
         else:
             found = next((e.link for e in self.log if e.seq == job.head.seq), job.head)
             if found == job.head:

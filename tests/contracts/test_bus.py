@@ -183,6 +183,7 @@ async def test_log_is_rebuilt_from_the_outboxes_when_it_was_deleted(url, broker,
         teller.wake()
         broker.start()
         await inbox.has("order", 600)
+        await acknowledged(outbox, 600)
         (head,) = await teller.heads(timeout_s=5)
         assert head.head == outbox.head()
     assert inbox.effects("order") == numbered(1, 600)

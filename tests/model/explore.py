@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mesh.buses.zmq.protocol import broker, frames, producer, stream, subscription, timing
 from mesh.buses.zmq.protocol.lineage import newest
+from mesh.codec import replace
 from tests.model import invariants
 from tests.model.machine import C, Machine, P, Violation, Where, bits
 
@@ -54,7 +55,7 @@ class Explorer:
         if at.restores < m.restores and outbox.ever:
             for base in range(len(outbox.events) + 1):
                 yield f"restore to {base}", lambda base=base: self.restore(at, base)
-        if at.crashes < m.crashes:
+        if at.crashes < m.crashes and not parts[at.writes]:
             yield "the bus dies", lambda: self.kill_bus(at)
         yield from self.upstream(at)
         if m.scope == "whole":
@@ -66,22 +67,36 @@ class Explorer:
         Nobody looks at events that the bus has not got yet but a restore: so they are told when
         the bus takes them, or right before the restore.
         """
-        m, outbox, bus = self.machine, self.parts[at.outbox], self.parts[at.bus]
+        m, parts, outbox, bus = self.machine, self.parts, self.parts[at.outbox], self.parts[at.bus]
         left = m.events - len(outbox.ever)
+        writes = parts[at.writes]
         for number in range(newest(bus.epochs) + 1, newest(outbox.epochs) + 1):
+            if writes:
+                break  # the bus answers once they are done: as if it came after them
             hello = frames.Hello(2, 1, "s", outbox.epochs[:number], outbox.head, 1)
             yield f"the bus learns epoch {number}", lambda h=hello: self.fed(at, h)
-        if newest(bus.epochs) == newest(outbox.epochs) and bus.head == outbox.head and left:
+        if newest(bus.epochs) == newest(outbox.epochs) and bus.staged == outbox.head and left:
             yield "the producer tells", lambda: self.told_and_taken(at)
         elif newest(bus.epochs) < newest(outbox.epochs) and at.restores and left:
             yield "the producer tells", lambda: self.tell(at)
-        for event in outbox.ever if bus.epochs and bus.head != outbox.head else ():
+        for event in outbox.ever if bus.epochs and bus.staged != outbox.head else ():
             put = frames.Put(1, (event,))
             yield f"the bus takes {event.epoch}.{event.seq}", lambda p=put: self.fed(at, p)
         for more in range(left + 1) if at.restores < m.restores else ():
             for base in range(len(outbox.events) + more + 1):
                 label = f"{more} events more, then restore to {base}"
                 yield label, lambda b=base, n=more: self.told_and_restored(at, n, b)
+        if writes:
+            yield from self.disk_of_bus(at)
+            if not m.knobs.outbox_durable:
+                yield "the outbox loses what the log has not", lambda: self.lose(at)
+
+    def disk_of_bus(self, at: Where):
+        """What becomes of events that were taken and shown."""
+        yield "the bus commits", lambda: self.commit(at)
+        if at.crashes < self.machine.crashes:
+            yield "the bus dies", lambda: self.kill_bus(at)
+            yield "there is no space", lambda: self.refuse(at)
 
     def told_and_taken(self, at: Where) -> Where:
         at = self.tell(at)
@@ -106,7 +121,7 @@ class Explorer:
         for number in bits(at.to_bus & m.from_producer):
             yield ("to bus", number), lambda n=number: self.arrive(at, m.messages[n])
         if parts[at.writes]:
-            yield "the bus commits", lambda: self.commit(at)
+            yield from self.disk_of_bus(at)
         if at.talks < m.talks:
             yield "the producer dies", lambda: self.kill_producer(at)
 
@@ -223,6 +238,15 @@ class Explorer:
         bus, nothing = self.machine.reopened(at.log), self.parts.number(())
         return at._replace(bus=bus, writes=nothing, crashes=at.crashes + 1)
 
+    def refuse(self, at: Where) -> Where:
+        served = self.machine.serve(at.bus, at.log, stream.Failed())
+        return self._served(at._replace(crashes=at.crashes + 1), self.parts.number(()), served)
+
+    def lose(self, at: Where) -> Where:
+        """The power goes, and with it what only seemed to be on the producer's disk."""
+        kept = self.machine.once(_lost, self.parts, at.outbox, at.log, at.inbox)
+        return self.kill_bus(at._replace(outbox=kept))
+
     def trim_bus(self, at: Where, report: int) -> Where:
         """The bus hears how far its consumer is, and lets the oldest event go if it may."""
         bus, log = self.machine.trimmed(at.bus, at.log, report)
@@ -232,6 +256,8 @@ class Explorer:
         """The bus hears the open question. Only the first answer to arrive is ever listened to."""
         m = self.machine
         said = m.answer(at.bus, at.log, question, forgotten)
+        if not said:
+            return at  # held until the commit: as if it came after that
         said = m.for_consumer(at.consumer, said)
         return at._replace(to_consumer=said, to_bus=at.to_bus ^ 1 << question)
 
@@ -409,6 +435,12 @@ def brief(frame) -> str:
 
 def _tell(parts, disk):
     return parts.number(parts[disk].tell())
+
+
+def _lost(parts, disk, log, inbox):
+    outbox, kept, heard = parts[disk], parts[log].log, parts[inbox].effects
+    ever = tuple(each for each in outbox.ever if each in kept or each in heard)
+    return parts.number(replace(outbox, events=outbox.events[: len(kept)], ever=ever))
 
 
 def _restore(parts, disk, base, new_epoch):

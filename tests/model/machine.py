@@ -101,6 +101,7 @@ class Knobs(NamedTuple):
     restore_epoch: bool = True
     delete_on_send: bool = False
     beats: bool = True
+    outbox_durable: bool = True
 
 
 def _without_tail(frame):
@@ -273,8 +274,9 @@ class Machine:
         )  # fmt: skip
 
     def feeds(self, bus: int, disk: int, frame):
-        """What any producer could say, heard and made durable by the bus at once.
+        """What any producer could say, heard by the bus.
 
+        A new epoch is durable at once, and so is an event where the bus never dies.
         Returns what `serve` does. The bus's answers to it go nowhere, and who it was is forgotten.
         """
         return self.once(self._feeds, bus, disk, frame)
@@ -283,11 +285,11 @@ class Machine:
         talking = stream.Session(P, 1, 0, open=True, rechecked=False)
         bus = self.parts.number(replace(self.parts[bus], sessions=(talking,)))
         bus, disk, writes, _, answers, news = self._serve(bus, disk, stream.Received(P, frame))
-        while writes:
+        while writes and (isinstance(frame, frames.Hello) or not self.crashes):
             bus, disk, writes, _, more, shown = self._commit(bus, disk, self.parts.number(writes))
             answers, news = answers | more, news | shown
         bus = self.parts.number(replace(self.parts[bus], sessions=()))
-        return bus, disk, (), 0, answers, news
+        return bus, disk, writes, 0, answers, news
 
     def commit(self, bus: int, disk: int, writes: int):
         """The oldest write is done. Returns what `serve` does, with the writes still to do."""
@@ -297,7 +299,7 @@ class Machine:
         log, (job, *rest) = self.parts[disk], self.parts[writes]
         if isinstance(job, stream.Append):
             log = replace(log, log=(*log.log, *job.events))
-            done: stream.Input = stream.Appended(job.events)
+            done: stream.Input = stream.Appended(job.events[-1].link)
         else:
             at = job.head.seq
             found = log.log[at - 1].link if at >= log.tail and at <= len(log.log) else job.head

@@ -33,8 +33,8 @@ class Scope(NamedTuple):
     """`less`: so many events fewer than asked for, where more is going on otherwise.
 
     `talks` are conversations the producer may begin beside the one of its restore; `crashes` are
-    those of the bus upstream. A consumer may crash and a bus forget its consumers any number of
-    times. `prompt`: the inbox answers before anything else arrives. `rows`:
+    those of the bus, or commits for which there is no space. A consumer may crash and a bus forget
+    its consumers any number of times. `prompt`: the inbox answers before anything else arrives. `rows`:
     so many events in one PUT.
     """
 
@@ -51,8 +51,9 @@ SCOPES = (
     Scope("producer and bus", "upstream"),
     Scope("producer and bus, conversations lost", "upstream", less=1, talks=2),
     Scope("producer and bus, several in a PUT", "upstream", less=1, rows=2),
-    Scope("bus and consumer", "downstream"),
-    Scope("bus and consumer, a slow inbox", "downstream", less=1, prompt=False),
+    Scope("bus and consumer", "downstream", crashes=0),
+    Scope("bus and consumer, a slow inbox", "downstream", less=1, crashes=0, prompt=False),
+    Scope("bus and consumer, shown and lost", "downstream", less=1),
     Scope("all three", "whole", less=2, crashes=0),
 )
 
@@ -90,7 +91,7 @@ def explore_mutant(mutant: Mutant) -> Found:
     machine = Machine(
         events=mutant.events,
         talks=mutant.talks,
-        crashes=1,
+        crashes=int(mutant.side == "upstream" or not mutant.knobs.outbox_durable),
         restores=1,
         knobs=mutant.knobs,
         scope=mutant.side,

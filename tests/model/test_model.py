@@ -15,6 +15,7 @@ STATES_MIN = {
     "producer and bus, several in a PUT": 50_000,
     "bus and consumer": 500_000,
     "bus and consumer, a slow inbox": 100_000,
+    "bus and consumer, shown and lost": 300_000,
     "all three": 50_000,
 }
 """Fewer, and something is no longer explored."""

@@ -238,7 +238,7 @@ class Simulation(World):
         job = self.queue.pop(0)
         if isinstance(job, stream.Append):
             self.write(Group(events=job.events))
-            self.to_bus(stream.Appended(job.events))
+            self.to_bus(stream.Appended(job.events[-1].link))
         else:
             (found,) = self.write(Group(advances=(Advancing(STREAM, job.epochs, job.head),)))
             self.to_bus(stream.Advanced(found))

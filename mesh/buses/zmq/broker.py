@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from mesh import clock, telemetry
-from mesh.buses.contract import NO_HASH, Event, Link, Position, StreamHead
+from mesh.buses.contract import NO_HASH, Link, Position
 from mesh.buses.disorder import Disorder
 from mesh.buses.zmq.committer import Committer
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
@@ -95,7 +95,7 @@ class Broker:
         self._upkeep = Upkeep(log, keys, limits or Limits())
         self._sockets = sockets
         self._streams = {stream.name: stream for stream in log.streams}
-        self._readers = Readers(log, self._heads)
+        self._readers = Readers(log, lambda: self._upkeep.heads(self._streams.values()))
         self._instance = new_session()
         self._beats = 0
         self._refused_at = 0.0
@@ -241,7 +241,10 @@ class Broker:
             return
         match frame:
             case Attach(stream=name) | Get(stream=name) if name == EVERYTHING:
-                self._fetch.send([peer, *pack(self._readers.answer(peer, frame))])
+                more_comes = self._committer.unsettled
+                said = self._readers.answer(peer, frame, more_comes=more_comes)
+                if said is not None:
+                    self._fetch.send([peer, *pack(said)])
             case Attach(stream=name) | Get(stream=name) | Committed(stream=name) if self._known(
                 name
             ):
@@ -264,16 +267,6 @@ class Broker:
             return False
         self._streams[name] = Stream(name)
         return True
-
-    def _heads(self) -> tuple[StreamHead, ...]:
-        known = (stream for stream in self._streams.values() if stream.epochs)
-        return tuple(
-            StreamHead(
-                *(each.name, each.head, each.tail_seq, newest(each.epochs)),
-                self._upkeep.followers(each.name),
-            )
-            for each in known
-        )
 
     # What the rules want
 
@@ -339,13 +332,12 @@ class Broker:
     def _settled(self, group: Group, found: tuple[Link, ...]) -> None:
         for step, link in zip(group.advances, found, strict=True):
             self._step(step.stream, Advanced(link))
-        by_stream: dict[str, list[Event]] = {}
-        for event in group.events:
-            by_stream.setdefault(event.stream, []).append(event)
-        self._upkeep.refusing = self._upkeep.refusing and not group.events
-        for name, events in by_stream.items():
-            self._step(name, Appended(tuple(events)))
-        if by_stream:
+        heads = {event.stream: event for event in group.events}
+        self._upkeep.refusing = self._upkeep.refusing and not heads
+        for name, event in heads.items():
+            self._step(name, Appended(event.link))
+        if heads:
+            self._answer_held()
             self.grown()
         if not self._committer.full:
             self._ingest.resume()
@@ -354,7 +346,16 @@ class Broker:
         self._upkeep.refusing = True
         for name in names:
             self._step(name, Failed())
+        self._answer_held()
         self._ingest.resume()
+
+    def _answer_held(self) -> None:
+        """Readers of the log whose questions have waited for the commit."""
+        try:
+            for peer, said in self._readers.held():
+                self._fetch.send([peer, *pack(said)])
+        except LogBroken as error:
+            self._break(error)
 
     # What is needed no more
 

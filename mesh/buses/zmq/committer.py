@@ -1,22 +1,38 @@
-"""Group commit: what waits when the disk has finished becomes the next transaction. No timer.
+"""Group commit: what has come within COMMIT_PACE_S becomes the next transaction.
 
-It holds the only thread of the broker, and gives it nothing but waits for the disk.
+Nobody hears of an event later because of it (R5): an event is shown before, and only its producer's
+outbox, and who reads the log itself, wait for the disk. So commits have a pace, and most of them
+carry several PUTs. It holds the only thread of the broker, and gives it nothing but waits for the
+disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from mesh import clock
 from mesh.buses.zmq.log import Advancing, Group, Log, Seen
+from mesh.buses.zmq.protocol.timing import CREDIT_BYTES, CREDIT_MSGS
 from mesh.errors import LogBroken, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mesh.buses.contract import Event, Link
+
+COMMIT_PACE_S = 0.02
+"""From the beginning of one commit to that of the next. What comes after a pause goes at once."""
+
+HURRY_EVENTS = CREDIT_MSGS // 4
+HURRY_BYTES = CREDIT_BYTES // 4
+"""Waiting events for which the next commit begins as soon as the disk is free: a producer's credit
+must last until it is acknowledged."""
 
 GROUP_EVENTS_MAX = 256
 GROUP_BYTES_MAX = 8 * 1024 * 1024
@@ -28,6 +44,8 @@ PENDING_BYTES_MAX = 32 * 1024 * 1024
 
 EVENT_OVERHEAD_BYTES = 256
 """An event's header and names, for the bounds in bytes."""
+
+Done = Callable[[Exception | None], None]
 
 
 def weight(events: Sequence[Event]) -> int:
@@ -44,7 +62,7 @@ class Committer:
         *,
         settled: Callable[[Group, tuple[Link, ...]], None],
         refused: Callable[[set[str]], None],
-        broken: Callable[[BaseException], None],
+        broken: Callable[[Exception], None],
     ) -> None:
         """Ask nothing of the disk yet.
 
@@ -58,9 +76,17 @@ class Committer:
         self._refused = refused
         self._broken = broken
         self._loop = asyncio.get_running_loop()
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="bus-disk")
-        self._busy = False
-        self._closed = False
+        self._orders: SimpleQueue[tuple[Callable[[], None], Done] | None]
+        self._orders = SimpleQueue()  # at most one order and the end
+        self._disk = threading.Thread(target=self._main, name="bus disk", daemon=True)
+        self._disk.start()
+        self._resting = asyncio.Event()
+        self._resting.set()
+        self._closing = False
+        self._over = False
+        self._committing = False
+        self._begin_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[Sequence[Event], int]] = deque()
         self._count = self._bytes = 0
         self._advances: list[Advancing] = []
@@ -96,18 +122,22 @@ class Committer:
         """True while nothing more should be read from producers."""
         return self._count >= PENDING_EVENTS_MAX or self._bytes >= PENDING_BYTES_MAX
 
+    @property
+    def unsettled(self) -> bool:
+        """True while events wait for the disk."""
+        return self._committing or bool(self._waiting)
+
     def kick(self, *, cursors_too: bool = False) -> None:
-        """Give the disk its next work, if there is some and it is free."""
+        """Give the disk its next work, if there is some, its time has come, and it is free."""
         refused = self._start(cursors_too=cursors_too)
         if refused is not None:
             self._refuse(refused)
 
     def _start(self, *, cursors_too: bool = False) -> Group | None:
         """Begin a checkpoint or a commit; returns a group for which there was no space."""
-        upkeep = self._seen or self._trims
-        due = self._waiting or self._advances or self._quarantines or (cursors_too and upkeep)
-        if self._busy or self._closed:
+        if self._over or not self._resting.is_set():
             return None
+        due = self._due(cursors_too=cursors_too)
         if self._log.checkpoint_due(idle=not due):
             self._on_disk(self._log.checkpoint, self._checkpointed)
             return None
@@ -131,8 +161,27 @@ class Committer:
         except LogBroken as error:
             self._fail(error)
         else:
+            self._committing = bool(group.events)
+            self._begin_at = clock.monotonic_s() + COMMIT_PACE_S
             self._on_disk(self._log.commit, lambda error: self._committed(group, found, error))
         return None
+
+    def _due(self, *, cursors_too: bool) -> bool:
+        """Whether a commit should begin now; if it is only too early, it is looked at again."""
+        if self._advances or self._quarantines or (cursors_too and (self._seen or self._trims)):
+            return True
+        if not self._waiting:
+            return False
+        if self._closing or self._count >= HURRY_EVENTS or self._bytes >= HURRY_BYTES:
+            return True
+        wait_s = self._begin_at - clock.monotonic_s()
+        if wait_s > 0 and self._timer is None:
+            self._timer = self._loop.call_later(wait_s, self._look)
+        return wait_s <= 0
+
+    def _look(self) -> None:
+        self._timer = None
+        self.kick()
 
     def _take(self) -> tuple[Event, ...]:
         """Whole PUTs, up to the bounds of a group."""
@@ -151,19 +200,28 @@ class Committer:
         self._bytes -= held
         return tuple(taken)
 
-    def _on_disk(
-        self, work: Callable[[], None], done: Callable[[BaseException | None], None]
-    ) -> None:
-        def finished(future: asyncio.Future[None]) -> None:
-            self._busy = False
-            done(future.exception())
+    def _on_disk(self, work: Callable[[], None], done: Done) -> None:
+        self._resting.clear()
+        self._orders.put((work, done))
 
-        self._busy = True
-        self._loop.run_in_executor(self._disk, work).add_done_callback(finished)
+    def _main(self) -> None:
+        while (order := self._orders.get()) is not None:
+            work, done = order
+            error: Exception | None = None
+            try:
+                work()
+            except Exception as failed:  # noqa: BLE001  a dead thread would answer nobody
+                error = failed
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+                self._loop.call_soon_threadsafe(self._finished, done, error)
+            del order, work, done, error
 
-    def _committed(
-        self, group: Group, found: tuple[Link, ...], error: BaseException | None
-    ) -> None:
+    def _finished(self, done: Done, error: Exception | None) -> None:
+        self._resting.set()
+        self._committing = False
+        done(error)
+
+    def _committed(self, group: Group, found: tuple[Link, ...], error: Exception | None) -> None:
         """Put the disk to work again before telling anybody of what it has done."""
         if error is None:
             refused = self._start()
@@ -176,13 +234,13 @@ class Committer:
             self._fail(error)
         self.kick()
 
-    def _checkpointed(self, error: BaseException | None) -> None:
+    def _checkpointed(self, error: Exception | None) -> None:
         if error is not None:
             self._fail(error)
         self.kick()
 
-    def _fail(self, error: BaseException) -> None:
-        self._closed = True
+    def _fail(self, error: Exception) -> None:
+        self._over = True
         self._broken(error)
 
     def _refuse(self, group: Group) -> None:
@@ -198,6 +256,12 @@ class Committer:
         self._refused(names)
 
     async def close(self) -> None:
-        """Wait for the commit under way; what still waited is the producers' to send again."""
-        self._closed = True
-        await asyncio.to_thread(self._disk.shutdown)
+        """Commit what waits, then end. What there is no space for is its producer's to send again."""
+        self._closing = True
+        self.kick(cursors_too=True)
+        await self._resting.wait()
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._orders.put(None)
+        await asyncio.to_thread(self._disk.join)

@@ -9,7 +9,7 @@ from mesh.buses.zmq.protocol.broker import GET_BYTES_MAX, GET_ROWS_MAX
 from mesh.buses.zmq.protocol.frames import Attach, Attached, Batch, Get, Reset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mesh.buses.zmq.log import Log
 
@@ -23,10 +23,34 @@ class Readers:
     def __init__(self, log: Log, heads: Callable[[], tuple[StreamHead, ...]]) -> None:
         self._log = log
         self._heads = heads
-        self._known: dict[tuple[bytes, int], None] = {}
+        self._known: dict[tuple[bytes, int], Get | None] = {}
+        """Each with its question that waits for a commit."""
 
-    def answer(self, peer: bytes, frame: Attach | Get) -> Attached | Reset | Batch:
-        """What to answer. Raises: LogBroken."""
+    def held(self) -> Iterator[tuple[bytes, Attached | Reset | Batch]]:
+        """The answers to all questions that have waited. Raises: LogBroken."""
+        for peer, get in [(key[0], get) for key, get in self._known.items() if get is not None]:
+            self._known[peer, get.session] = None
+            yield peer, self._answer(peer, get)
+
+    def answer(
+        self, peer: bytes, frame: Attach | Get, *, more_comes: bool
+    ) -> Attached | Reset | Batch | None:
+        """What to answer; None: later, when what is being committed is there.
+
+        Raises: LogBroken.
+        """
+        if (
+            more_comes
+            and isinstance(frame, Get)
+            and (peer, frame.session) in self._known
+            and frame.rows_max
+            and frame.after.seq >= self._log.arrival
+        ):
+            self._known[peer, frame.session] = frame
+            return None
+        return self._answer(peer, frame)
+
+    def _answer(self, peer: bytes, frame: Attach | Get) -> Attached | Reset | Batch:
         head = Link(0, self._log.arrival, NO_HASH)
         if isinstance(frame, Attach):
             self._known[peer, frame.session] = None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from mesh import clock, telemetry
-from mesh.buses.contract import Follower, Position
+from mesh.buses.contract import Follower, Position, StreamHead
 from mesh.buses.zmq.log import LOG_BYTES_MAX, Log, Seen
+from mesh.buses.zmq.protocol.lineage import newest
 from mesh.buses.zmq.protocol.retention import passed
 from mesh.codec import replace
 
@@ -61,6 +62,17 @@ class Upkeep:
         """Everybody who follows this stream, and whether it still needs it."""
         found = self._known.get(stream, {}).values()
         return tuple(replace(each, required=self._needs(each)) for each in found)
+
+    def heads(self, streams: Iterable[Stream]) -> tuple[StreamHead, ...]:
+        """Every stream that a producer has announced, with who follows it."""
+        known = (each for each in streams if each.epochs)
+        return tuple(
+            StreamHead(
+                *(each.name, each.head, each.tail_seq, newest(each.epochs)),
+                self.followers(each.name),
+            )
+            for each in known
+        )
 
     def _needs(self, consumer: Follower) -> bool:
         """Whoever has left the configuration needs nothing.

@@ -1,8 +1,9 @@
 """The bus's half of one stream, as a pure function (R4, R5, R6 and the answers of R9, R10, R15).
 
 UNKNOWN -HELLO→ OPEN ⇄ FULL; a fork of the history quarantines the stream until a HELLO brings a
-new epoch. `staged` runs ahead of the durable `head` by what is being committed: only `head` is
-ever acknowledged, shown on the feed, or served.
+new epoch. `staged` runs ahead of the durable `head` by what is being committed. What is staged is
+shown on the feed, since its producer has it on disk until it is acknowledged; only `head` is ever
+acknowledged, announced as the stream's, or served.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def step(state: Stream, event: Input, now: float) -> Step:  # noqa: PLR0911  one
     match event:
         case Received(peer, frame):
             return _received(state, peer, frame, now)
-        case Appended(events):
-            return _appended(state, events)
+        case Appended(head):
+            return _appended(state, head)
         case Advanced(found):
             return _advanced(state, found)
         case Failed():
@@ -203,6 +204,7 @@ def _quarantine(state: Stream, peer: bytes, frame: Hello | Put, seq: int) -> Ste
 
 
 def _put(state: Stream, peer: bytes, put: Put, now: float) -> Step:
+    """Take and show what continues the stream (R4, R5)."""
     session = _session(state, peer, put.session)
     if session is None or not session.open or state.advancing:
         return _nak(state, peer, put.session, "EPOCH", now)
@@ -223,7 +225,7 @@ def _put(state: Stream, peer: bytes, put: Put, now: float) -> Step:
     outputs: list[Output] = []
     if accepted:
         state = replace(state, staged=staged)
-        outputs.append(Append(tuple(accepted)))
+        outputs += [Append(tuple(accepted)), Publish(tuple(accepted))]
     if again and state.head.seq:
         ack = Ack(put.session, Position(state.head.epoch, state.head.seq))
         outputs.append(Reply(peer, ack))
@@ -269,24 +271,28 @@ def _nak(state: Stream, peer: bytes, session: int, reason: NakReason, now: float
     return replace(state, nak_at=now), (Reply(peer, nak),)
 
 
-def _appended(state: Stream, events: tuple[Event, ...]) -> Step:
-    """Durable: first acknowledge, then show (R5)."""
-    head = events[-1].link
+def _appended(state: Stream, head: Link) -> Step:
+    """Durable: now it is acknowledged, announced and served (R5)."""
     state = replace(state, head=head, full=False)
     position = Position(head.epoch, head.seq)
     acks = tuple(Reply(s.peer, Ack(s.number, position)) for s in state.sessions if s.open)
+    state, answers = _answer_held(state)
     state, after = _resume(state)
-    return state, (*acks, Publish(events), *after)
+    return state, (*acks, *answers, *after)
 
 
 def _failed(state: Stream, now: float) -> Step:
-    """No space: nothing is dropped, the outboxes hold it (R11)."""
+    """No space: nothing is dropped, the outboxes hold it (R11).
+
+    What was shown of it is told and shown again; who has it already waits for the bus (R15).
+    """
     refused = Nak(0, "NOSPACE", state.head)
     naks = tuple(
         Reply(s.peer, replace(refused, session=s.number)) for s in state.sessions if s.open
     )
     state = replace(state, staged=state.head, full=True, nak_at=now, advancing=(), waiting=None)
-    return state, naks
+    state, answers = _answer_held(state)
+    return state, (*naks, *answers)
 
 
 def _resume(state: Stream) -> Step:
@@ -352,6 +358,8 @@ def _get(state: Stream, peer: bytes, get: Get) -> Step:
         return state, (Reply(peer, Reset(get.session, "PROTO", get.req)),)
     if _trimmed(state, get.after.seq):
         return state, (Reply(peer, Reset(get.session, "TRIMMED", get.req)),)
+    if state.head.seq <= get.after.seq < state.staged.seq:
+        return _hold(state, peer, get), ()
     if get.after.seq >= state.head.seq:
         return state, (Reply(peer, Batch(get.session, get.req, state.head, ())),)
     bounded = replace(
@@ -361,6 +369,28 @@ def _get(state: Stream, peer: bytes, get: Get) -> Step:
         bytes_max=min(get.bytes_max, GET_BYTES_MAX),
     )
     return state, (ReadLog(peer, bounded),)
+
+
+def _hold(state: Stream, peer: bytes, get: Get) -> Stream:
+    """What is asked for is shown and not durable yet: the answer waits for the commit."""
+    consumers = tuple(
+        replace(c, held=get) if (c.peer, c.number) == (peer, get.session) else c
+        for c in state.consumers
+    )
+    return replace(state, consumers=consumers)
+
+
+def _answer_held(state: Stream) -> Step:
+    """What was asked for is durable now, or given up."""
+    held = [(c.peer, c.held) for c in state.consumers if c.held is not None]
+    if not held:
+        return state, ()
+    outputs: list[Output] = []
+    state = replace(state, consumers=tuple(replace(c, held=None) for c in state.consumers))
+    for peer, get in held:
+        state, more = _get(state, peer, get)
+        outputs.extend(more)
+    return state, tuple(outputs)
 
 
 def _committed(state: Stream, peer: bytes, committed: Committed) -> Step:

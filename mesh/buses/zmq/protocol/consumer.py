@@ -195,7 +195,7 @@ def _news(state: Consumer, evt: Evt, now: float) -> Step:
     if not state.attached or replaced(state.epochs, evt.head.epoch, evt.head.seq):
         return state, ()
     state, verdict = _take(state, evt.events)
-    if verdict != "taken" and state.asked_at is not None:
+    if verdict != "taken":
         state = _set_by(state, evt.events)
     if evt.head.seq > state.head.seq:
         state = replace(state, head=evt.head)
@@ -203,7 +203,11 @@ def _news(state: Consumer, evt: Evt, now: float) -> Step:
 
 
 def _set_by(state: Consumer, events: tuple[Event, ...]) -> Consumer:
-    """Keep what came early until the answer under way has closed the gap before it."""
+    """Keep what came early until answers have closed the gap before it.
+
+    What the feed shows may be ahead of what the bus serves by all that is being committed (R5): who
+    has missed something would else ask for everything from then on.
+    """
     held = state.ahead_bytes + sum(len(each.body) for each in events)
     if len(state.ahead) + len(events) > BUFFER_EVENTS_MAX or held > BUFFER_BYTES_MAX:
         return state
@@ -224,8 +228,9 @@ def _batch(state: Consumer, batch: Batch, now: float) -> Step:
         return _fence(state, f"DAMAGED: {place} does not match its hash")
     if verdict == "gap" or (not batch.events and batch.head.seq > state.end.seq):
         return _missing(state, batch, place)
-    ahead, state = state.ahead, replace(state, ahead=(), ahead_bytes=0)
-    state, _ = _take(state, ahead)
+    if state.ahead and state.ahead[0].seq <= state.end.seq + 1:
+        ahead, state = state.ahead, replace(state, ahead=(), ahead_bytes=0)
+        state, _ = _take(state, ahead)
     if state.buffer and state.end.seq > state.head.seq:
         state = replace(state, head=state.end)
     return _place(state, now)

@@ -108,7 +108,10 @@ class Pong(Struct, frozen=True):
 
 
 class Evt(Struct, frozen=True):
-    """Feed: one stream has grown up to `head`; usually the events themselves come along."""
+    """Feed: one stream has grown up to `head`; usually the events themselves come along.
+
+    They are on their producer's disk, and on the bus's a moment later (R5).
+    """
 
     instance: int
     stream: Name

@@ -18,9 +18,9 @@ class Received(Struct, frozen=True):
 
 
 class Appended(Struct, frozen=True):
-    """Input: these events are durable now."""
+    """Input: everything up to here is durable now."""
 
-    events: tuple[Event, ...]
+    head: Link
 
 
 class Advanced(Struct, frozen=True):
@@ -61,7 +61,7 @@ class Reply(Struct, frozen=True):
 
 
 class Append(Struct, frozen=True):
-    """Output: make these durable after all that was given before; answer `Appended`."""
+    """Output: make these durable after all that was given before; answer `Appended` or `Failed`."""
 
     events: tuple[Event, ...]
 
@@ -120,11 +120,12 @@ class Session(Struct, frozen=True):
 
 
 class Attachment(Struct, frozen=True):
-    """A consumer's conversation."""
+    """A consumer's conversation; `held` is its question whose answer waits for the commit."""
 
     peer: bytes
     number: int
     consumer: str
+    held: Get | None = None
 
 
 class Stream(Struct, frozen=True):
