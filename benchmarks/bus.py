@@ -402,7 +402,7 @@ def ours(options: argparse.Namespace) -> None:
     count = int(options.rate * options.seconds)
     floods = [flood() for _ in range(options.runs)]
     row(
-        "mesh, SQLite FULL three times",
+        "mesh, fsync in outbox and log",
         "ours",
         floods,
         [trial("paced", count, options.rate) for _ in range(options.runs)],
