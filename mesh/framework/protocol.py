@@ -37,6 +37,8 @@ lose the answer that says so."""
 WRITE_S = 10.0
 """A client that takes nothing of its answer for this long is not waited for."""
 
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 UNREADABLE = "this is no HTTP request that can be read"
 
 log = telemetry.logger("framework.protocol")
@@ -159,8 +161,16 @@ class Connection(BaseProtocol):
     def _begin(self, request: Request) -> None:
         """A head has come; the body may still be on its way."""
         self._request = request
+        if "Expect" in request.headers and self._awaited(request) and self.transport is not None:
+            self.transport.write(GO_ON)
         request.content.on_eof(self._body_came)
         self.task = self._loop.create_task(self._serve(request))
+
+    @staticmethod
+    def _awaited(request: Request) -> bool:
+        """Whether the client sends the body once it is told to (RFC 9110, 10.1.1); curl does."""
+        wish = request.headers["Expect"].lower()
+        return wish == "100-continue" and not request.old and not request.content.is_eof()
 
     def _no_longer_expected(self) -> None:
         if self._expected:

@@ -71,6 +71,16 @@ async def test_hundreds_sent_at_once_are_all_answered_in_order(client):
     assert [(await client.answer())[1]["id"] for _ in sent] == sent
 
 
+async def test_client_that_asks_before_it_sends_its_body_is_told_to_go_on(client):
+    head = SIZED.replace(b"\r\n\r\n", b"\r\nExpect: 100-Continue\r\n\r\n")
+    client.send(head % b"open-things")
+    assert await client.reader.readuntil(b"\r\n\r\n") == protocol.GO_ON
+    client.send(BODY)
+    assert (await client.answer())[0] == 201
+    client.send(head % b"open-things", BODY)
+    assert (await client.answer())[0] == 201
+
+
 async def test_request_that_came_in_part_with_the_one_before_is_answered_too(shelf, client):
     client.send(GET % b"a", SIZED % b"open-things", BODY[:5])
     assert (await client.answer())[0] == 200
