@@ -10,7 +10,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from mesh import clock, codec, telemetry
 from mesh.bus import EVENT_BYTES_MAX, Epoch, Event, Link, OutboxState, Position, Trace, chain_hash
@@ -135,17 +135,7 @@ def append(
         " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body)"
         " VALUES (:seq, :epoch, :prev_epoch, :prev_hash, :hash, :id, :type, :key, :ts_ms,"
         " :trace, :body)",
-        seq=seq,
-        epoch=head.current,
-        prev_epoch=head.epoch,
-        prev_hash=head.hash,
-        hash=digest,
-        id=event_id,
-        type=event_type,
-        key=key,
-        ts_ms=ts_ms,
-        trace=origin,
-        body=body,
+        **structs.asdict(event),
     )
     tx.execute(
         "UPDATE mlp_head SET epoch = :epoch, seq = :seq, hash = :hash, acked = :acked",
