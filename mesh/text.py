@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from itertools import takewhile
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -70,6 +71,45 @@ def cut(text: str, width: int, end: str = "…") -> str:
         if room < 0:
             return text[:place] + end[: max(0, width)]
     return text
+
+
+def folded(line: Sequence[Part], width: int) -> list[list[Part]]:
+    """The line in pieces of at most `width` cells; only a single word may be wider.
+
+    Words with one space between them stay together where they can. What follows the first piece
+    begins under the line's second column, or near the edge if it has none.
+    """
+    words = _words(line)
+    columns = [place for gap, place, _, _ in words[1:] if gap > 1] or [2]
+    indent = min(columns[0], width // 2)
+    pieces: list[list[Part]] = [[]]
+    used = 0
+    for n, (between, _, word, style) in enumerate(words):
+        gap, long = between, cells(word)
+        if gap > 1:
+            together = takewhile(lambda each: each[0] == 1, words[n + 1 :])
+            whole = long + sum(1 + cells(each[2]) for each in together)
+            long = whole if whole <= width - indent else long
+        if gap and pieces[-1] and used + gap + long > width:
+            pieces.append([])
+            used, gap = 0, indent
+        pieces[-1].append(" " * gap + word if style is None else (" " * gap + word, style))
+        used += gap + cells(word)
+    return pieces
+
+
+def _words(line: Sequence[Part]) -> list[tuple[int, int, str, Style | None]]:
+    """Each word of a line: the spaces before it, the cell where it begins, itself, and its style."""
+    found: list[tuple[int, int, str, Style | None]] = []
+    gap = place = 0
+    for part in line:
+        text, style = (part, None) if isinstance(part, str) else part
+        for n, word in enumerate(text.split(" ")):
+            gap += n > 0
+            if word:
+                found.append((gap, place + gap, word, style))
+                place, gap = place + gap + cells(word), 0
+    return found
 
 
 def hue(name: str, names: Sequence[str]) -> Style:

@@ -153,22 +153,36 @@ class Live:
                 left -= cells(shown)
                 text += _painted(shown, style, colours=colours)
             text += "\x1b[K\n"
-        _write(sys.stderr, self._back() + text)
+        fewer = "\x1b[J" if len(lines) < self._lines else ""
+        _write(sys.stderr, self._back() + text + fewer)
         self._lines = len(lines)
 
     def clear(self) -> None:
         """Take the lines away again."""
         if self._lines:
-            _write(sys.stderr, self._back())
+            _write(sys.stderr, self._back() + "\x1b[J")
             self._lines = 0
 
     def _back(self) -> str:
-        return f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
+        return f"\x1b[{self._lines}F" if self._lines else ""
 
 
 def out(*parts: Part) -> None:
     """One line of data on stdout."""
     _line(sys.stdout, parts)
+
+
+def fits(*parts: Part) -> bool:
+    """Whether they are one line on the terminal; where none is, everything is."""
+    width = sum(cells(text) for text, _ in map(_styled, parts))
+    return not is_terminal() or width <= shutil.get_terminal_size().columns
+
+
+def row(*parts: Part) -> None:
+    """One line of data, on a terminal in as many pieces as its width makes necessary."""
+    whole = not is_terminal()
+    for piece in [parts] if whole else plain.folded(parts, shutil.get_terminal_size().columns):
+        _line(sys.stdout, piece)
 
 
 def note(*parts: Part) -> None:

@@ -26,11 +26,20 @@ FOLDER = "verify-"
 """Of copies, with the pid of whoever looks at them."""
 
 
+def _no_data() -> Conflict:
+    return Conflict("there are no databases yet", hint="mesh up -d", code="no-data")
+
+
 @contextlib.contextmanager
 def copies(project: Project) -> Iterator[Path]:
-    """A folder of our own beside the databases, gone afterwards; so are those of the dead."""
+    """A folder of our own beside the databases, gone afterwards; so are those of the dead.
+
+    Raises: Conflict (there are no databases yet).
+    """
+    if not project.data.exists():
+        raise _no_data()
     run = project.data / "run"
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run.mkdir(mode=0o700, exist_ok=True)
     for old in run.glob(f"{FOLDER}*"):
         if not Path("/proc", old.name.removeprefix(FOLDER)).exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -77,7 +86,7 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
     progress.show([copying(sizes, copied)])
     taken_ms, names = cut.take(project, folder, with_log=True, done=done)
     if not names:
-        raise Conflict("there are no databases yet", hint="mesh up -d", code="no-data")
+        raise _no_data()
     there = {path.stem: path for path in folder.glob("*.db")}
     asked = verify.questions(tables(project, names), there, taken_ms)
     found = []
@@ -89,22 +98,31 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
 
 
 def show(found: Sequence[Check]) -> None:
-    """A line for each check by service, its offenders below it."""
+    """A line for each check by service, its offenders below it; with names where all have room."""
+    named = all(output.fits(*_line(check, named=True)) for check in found)
     for service in dict.fromkeys(check.service for check in found):
         output.out((service, "strong"))
         for check in found:
             if check.service == service:
-                _show(check)
+                _show(check, named=named)
 
 
-def _show(check: Check) -> None:
-    mark: output.Part = ("✓ ok     ", "good") if check.ok else ("✗ wrong  ", "bad")
+def _line(check: Check, *, named: bool) -> list[output.Part]:
     counted = check.detail or ("" if check.checked is None else f"{check.checked:,} checked")
-    sentence = check.sentence.removesuffix(".")
-    output.out("  ", mark, sentence, (f"  {counted}  {check.name}", "faint"))
+    return [
+        "  ",
+        ("✓ ok     ", "good") if check.ok else ("✗ wrong  ", "bad"),
+        check.sentence.removesuffix("."),
+        (f"  {counted}" if counted else "", "faint"),
+        (f"  {check.name}" if named else "", "faint"),
+    ]
+
+
+def _show(check: Check, *, named: bool) -> None:
+    output.row(*_line(check, named=named or not check.ok))
     indent = " " * 11
     for each in check.violations:
-        output.out(indent, (each.id, "strong"), f"  {each.detail}" if each.detail else "")
+        output.row(indent, (each.id, "strong"), f"  {each.detail}" if each.detail else "")
     if check.more:
         output.out(indent, (f"and {check.more:,} more", "faint"))
     hint = next((each.hint for each in check.violations if each.hint), None)
@@ -125,7 +143,7 @@ def failure(found: Sequence[Check]) -> AssertionFailed | None:
         if check.violations
     ]
     return AssertionFailed(
-        f"{len(wrong)} of {len(found)} promises do not hold",
+        f"{len(wrong)} of {len(found)} promises {'does' if len(wrong) == 1 else 'do'} not hold",
         code="invariant-broken",
         evidence=tuple(named),
         hint=hints[0] if hints else "keep the files as they are: mesh backup evidence",

@@ -100,9 +100,11 @@ class Sums(Struct, frozen=True):
 
     def __str__(self) -> str:
         """As the ledger reads."""
+        if self.delivered == self.published:
+            return f"all {self.published:,} delivered" if self.published else "none was published"
         return (
-            f"{self.published} published = {self.delivered} delivered + {self.pending} pending"
-            f" + {self.retrying} retrying + {self.parked} parked"
+            f"{self.published:,} published = {self.delivered:,} delivered + {self.pending:,} pending"
+            f" + {self.retrying} retrying + {self.parked:,} parked"
         )
 
     @property

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from mesh import database
+from mesh import codec, database
+from mesh.errors import InvalidInput
 from mesh.exercise import ledger
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mesh.database import Copies, Value
-    from mesh.framework.service import Agreement, Invariant, Service
+    from mesh.framework.service import Agreement, Invariant, Operation, Service
 
 SHOWN_MAX = 20
 """Offenders that are named; of more only the number is told."""
@@ -86,7 +87,7 @@ def questions(
         for row in (*table.invariants, *table.agreements):
             beside = getattr(row, "beside", ())
             if all(other in copies for other in beside):
-                ask = partial(_asked, table, row, copies, beside, now_ms)
+                ask = partial(_asked, services, name, row, copies, now_ms)
                 found.append(Question(row.name, name, row.sentence, ask))
     for name in services:
         found.append(
@@ -141,20 +142,21 @@ def _check(
 
 
 def _asked(
-    table: Service,
+    services: Mapping[str, Service],
+    own: str,
     row: Invariant | Agreement,
     copies: Mapping[str, Path],
-    beside: tuple[str, ...],
     now_ms: int,
 ) -> Check:
-    with database.opened(copies[table.name], {name: copies[name] for name in beside}) as copy:
+    beside = {name: copies[name] for name in getattr(row, "beside", ())}
+    with database.opened(copies[own], beside) as copy:
         rows, count = copy.ask(row.offenders, {"now_ms": now_ms}, SHOWN_MAX)
         checked = None
         if row.of:
             ((checked,),), _ = copy.ask(f"SELECT count(*) FROM {row.of}", {}, 1)  # noqa: S608  the table's own
     wrong = [(_text(first), " ".join(map(_text, rest))) for first, *rest in rows]
-    hint = partial(_hint, table)
-    return _check(row.name, table.name, row.sentence, _count(checked), wrong, count, hint)
+    hint = partial(_hint, [services[each] for each in (own, *beside) if each in services])
+    return _check(row.name, own, row.sentence, _count(checked), wrong, count, hint)
 
 
 def _count(value: Value) -> int | None:
@@ -167,17 +169,26 @@ def _text(value: Value) -> str:
     return "none" if value is None else str(value)
 
 
-def _hint(table: Service, offender: str) -> str | None:
-    """What to type to be told more of one offender."""
+def _hint(tables: Sequence[Service], offender: str) -> str | None:
+    """What to type to be told more of one offender: of the first service that takes its id."""
     entity = offender.split(" ", 1)[0]
-    names = {row.name: row for row in table.operations}
-    known = [name for name in EXPLAINERS if name in names and names[name].path_fields]
-    if "_" not in entity or not known:
-        return None
-    if known[0] == EXPLAINERS[0]:
-        return f"mesh explain {table.name} {entity}"
-    (field, *_) = names[known[0]].path_fields
-    return f"mesh call {table.name} {known[0]} {field}={entity}"
+    for table in tables if "_" in entity else ():
+        names = {row.name: row for row in table.operations}
+        for name in EXPLAINERS:
+            if name in names and _takes(names[name], entity):
+                if name == EXPLAINERS[0]:
+                    return f"mesh explain {table.name} {entity}"
+                return f"mesh call {table.name} {name} {names[name].path_fields[0]}={entity}"
+    return None
+
+
+def _takes(row: Operation, entity: str) -> bool:  # type: ignore[type-arg]  # of any
+    """Whether an operation tells of one thing, and this may be its id."""
+    try:
+        codec.convert(dict.fromkeys(row.path_fields[:1], entity), row.takes)
+    except InvalidInput:
+        return False
+    return bool(row.path_fields)
 
 
 def _one_effect(copy: Copies, _: str) -> tuple[int, Sequence[ledger.Offence], int]:

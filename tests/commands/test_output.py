@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mesh
+from mesh import text as plain
 from mesh.commands import describe, output, ps
 from mesh.commands.cloudevents import cloud_event
 from mesh.commands.operations import Document
@@ -248,3 +249,44 @@ def test_columns_align_and_only_a_terminal_cuts_them(capsys):
     output.table(["NAME", "WHY"], [["a", "x" * 300], ["日本", "-"]])
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["NAME  WHY", f"a     {'x' * 300}", "日本  -"]
+
+
+LINES = [
+    [
+        "  ",
+        ("✓ ok     ", "good"),
+        "every event of product is heard",
+        ("  all 3,877 there", "faint"),
+    ],
+    [
+        ("latency     ", "faint"),
+        "p50 4.9  p90 69  p99 1,451  p99.9 1,623  max 3,012 ms  from when sent",
+    ],
+    ["a" * 50, ("  b", "bad"), "c ", "d"],
+    ["    ", "e" * 30],
+    [],
+]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+@pytest.mark.parametrize("line", LINES)
+def test_folded_line_loses_no_word_and_no_style_and_fits_where_its_words_do(line, width):
+    def words(parts):
+        return [
+            (char, None if isinstance(part, str) else part[1])
+            for part in parts
+            for char in (part if isinstance(part, str) else part[0])
+            if char != " "
+        ]
+
+    pieces = plain.folded(line, width)
+    assert words([part for piece in pieces for part in piece]) == words(line)
+    for piece in pieces:
+        shown = "".join(part if isinstance(part, str) else part[0] for part in piece)
+        assert plain.cells(shown) <= width or len(shown.split()) == 1
+
+
+def test_folded_line_goes_on_below_its_second_column_and_keeps_pairs_together():
+    first, second = plain.folded(["latency     p50 4.9  p90 69  p99 1,451"], 30)
+    assert first == ["latency", "     p50", " 4.9", "  p90", " 69"]
+    assert second == [" " * 12 + "p99", " 1,451"]

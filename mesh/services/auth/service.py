@@ -152,19 +152,19 @@ service = Service(
     invariants=(
         Invariant(
             "passwords-hashed",
-            "Every password is kept as argon2id and in no other way.",
+            "every password is kept as argon2id and in no other way",
             promises.PASSWORDS_NOT_HASHED,
             of="credentials",
         ),
         Invariant(
             "one-live-token",
-            "A session has at most one refresh token that can be used.",
+            "a session has at most one refresh token that can be used",
             promises.SESSIONS_WITH_TWO_TOKENS,
             of="sessions",
         ),
         Invariant(
             "sessions-signed",
-            "Where there are sessions, one key signs.",
+            "where there are sessions, one key signs",
             promises.SESSIONS_UNSIGNED,
             of="sessions",
         ),

@@ -5,13 +5,16 @@ from __future__ import annotations
 from mesh.services.order.model import MOVES
 
 SUMS_HOLD = """
-SELECT o.id FROM orders o WHERE o.subtotal_minor IS NOT NULL AND o.subtotal_minor <> (
-    SELECT sum(quantity * unit_price_minor) FROM lines WHERE order_id = o.id
-)
+SELECT o.id, 'costs ' || o.subtotal_minor || ', its lines ' || coalesce(l.cost, 'nothing')
+FROM orders o LEFT JOIN (
+    SELECT order_id, sum(quantity * unit_price_minor) AS cost FROM lines GROUP BY order_id
+) l ON l.order_id = o.id
+WHERE o.subtotal_minor IS NOT NULL AND o.subtotal_minor IS NOT l.cost
 """
 
 MONEY_HOLDS = """
-SELECT o.id FROM orders o LEFT JOIN (
+SELECT o.id, o.status || ', kept ' || coalesce(p.kept, 0) || ' of ' || coalesce(o.total_minor, 0)
+FROM orders o LEFT JOIN (
     SELECT order_id, sum(CASE kind WHEN 'capture' THEN amount_minor ELSE -amount_minor END) AS kept
     FROM payments WHERE state = 'succeeded' GROUP BY order_id
 ) p ON p.order_id = o.id
@@ -21,18 +24,27 @@ WHERE coalesce(p.kept, 0) <> CASE WHEN o.status IN ('paid', 'shipped', 'delivere
 """
 
 QUEUE_HOLDS = """
-SELECT o.id || ' ' || l.product_id FROM orders o JOIN lines l ON l.order_id = o.id
+SELECT o.id, o.status || CASE WHEN b.order_id IS NULL THEN ', does not wait for ' ELSE ', waits for ' END
+    || l.product_id
+FROM orders o JOIN lines l ON l.order_id = o.id
 LEFT JOIN backorders b ON b.product_id = l.product_id AND b.order_id = l.order_id
 WHERE (o.status = 'backordered') <> (b.order_id IS NOT NULL)
 """
 
 HISTORY_CONTIGUOUS = """
-SELECT o.id FROM orders o LEFT JOIN history h ON h.order_id = o.id
+SELECT o.id, 'version ' || o.version || ', ' || count(h.version) || ' steps up to '
+    || coalesce(max(h.version), 0)
+FROM orders o LEFT JOIN history h ON h.order_id = o.id
 GROUP BY o.id HAVING count(h.version) <> o.version OR coalesce(max(h.version), 0) <> o.version
+UNION ALL
+SELECT DISTINCT order_id, 'has a history, and is not there' FROM history
+WHERE order_id NOT IN (SELECT id FROM orders)
 """
 
 STEPS_ALLOWED = f"""
-SELECT h.order_id || ' ' || h.version, h.old || ' to ' || h.new FROM history h
+SELECT h.order_id, 'step ' || h.version || ': ' || coalesce(nullif(h.old, ''), 'nothing') || ' to '
+    || h.new || coalesce(', and it is ' || nullif(o.status, h.new), '')
+FROM history h
 LEFT JOIN history b ON b.order_id = h.order_id AND b.version = h.version - 1
 LEFT JOIN orders o ON o.id = h.order_id AND o.version = h.version
 WHERE h.old || '>' || h.new NOT IN ({", ".join(f"'{row.source}>{row.target}'" for row in MOVES.rows)})
@@ -42,16 +54,18 @@ WHERE h.old || '>' || h.new NOT IN ({", ".join(f"'{row.source}>{row.target}'" fo
 TOLD = """
 WITH since AS (SELECT coalesce((
     SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
-SELECT h.order_id || ' ' || h.version FROM history h, since WHERE h.at_ms > since.ms
-GROUP BY h.order_id HAVING count(*) <> (
-    SELECT count(*) FROM outbox, since WHERE type = 'order.status_changed' AND key = h.order_id
-    AND ts_ms > since.ms
-)
+SELECT h.order_id, count(*) || ' steps, ' || coalesce(max(o.told), 0) || ' told' FROM since, history h
+LEFT JOIN (
+    SELECT key, count(*) AS told FROM outbox, since
+    WHERE type = 'order.status_changed' AND ts_ms > since.ms GROUP BY key
+) o ON o.key = h.order_id
+WHERE h.at_ms > since.ms
+GROUP BY h.order_id HAVING count(*) <> coalesce(max(o.told), 0)
 """
 """Of what is younger than the oldest event still kept: old events go once the bus has them."""
 
 KEYED = """
-SELECT id FROM orders WHERE created_ms > (SELECT min(created_ms) FROM request)
+SELECT id, 'no key led to it' FROM orders WHERE created_ms > (SELECT min(created_ms) FROM request)
   AND id NOT IN (SELECT entity FROM request WHERE route = 'create')
   AND user_id NOT IN (SELECT user_id FROM erased)
 """
@@ -91,7 +105,7 @@ WHERE state IN ('held', 'committed', 'shipped') AND order_id NOT IN (SELECT id F
 """What is still to be done for an order, or to be heard, is under way: deferred, told, waking."""
 
 HELD_LINES_AGREE = """
-SELECT order_id FROM (
+SELECT order_id, quantity || ' of ' || product_id || ' on one side only' FROM (
     SELECT order_id, product_id, quantity FROM product.hold_lines
     UNION ALL SELECT order_id, product_id, quantity FROM lines
 ) WHERE order_id IN (SELECT order_id FROM product.holds WHERE state IN ('held', 'committed'))
@@ -104,7 +118,8 @@ WITH told AS (
     FROM product.outbox e JOIN mlp_cursor c ON c.stream = 'product' AND e.seq <= c.seq
     WHERE e.type = 'product.stock_changed' GROUP BY e.key
 )
-SELECT t.id, 'told version ' || t.version || ', known ' || coalesce(s.stock_version, 'none')
+SELECT t.id, 'told ' || coalesce(l.on_hand - l.reserved, 'nothing') || ' at version ' || t.version
+    || ', known ' || coalesce(s.available || ' at ' || s.stock_version, 'none')
 FROM told t LEFT JOIN stock_seen s ON s.product_id = t.id
 LEFT JOIN product.ledger l ON l.product_id = t.id AND l.stock_version = t.version
 WHERE (s.stock_version IS NOT t.version OR s.available <> l.on_hand - l.reserved)

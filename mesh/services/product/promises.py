@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-NO_OVERSELL = "SELECT id FROM products WHERE reserved < 0 OR reserved > on_hand"
+NO_OVERSELL = """
+SELECT id, reserved || ' reserved of ' || on_hand || ' on hand' FROM products
+WHERE reserved < 0 OR reserved > on_hand
+"""
 
 CONSERVED = """
-SELECT p.id FROM products p
+SELECT p.id, 'on hand ' || p.on_hand || ', its ledger says ' || coalesce(l.on_hand, 0)
+    || '; reserved ' || p.reserved || ', its ledger says ' || coalesce(l.reserved, 0)
+    || ', open holds ' || coalesce(h.quantity, 0)
+FROM products p
 LEFT JOIN (
     SELECT product_id, sum(d_on_hand) AS on_hand, sum(d_reserved) AS reserved
     FROM ledger GROUP BY product_id
@@ -23,7 +29,8 @@ WHERE p.on_hand <> coalesce(l.on_hand, 0)
 TOLD = """
 WITH since AS (SELECT coalesce((
     SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
-SELECT l.product_id || ' ' || l.stock_version FROM since, ledger l
+SELECT l.product_id, count(*) || ' in the ledger, ' || coalesce(max(o.told), 0) || ' told'
+FROM since, ledger l
 LEFT JOIN (
     SELECT key, count(*) AS told FROM outbox, since
     WHERE type = 'product.stock_changed' AND ts_ms > since.ms GROUP BY key

@@ -12,6 +12,10 @@ ACTIVE_WITHOUT_CREDENTIALS = (
     "SELECT id FROM users WHERE status = 'active'"
     " AND id NOT IN (SELECT subject FROM auth.credentials)"
 )
+CREDENTIALS_OF_NOBODY = (
+    "SELECT subject FROM auth.credentials WHERE subject NOT IN (SELECT id FROM users)"
+    " AND subject NOT IN (SELECT user_id FROM erased)"
+)
 ERASED_ARE_HERE = "SELECT id FROM users WHERE id IN (SELECT user_id FROM erased)"
 ERASED_WITH_CREDENTIALS = (
     "SELECT user_id FROM erased WHERE user_id IN (SELECT subject FROM auth.credentials)"

@@ -264,19 +264,19 @@ service = Service(
     invariants=(
         Invariant(
             "registered-once",
-            "A user is told of as registered once.",
+            "a user is told of as registered once",
             promises.TOLD_ONCE,
             of="users",
         ),
         Invariant(
             "pending-have-nothing",
-            "A pending user has no role and has not been told of.",
+            "who is pending has no role and has not been told of",
             promises.PENDING_HAVE_NOTHING,
             of="users",
         ),
         Invariant(
             "erased-are-gone",
-            "Nobody who was erased is here.",
+            "nobody who was erased is here",
             promises.ERASED_ARE_HERE,
             of="erased",
         ),
@@ -284,14 +284,21 @@ service = Service(
     agreements=(
         Agreement(
             "active-can-log-in",
-            "An active user has credentials at auth.",
+            "who is active can log in: auth has their credentials",
             promises.ACTIVE_WITHOUT_CREDENTIALS,
             of="users",
             beside=("auth",),
         ),
         Agreement(
+            "logins-are-users",
+            "whoever can log in is a user",
+            promises.CREDENTIALS_OF_NOBODY,
+            of="auth.credentials",
+            beside=("auth",),
+        ),
+        Agreement(
             "erased-cannot-log-in",
-            "auth has forgotten whoever was erased, or is about to.",
+            "auth has forgotten who was erased, or is about to",
             promises.ERASED_WITH_CREDENTIALS,
             of="erased",
             beside=("auth",),
