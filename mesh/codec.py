@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
@@ -143,6 +143,18 @@ def _check_value(value: Any, depth: int) -> None:
             _check_value(child, depth + 1)
 
 
+_Integer = Annotated[int, msgspec.Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+
+
+def _nested(depth: int) -> Any:
+    """The type of plain values without fractions that are nested no deeper than that."""
+    inner = _nested(depth - 1) if depth else str
+    return None | bool | _Integer | str | list[inner] | dict[str, inner]  # type: ignore[valid-type]
+
+
+_ORDINARY = msgspec.json.Decoder(_nested(4))
+
+
 def read_json(raw: bytes) -> Any:
     """JSON from outside as plain values, read strictly.
 
@@ -153,6 +165,18 @@ def read_json(raw: bytes) -> Any:
     if len(raw) > BODY_BYTES_MAX:
         msg = f"the document is over {BODY_BYTES_MAX} bytes"
         raise TooLarge(msg)
+    if b"\\u" in raw:  # text may hold what only a look at it shows
+        return _read_strictly(raw)
+    try:
+        value = _ORDINARY.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_strictly(raw)
+    once = raw.count(b":") == _encoder.encode(value).count(b":")  # no member was dropped
+    return value if once else _read_strictly(raw)
+
+
+def _read_strictly(raw: bytes) -> Any:
+    """The same with a look at everything: for what is unusual, and to say what is wrong."""
     try:
         value = _READER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError:

@@ -7,7 +7,7 @@ import json
 from typing import Annotated
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
@@ -104,6 +104,42 @@ def test_read_json_reads_back_what_encode_wrote(value: object):
 def test_read_json_never_raises_anything_else(raw: bytes):
     with contextlib.suppress(InvalidInput, TooLarge):
         codec.read_json(raw)
+
+
+_DOCUMENT = codec.encode(
+    {
+        "lines": [{"sku": "a:b", "n": 1, "ok": [True, None, -3]}],
+        "to": {"x": "é", "": "C/D", "u": {}},
+    }
+)
+_SIGNS = ('"', ":", "{", "}", "[", "]", ",", "0", "9" * 17, "1.5", "e", "-", "\\", "\\u0041", "\\/")
+_CUTS = st.tuples(
+    st.integers(0, len(_DOCUMENT)),
+    st.integers(0, 3),
+    st.sampled_from([*map(str.encode, _SIGNS), b"\0", b"\x7f", b"\xff", b'"a":1,', b'"":2,', b" "]),
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(_CUTS, max_size=3))
+def test_what_is_read_quickly_is_what_is_read_strictly(cuts: list[tuple[int, int, bytes]]):
+    raw = _DOCUMENT
+    for at, length, sign in cuts:
+        raw = raw[:at] + sign + raw[at + length :]
+    assert _outcome(codec.read_json, raw) == _outcome(codec._read_strictly, raw)
+
+
+def test_a_member_that_comes_twice_is_seen_among_colons_in_text():
+    for raw in (b'{"a:": ":", "b": [{"c": 1, "c": 2}]}', b'{"a/": 1, "a\\/": 2}'):
+        with pytest.raises(InvalidInput, match="appears twice"):
+            codec.read_json(raw)
+
+
+def _outcome(read, raw: bytes) -> str:
+    try:
+        return repr(read(raw))
+    except InvalidInput as error:
+        return f"refused: {error.detail}"
 
 
 @given(_values)
