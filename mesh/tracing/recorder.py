@@ -12,15 +12,16 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mesh import clock, codec
+from mesh.tracing.context import TraceContext
 from mesh.tracing.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mesh.tracing.context import TraceContext
     from mesh.tracing.span import Value
 
     Taken = tuple[str, str, str, str, str, float, float, str, tuple[Value, ...]]
+    _Row = tuple[str, str, str, str, str, int, int, str, tuple[Value, ...]]
 
 FLUSH_S = 0.05
 """A span is on file this long after its end: below what a person notices."""
@@ -32,7 +33,9 @@ BATCH_MAX = 256
 """Encoded and written in one go: well under a millisecond in which nobody else can run."""
 
 TEXT_CHARS_MAX = 200
-"""Of a name or a value; a path can be as long as a request's head."""
+"""Of a name or a value in a line that is too long; a path can be as long as a request's head."""
+
+LINE_BYTES_MAX = 1024
 
 _US = 1_000_000
 
@@ -74,20 +77,17 @@ class Recorder:
         values: tuple[Value, ...] = (),
     ) -> None:
         """One piece of work has ended; times are of the monotonic clock."""
-        if self._on and trace.sampled:
-            self._take(
-                (
-                    trace.trace_id,
-                    trace.span_id,
-                    parent_id,
-                    kind,
-                    name,
-                    start_s,
-                    end_s,
-                    status,
-                    values,
-                )
-            )
+        if not (self._on and trace.sampled):
+            return
+        pending = self._pending
+        if len(pending) >= PENDING_MAX:
+            self.dropped += 1
+            return
+        pending.append(
+            (trace.trace_id, trace.span_id, parent_id, kind, name, start_s, end_s, status, values)
+        )
+        if len(pending) == 1:
+            self._bell.set()
 
     def leaf(
         self,
@@ -100,19 +100,8 @@ class Recorder:
         values: tuple[Value, ...] = (),
     ) -> None:
         """The same for a piece that nothing else is part of: its id is made by the thread."""
-        if self._on and parent.sampled:
-            self._take(
-                (parent.trace_id, "", parent.span_id, kind, name, start_s, end_s, status, values)
-            )
-
-    def _take(self, taken: Taken) -> None:
-        pending = self._pending
-        if len(pending) >= PENDING_MAX:
-            self.dropped += 1
-            return
-        pending.append(taken)
-        if len(pending) == 1:
-            self._bell.set()
+        step = TraceContext(parent.trace_id, "", parent.sampled)
+        self.record(kind, step, parent.span_id, name, start_s, end_s, status, values)
 
     def close(self) -> None:
         """Write what was taken, and take no more. Idempotent."""
@@ -150,27 +139,41 @@ def encoded(batch: list[Taken], offset_s: float) -> bytes:
     Args:
         offset_s: from the monotonic clock to wall time.
     """
+    rows = [
+        (
+            trace_id,
+            span_id or clock.random_hex(8),
+            parent_id,
+            kind,
+            name,
+            int((start_s + offset_s) * _US),
+            int((end_s - start_s) * _US),
+            status,
+            values,
+        )
+        for trace_id, span_id, parent_id, kind, name, start_s, end_s, status, values in batch
+    ]
+    lines = _lines(rows)
+    if max(map(len, lines.split(b"\n"))) > LINE_BYTES_MAX:
+        lines = _lines([_shortened(row) for row in rows])
+    return lines
+
+
+def _lines(rows: list[_Row]) -> bytes:
     try:
-        rows = [
-            (
-                trace_id,
-                span_id or clock.random_hex(8),
-                parent_id,
-                kind,
-                name[:TEXT_CHARS_MAX],
-                int((start_s + offset_s) * _US),
-                int((end_s - start_s) * _US),
-                status,
-                [v[:TEXT_CHARS_MAX] if isinstance(v, str) else v for v in values],
-            )
-            for trace_id, span_id, parent_id, kind, name, start_s, end_s, status, values in batch
-        ]
         return codec.encode_lines(rows)
     except (ValueError, TypeError):  # a lone surrogate, say: only that span is lost
-        if len(batch) == 1:
+        if len(rows) == 1:
             return b""
-        half = len(batch) // 2
-        return encoded(batch[:half], offset_s) + encoded(batch[half:], offset_s)
+        half = len(rows) // 2
+        return _lines(rows[:half]) + _lines(rows[half:])
+
+
+def _shortened(row: _Row) -> _Row:
+    trace_id, span_id, parent_id, kind, name, start_us, took_us, status, values = row
+    values = tuple(v[:TEXT_CHARS_MAX] if isinstance(v, str) else v for v in values)
+    name = name[:TEXT_CHARS_MAX]
+    return trace_id, span_id, parent_id, kind, name, start_us, took_us, status, values
 
 
 def note(folder: Path, taken: Taken) -> None:

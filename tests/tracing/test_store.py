@@ -65,6 +65,16 @@ def test_span_comes_back_as_it_was_recorded(folder: Path):
     assert recorder.dropped == 0
 
 
+def test_a_line_is_bounded_however_long_what_it_tells_of():
+    long = "/" + "x" * 5000
+    rows = [taken("short"), (*taken(long)[:-1], ("GET", None, long, 200)), taken("é" * 150)]
+    lines = encoded(rows, 0.0).splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= recording.LINE_BYTES_MAX
+    assert lines[1].count(b"x") == 2 * recording.TEXT_CHARS_MAX - 2
+    assert "é".encode() * 150 in lines[2]
+
+
 def test_file_is_never_over_its_bound_and_the_oldest_goes(folder: Path):
     store = Store(folder, bytes_max=1000)
     sizes = []
