@@ -123,7 +123,7 @@ class Window:
 
     def add(self, took_s: float, *, failed: bool = False) -> None:
         """It happened."""
-        self.now.add(max(0, int(took_s * _US)))
+        self.now.add(int(took_s * _US))
         self.failures += failed
 
     def turn(self) -> int:

@@ -46,6 +46,9 @@ class Breaker:
         `under_way`: other calls that have no answer yet, of which nothing is known, good or bad.
         """
         self._requests.add(now_s)
+        if self._good_in_a_row >= self._policy.recovered:
+            self._passed_s = now_s
+            return True
         if self._unreachable >= self._policy.unreachable_max:
             if now_s < self._rests_until_s:
                 return False
@@ -86,9 +89,13 @@ class Breaker:
         self._good_in_a_row += 1
         self._bad_in_a_row = 0
         self._passed_s = now_s - PROBE_S  # the next one need not wait to find out more
-        back = self._unreachable >= self._policy.unreachable_max
+        policy = self._policy
+        back = self._unreachable >= policy.unreachable_max
         self._unreachable = 0
-        if back or (self._good_in_a_row >= self._policy.recovered and self.held_back(now_s) > 0):
+        recovered = self._good_in_a_row >= policy.recovered and (
+            self._requests.total > policy.multiple * self._accepts.total + policy.slack
+        )  # as far as can be told without counting
+        if back or (recovered and self.held_back(now_s) > 0):
             self._requests.clear()
             self._accepts.clear()
 

@@ -24,10 +24,8 @@ class RetryBudget:
         """As after EXPIRES_S of silence."""
         self._calls = Window(EXPIRES_S)
         self._retries = Window(EXPIRES_S)
-
-    def earn(self, now_s: float) -> None:
+        self.earn = self._calls.add
         """A call is made."""
-        self._calls.add(now_s)
 
     def left(self, now_s: float) -> float:
         """Tokens to spend; never negative beyond what has expired since it was spent."""

@@ -10,37 +10,37 @@ class Window:
     old at most. Nothing is done while nothing happens.
     """
 
-    __slots__ = ("_newest", "_slots", "_total")
+    __slots__ = ("_newest", "_slots", "total")
 
     def __init__(self, seconds: int) -> None:
         """Nothing has happened yet."""
         self._slots = [0] * seconds
         self._newest = 0
-        self._total = 0
+        self.total = 0
+        """At the last look: no less than now, if nothing has happened since."""
 
     def add(self, now_s: float) -> None:
         """It happened."""
-        self._forget(now_s)
+        if now_s >= self._newest + 1:
+            self._forget(int(now_s))
         self._slots[self._newest % len(self._slots)] += 1
-        self._total += 1
+        self.total += 1
 
     def count(self, now_s: float) -> int:
         """How often."""
-        self._forget(now_s)
-        return self._total
+        if now_s >= self._newest + 1:
+            self._forget(int(now_s))
+        return self.total
 
     def clear(self) -> None:
         """Forget everything."""
         self._slots = [0] * len(self._slots)
-        self._total = 0
+        self.total = 0
 
-    def _forget(self, now_s: float) -> None:
-        second = int(now_s)
-        if second <= self._newest:
-            return
+    def _forget(self, second: int) -> None:
         gone = min(second - self._newest, len(self._slots))
         for number in range(second - gone + 1, second + 1):
             place = number % len(self._slots)
-            self._total -= self._slots[place]
+            self.total -= self._slots[place]
             self._slots[place] = 0
         self._newest = second
