@@ -11,9 +11,10 @@ import asyncio
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
+
+from msgspec import Struct
 
 from mesh import clock, codec, errors
 from mesh.errors import DeadlineExceeded, MeshError, Refused, ServiceUnavailable
@@ -22,12 +23,11 @@ from mesh.figures import WINDOW_S
 from mesh.histogram import Window
 from mesh.resilience.callee import Callee, Figures
 from mesh.resilience.policy import AS_USUAL, BreakerPolicy, Policy
-from mesh.tracing.asked import Asked
+from mesh.tracing.asked import asked
+from mesh.tracing.context import TraceContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
-
-    from mesh.telemetry import TraceContext
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -51,10 +51,8 @@ UNAVAILABLE = 503
 FULL = 507
 """An answer like any other: no rest lets a full disk recover."""
 
-ROUTES_MAX = 256
-"""Routes remembered in parts: more than any program asks."""
-
 _PATH_FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 
 _BY_STATUS: dict[int, type[MeshError]] = {
@@ -98,8 +96,7 @@ class Call(Generic[In, Out]):
         return self.repeatable or self.route.split(" ", 1)[0] in _REPEATABLE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Envelope:
+class Envelope(Struct, frozen=True, kw_only=True):
     """What travels beside the body."""
 
     trace: TraceContext
@@ -111,37 +108,6 @@ class Envelope:
     """A token to show instead of this program's own."""
     outermost: bool = True
     """Whether nobody above will try again: one floor retries, else each multiplies the others."""
-
-
-@lru_cache(ROUTES_MAX)
-def _route_parts(route: str) -> tuple[str, str, bool, bool]:
-    """Method, path template, whether that has fields, whether what they leave is the body."""
-    method, template = route.split(" ", 1)
-    return method, template, "{" in template, method not in {"GET", "DELETE"}
-
-
-def _request_parts(call: Call[In, Out], request: In) -> tuple[str, str, bytes | None]:
-    """Method, path with query, body.
-
-    Raises: InvalidInput for a path field that would lead to another route.
-    """
-    method, path, has_fields, has_body = _route_parts(call.route)
-    if has_body and not has_fields:
-        return method, path, codec.encode(request)
-    left = dict(codec.plain(request))
-
-    def fill(match: re.Match[str]) -> str:
-        name = match.group(1)
-        text = str(left.pop(name))
-        if text in {"", ".", ".."}:  # no quoting keeps URL parsers from resolving these
-            raise errors.InvalidInput(f"{name} cannot be {text!r}", pointer=f"/{name}")
-        return quote(text, safe="")
-
-    path = _PATH_FIELD.sub(fill, path)
-    if has_body:
-        return method, path, codec.encode(left)
-    query = urlencode({name: value for name, value in left.items() if value is not None})
-    return method, f"{path}?{query}" if query else path, None
 
 
 def problem_error(status: int, raw: bytes, service: str, *, full: bool = False) -> MeshError:
@@ -180,21 +146,6 @@ def facts_as(error: MeshError, shape: type[Out]) -> Out:
         raise ServiceUnavailable(f"an answer without what it should carry: {found}") from None
 
 
-def _meant(call: Call[In, Out], status: int, raw: bytes, *, full: bool) -> Out:
-    """What an answer says.
-
-    Raises: the error that a problem tells of; ServiceUnavailable when it cannot be read.
-    """
-    if status >= 400:  # noqa: PLR2004  the error classes of RFC 9110
-        raise problem_error(status, raw, call.service, full=full)
-    if call.gives is type(None):
-        return None
-    try:
-        return codec.decode(raw, call.gives)
-    except errors.InvalidInput as error:
-        raise ServiceUnavailable(f"{call.service} gave an unreadable answer: {error}") from None
-
-
 @dataclass(frozen=True)
 class _Line:
     """What calls to one peer share: its connections (the bulkhead) and what is known of it."""
@@ -203,7 +154,58 @@ class _Line:
     callee: Callee
 
 
-_BODY_FOLLOWS = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+class _Way:
+    """How one call is made: all of it that is known before anybody asks."""
+
+    def __init__(self, call: Call[In, Out], line: _Line, window: Window) -> None:
+        self.call = call
+        self.line = line
+        self.window = window
+        self.host = line.pool.host
+        self.method, self.template = call.route.split(" ", 1)
+        self.repeatable = call.idempotent
+        self._path, *rest = _PATH_FIELD.split(self.template)
+        self._fields = tuple(zip(rest[::2], rest[1::2], strict=True))
+        self._has_body = self.method not in {"GET", "DELETE"}
+
+    def parts(self, request: object) -> tuple[str, bytes | None]:
+        """Path with query, body.
+
+        Raises: InvalidInput for a path field that would lead to another route.
+        """
+        path = self._path
+        if self._has_body and not self._fields:
+            return path, codec.encode(request)
+        left = dict(codec.plain(request))
+        for name, after in self._fields:
+            text = str(left.pop(name))
+            path += (text if _PLAIN.fullmatch(text) else _quoted(name, text)) + after
+        if self._has_body:
+            return path, codec.encode(left)
+        query = urlencode({name: value for name, value in left.items() if value is not None})
+        return f"{path}?{query}" if query else path, None
+
+    def meant(self, status: int, raw: bytes, *, full: bool) -> Any:
+        """What an answer says.
+
+        Raises: the error that a problem tells of; ServiceUnavailable when it cannot be read.
+        """
+        if status >= 400:  # noqa: PLR2004  the error classes of RFC 9110
+            raise problem_error(status, raw, self.call.service, full=full)
+        if self.call.gives is type(None):
+            return None
+        try:
+            return codec.decode(raw, self.call.gives)
+        except errors.InvalidInput as error:
+            raise ServiceUnavailable(
+                f"{self.call.service} gave an unreadable answer: {error}"
+            ) from None
+
+
+def _quoted(name: str, text: str) -> str:
+    if text in {"", ".", ".."}:  # no quoting keeps URL parsers from resolving these
+        raise errors.InvalidInput(f"{name} cannot be {text!r}", pointer=f"/{name}")
+    return quote(text, safe="")
 
 
 def _shown(value: str) -> str:
@@ -215,10 +217,6 @@ def _shown(value: str) -> str:
 
 def _key(call: Call[In, Out]) -> tuple[str, BreakerPolicy, int]:
     return call.service, call.policy.breaker, call.policy.connections_max
-
-
-def _may_repeat(call: Call[In, Out], envelope: Envelope) -> bool:
-    return envelope.outermost and (call.idempotent or envelope.key is not None)
 
 
 class Client:
@@ -235,7 +233,7 @@ class Client:
         self._token = token
         self._draw = draw
         self._lines: dict[tuple[str, BreakerPolicy, int], _Line] = {}
-        self._by_call: dict[Call, _Line] = {}  # type: ignore[type-arg]  # each has types of its own
+        self._ways: dict[Call, _Way] = {}  # type: ignore[type-arg]  # each has types of its own
         self.windows: defaultdict[str, Window] = defaultdict(lambda: Window(WINDOW_S))
         """Attempts of the last seconds by peer; who reads them turns them."""
 
@@ -249,34 +247,29 @@ class Client:
             Overloaded: the peer did not begin it, and is not to be asked again at once.
             Any Refused: the peer's own refusal, its code and members as facts.
         """
-        line = self._line(call)
-        method, path, body = _request_parts(call, request)
+        way = self._ways.get(call) or self._way(call)
+        path, body = way.parts(request)
         now_s = clock.monotonic_s()
         deadline_s = min(envelope.deadline_s, now_s + call.policy.timeout_s) - HOP_S
         if deadline_s - now_s < DEADLINE_MIN_S:
             raise DeadlineExceeded(f"no time left to ask {call.service}")
-        callee = line.callee
+        callee = way.line.callee
         if not callee.begin(now_s):
             raise ServiceUnavailable(
                 f"{call.service} has not been answering, and is asked less until it does",
                 code=HELD_BACK,
             )
-        failed = True
-        retries, attempt = call.policy.retries_max if _may_repeat(call, envelope) else 0, 0
-        window = self.windows[call.service]
+        repeatable = envelope.outermost and (way.repeatable or envelope.key is not None)
+        retries, attempt, failed = call.policy.retries_max if repeatable else 0, 1, True
         try:
             while True:
-                attempt += 1
-                asked = Asked(envelope.trace, call.service, call.route, attempt, window)
                 try:
-                    with asked:
-                        answer = await self._once(
-                            line, call, (method, path, body), envelope, deadline_s, asked
-                        )
+                    answer: Out = await self._once(way, path, body, envelope, deadline_s, attempt)
                 except ServiceUnavailable:  # not Overloaded: more of the same is no help
                     if not retries:
                         raise
                     retries -= 1
+                    attempt += 1
                     wait_s = clock.uniform(*RETRY_WAIT_S)
                     now_s = clock.monotonic_s()
                     if now_s + wait_s + DEADLINE_MIN_S > deadline_s or not callee.retry(now_s):
@@ -293,70 +286,74 @@ class Client:
 
     async def _once(
         self,
-        line: _Line,
-        call: Call[In, Out],
-        parts: tuple[str, str, bytes | None],
+        way: _Way,
+        path: str,
+        body: bytes | None,
         envelope: Envelope,
         deadline_s: float,
-        asked: Asked,
-    ) -> Out:
-        """One attempt; what became of it is told to the breaker."""
-        method, path, body = parts
-        callee, breaker = line.callee, line.callee.breaker
-        left_s = deadline_s - clock.monotonic_s()
+        attempt: int,
+    ) -> Any:
+        """One attempt; what became of it is told to the breaker, and recorded."""
+        begun_s = clock.monotonic_s()
+        left_s = deadline_s - begun_s
+        service, line = way.call.service, way.line
         if left_s < DEADLINE_MIN_S:
-            raise DeadlineExceeded(f"no time left to ask {call.service}")
-        callee.attempts += 1
-        sent = self._head(line, call, envelope, f"{method} {path}", left_s, asked)
-        if body is not None:
-            sent += _BODY_FOLLOWS % len(body) + body
-        else:
-            sent += b"\r\n"
+            raise DeadlineExceeded(f"no time left to ask {service}")
+        step = envelope.trace.child()
+        sent = self._request(way, path, body, envelope, step.traceparent, left_s)
+        line.callee.attempts += 1
+        breaker, status = line.callee.breaker, None
+        failure: BaseException | None = None
         try:
             status, headers, raw = await line.pool.exchange(sent, left_s, CONNECT_S)
+            if status >= 500 and status != FULL:  # noqa: PLR2004  the server errors of RFC 9110
+                breaker.failed()
+            else:
+                breaker.accepted(clock.monotonic_s())
+            full = status == UNAVAILABLE and headers.get("Mesh-Overloaded") == "1"
+            return way.meant(status, raw, full=full)
         except UnreachableError as error:
             breaker.unreachable(clock.monotonic_s())
-            raise ServiceUnavailable(f"{call.service} takes no connection: {error}") from None
+            failure = ServiceUnavailable(f"{service} takes no connection: {error}")
         except TimeoutError:
             breaker.failed()
-            raise DeadlineExceeded(f"{call.service} did not answer in time") from None
+            failure = DeadlineExceeded(f"{service} did not answer in time")
         except OSError as error:
             breaker.failed()
-            raise ServiceUnavailable(f"{call.service} cannot be reached: {error}") from None
-        asked.status = status
-        full = status == UNAVAILABLE and headers.get("Mesh-Overloaded") == "1"
-        if status >= 500 and status != FULL:  # noqa: PLR2004  the server errors of RFC 9110
-            breaker.failed()
-        else:
-            breaker.accepted(clock.monotonic_s())
-        return _meant(call, status, raw, full=full)
+            failure = ServiceUnavailable(f"{service} cannot be reached: {error}")
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            about = (service, way.method, way.template, attempt, status)
+            asked(way.window, step, envelope.trace.span_id, begun_s, about, failure)
+        raise failure from None
 
-    def _head(
+    def _request(
         self,
-        line: _Line,
-        call: Call[In, Out],
+        way: _Way,
+        path: str,
+        body: bytes | None,
         envelope: Envelope,
-        target: str,
+        traceparent: str,
         left_s: float,
-        asked: Asked,
     ) -> bytes:
-        """All lines that go before those of a body."""
-        more = envelope.bearer or self._token(call.service)
+        """All that is sent."""
+        more = envelope.bearer or self._token(way.call.service)
         if envelope.cause:
             more += f"\r\nMesh-Cause: {_shown(envelope.cause)}"
         if envelope.key:
             more += f"\r\nIdempotency-Key: {_shown(envelope.key)}"
-        return (
-            f"{target} HTTP/1.1\r\nHost: {line.pool.host}\r\n"
-            f"traceparent: {asked.trace.traceparent}\r\n"
-            f"Mesh-Timeout: {int(left_s * clock.MS_PER_S)}\r\nAuthorization: Bearer {more}\r\n"
+        if body is not None:
+            more += f"\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        head = (
+            f"{way.method} {path} HTTP/1.1\r\nHost: {way.host}\r\ntraceparent: {traceparent}\r\n"
+            f"Mesh-Timeout: {int(left_s * clock.MS_PER_S)}\r\nAuthorization: Bearer {more}\r\n\r\n"
         ).encode("ascii")
+        return head + body if body else head
 
-    def _line(self, call: Call[In, Out]) -> _Line:
-        """What calls of this kind to this peer share. Raises: Forbidden."""
-        line = self._by_call.get(call)
-        if line is not None:
-            return line
+    def _way(self, call: Call[In, Out]) -> _Way:
+        """How calls of this kind are made. Raises: Forbidden."""
         key = _key(call)
         line = self._lines.get(key)
         if line is None:
@@ -369,8 +366,8 @@ class Client:
             line = self._lines[key] = _Line(
                 Pool(url, call.policy.connections_max), Callee(call.policy.breaker, self._draw)
             )
-        self._by_call[call] = line
-        return line
+        way = self._ways[call] = _Way(call, line, self.windows[call.service])
+        return way
 
     def callee(self, call: Call[In, Out]) -> Figures | None:
         """What was counted of calls to this peer under this policy; None while none was made."""
@@ -394,7 +391,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        self._by_call.clear()
+        self._ways.clear()
         while self._lines:
             _, line = self._lines.popitem()
             line.pool.close()

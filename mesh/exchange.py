@@ -137,6 +137,10 @@ class _Connection(BaseProtocol):
             body = payload.read_nowait(-1)
             answer.set_result(Answer(message.code, message.headers, body))
 
+    def late(self) -> None:
+        """Whoever waits for the answer has no time any more."""
+        self.fail(TimeoutError())
+
     def fail(self, error: BaseException) -> None:
         """Hang up; whoever waits for the answer is told why. Idempotent."""
         answer = self._answer
@@ -167,21 +171,21 @@ class Pool:
 
         Raises: UnreachableError (nothing was sent); TimeoutError after `left_s`; OSError.
         """
-        until_s = clock.monotonic_s() + left_s
+        now_s = clock.monotonic_s()
+        until_s = now_s + left_s
         if self._taken < self._most:
             self._taken += 1
         else:
             await self._turn(left_s)
+            now_s = clock.monotonic_s()
         connection = None
         try:
-            connection = self._another()
+            connection = self._another(now_s - KEPT_S)
             if connection is None:
-                left_s = until_s - clock.monotonic_s()
-                connection = await self._connect(left_s, connect_s)
-                left_s = until_s - clock.monotonic_s()
+                connection = await self._connect(until_s - now_s, connect_s)
+                now_s = clock.monotonic_s()
             answer = connection.send(request)
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(left_s, connection.fail, TimeoutError())
+            timer = asyncio.get_running_loop().call_later(until_s - now_s, connection.late)
             try:
                 return await answer
             finally:
@@ -189,8 +193,7 @@ class Pool:
         finally:
             self._leave(connection)
 
-    def _another(self) -> _Connection | None:
-        oldest_s = clock.monotonic_s() - KEPT_S
+    def _another(self, oldest_s: float) -> _Connection | None:
         while self._kept:
             connection = self._kept.pop()
             if connection.usable and connection.idle_since_s > oldest_s:
