@@ -47,7 +47,6 @@ class Connections:
     def __init__(self) -> None:
         """Nobody is there."""
         self._owing: dict[str, dict[Connection, float]] = {}
-        self._idle: dict[Connection, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.here: set[Connection] = set()
         self.dropped = 0
@@ -76,45 +75,48 @@ class Connections:
 
     def owes(self, connection: Connection) -> None:
         """A request has begun to come."""
-        self._idle.pop(connection, None)
+        connection.owes = True
+        connection.idle_since_s = None
         self._owing.setdefault(connection.address, {})[connection] = clock.monotonic_s()
         if self._sweeper is None:
             self._sweep_later()
 
-    def at_work(self, connection: Connection) -> None:
-        """Its request is here whole."""
-        self._idle.pop(connection, None)
-        self._no_longer_owes(connection)
-
-    def idle(self, connection: Connection) -> None:
-        """It has been answered."""
-        self._no_longer_owes(connection)
-        self._idle.pop(connection, None)
-        self._idle[connection] = clock.monotonic_s()
-
-    def lost(self, connection: Connection) -> None:
-        """It is gone."""
-        self.at_work(connection)
-        self.here.discard(connection)
-
-    def _no_longer_owes(self, connection: Connection) -> None:
+    def settled(self, connection: Connection) -> None:
+        """Its request is here whole, or nobody waits for it any more."""
+        connection.owes = False
         same = self._owing.get(connection.address)
         if same is not None:
             same.pop(connection, None)
             if not same:
                 del self._owing[connection.address]
 
+    def lost(self, connection: Connection) -> None:
+        """It is gone."""
+        self.settled(connection)
+        self.here.discard(connection)
+
+    @property
+    def idle(self) -> dict[Connection, float]:
+        """Those that have been answered, and since when."""
+        return {
+            connection: since_s
+            for connection in self.here
+            if (since_s := connection.idle_since_s) is not None
+        }
+
     def _oldest(self) -> Connection | None:
         first = [next(iter(same.items())) for same in self._owing.values()]
         if first:
             return min(first, key=lambda row: row[1])[0]
-        return next(iter(self._idle), None)
+        idle = self.idle
+        return min(idle, key=idle.__getitem__, default=None)
 
     def _drop(self, connection: Connection | None) -> bool:
         if connection is None:
             return False
         self.dropped += 1
-        self.at_work(connection)  # out of both lists at once; its end is told by the loop later
+        self.settled(connection)  # at once; its end is told by the loop later
+        connection.idle_since_s = None
         connection.drop()
         return True
 
@@ -131,7 +133,7 @@ class Connections:
             if since_s < now_s - HEAD_S and not connection.asked
         ]
         late += [
-            connection for connection, since_s in self._idle.items() if since_s < now_s - IDLE_S
+            connection for connection, since_s in self.idle.items() if since_s < now_s - IDLE_S
         ]
         for connection in late:
             self._drop(connection)

@@ -13,7 +13,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 
-from mesh import telemetry
+from mesh import clock, telemetry
 from mesh.errors import InvalidInput
 from mesh.framework.problems import problem
 from mesh.framework.request import Request
@@ -61,7 +61,10 @@ class Connection(BaseProtocol):
         "_fed",
         "_request",
         "_stuck",
+        "_whole",
         "address",
+        "idle_since_s",
+        "owes",
         "task",
     )
 
@@ -87,6 +90,11 @@ class Connection(BaseProtocol):
         self._fed = False
         self._request: Request | None = None
         self._stuck: asyncio.TimerHandle | None = None
+        self._whole = False
+        """Whether the request that is being answered is here to the end of its body."""
+        self.idle_since_s: float | None = None
+        self.owes = False
+        """As `Connections` has it."""
         self.address = ""
         self.task: asyncio.Task[None] | None = None
         """That answers the request whose head has come."""
@@ -95,10 +103,6 @@ class Connection(BaseProtocol):
     def asked(self) -> bool:
         """Whether the head of a request has come, and its answer has not gone."""
         return self._request is not None
-
-    @property
-    def _busy(self) -> bool:
-        return self._request is not None and self._request.content.is_eof()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has come."""
@@ -117,31 +121,34 @@ class Connection(BaseProtocol):
         self.resumed()
         super().connection_lost(exc)
         self._parser = None
-        if self._request is not None and not self._busy:
+        if self._request is not None and not self._whole:
             self._request.content.set_exception(ConnectionResetError("the client has gone"))
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, mostly all of it."""
         if self._ends:
             return
-        if self._busy:
+        if self._whole:
             self._behind += data
             self._pause_reading_for_buffer()
             return
-        if not self._fed:
-            refusal = self._app.refusal(data)
-            if refusal is not None and self.transport is not None:
-                self.transport.write(refusal)
-                self._all.idle(self)
-                return
-            if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
-                self._expected = True
-                self._app.gate.admission.coming += 1
+        if self._fed:
+            self._feed(data)
+            return
+        admission = self._app.gate.admission
+        refusal = None if admission.roomy else self._app.refusal(data)
+        if refusal is not None and self.transport is not None:
+            self.transport.write(refusal)
+            self._rests()
+            return
+        if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
+            self._expected = True
+            admission.coming += 1
+        self._fed = True
+        self.idle_since_s = None
         self._feed(data)
-        if not self._fed:
-            self._fed = True
-            if not self._busy:  # most requests come in one piece
-                self._all.owes(self)
+        if not self._whole:  # most requests come in one piece
+            self._all.owes(self)
 
     def _feed(self, data: bytes) -> None:
         if self._parser is None:
@@ -163,7 +170,10 @@ class Connection(BaseProtocol):
         self._request = request
         if "Expect" in request.headers and self._awaited(request) and self.transport is not None:
             self.transport.write(GO_ON)
-        request.content.on_eof(self._body_came)
+        if request.content.is_eof():
+            self._body_came()
+        else:
+            request.content.on_eof(self._body_came)
         self.task = self._loop.create_task(self._serve(request))
 
     @staticmethod
@@ -179,7 +189,15 @@ class Connection(BaseProtocol):
 
     def _body_came(self) -> None:
         """Nothing is owed any more."""
-        self._all.at_work(self)
+        self._whole = True
+        if self.owes:
+            self._all.settled(self)
+
+    def _rests(self) -> None:
+        """Nothing is asked any more."""
+        self.idle_since_s = clock.monotonic_s()
+        if self.owes:
+            self._all.settled(self)
 
     async def _serve(self, request: Request) -> None:
         self._no_longer_expected()
@@ -188,8 +206,10 @@ class Connection(BaseProtocol):
             reply = await self._app.handle(request)
             if self._ends or not request.keep_alive:
                 reply.force_close()
-            await self._write(reply.written(request))
-            if not request.content.is_eof():
+            self._write(reply.written(request))
+            if self._paused:
+                await self._drain_helper()
+            if not self._whole:
                 await _skip(request.content)
             again = reply.keep_alive and not self._ends
         except (ConnectionError, TimeoutError, InvalidInput):
@@ -198,18 +218,17 @@ class Connection(BaseProtocol):
             log.exception("an answer could not be written")
         finally:
             self._request = self.task = None
+            self._whole = False
             if again:
                 self._next()
             else:
                 self.close()
 
-    async def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         """Raises: ConnectionError."""
         if self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("the client has gone")
         self.transport.write(data)
-        if self._paused:
-            await self._drain_helper()
 
     def _next(self) -> None:
         """The next request may come, or has come already."""
@@ -218,12 +237,12 @@ class Connection(BaseProtocol):
         behind, self._behind = self._behind, b""
         self._parser.message_consumed()
         self._feed(behind)
-        self._fed = self.asked or bool(behind)
+        self._fed = self._request is not None or bool(behind)
         if not self._fed:
-            self._all.idle(self)
-        elif not self._busy:
+            self._rests()
+        elif not self._whole:
             self._all.owes(self)
-        if self._buffer_paused and not self._busy:
+        if self._buffer_paused and not self._whole:
             self._resume_reading_for_buffer()
 
     def _unreadable(self, error: HttpProcessingError) -> None:

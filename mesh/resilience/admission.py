@@ -113,6 +113,11 @@ class Admission:
         return self.taken >= self._places
 
     @property
+    def roomy(self) -> bool:
+        """Whether one more would find a place at once, with all those who are coming."""
+        return self.taken + self._waiting + self.coming < self._places
+
+    @property
     def waiting(self) -> int:
         """How many wait."""
         return self._waiting

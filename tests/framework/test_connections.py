@@ -123,7 +123,7 @@ async def test_head_that_does_not_come_ends_the_connection(server, monkeypatch, 
         assert await answered(*idle)
         assert await gone((await clients.connect(sent))[0])
         assert await answered(*idle)
-        await until(lambda: server.everybody.count == 1 or len(server.everybody._idle) > 1)
+        await until(lambda: server.everybody.count == 1 or len(server.everybody.idle) > 1)
 
 
 async def test_head_that_dribbles_ends_the_connection_too(server, monkeypatch):
@@ -174,7 +174,7 @@ async def test_counts_come_back_to_nothing(server):
             if number % 3 == 0:
                 assert await answered(*one)
     await until(lambda: server.everybody.count == 0)
-    assert (server.everybody._owing, server.everybody._idle) == ({}, {})
+    assert (server.everybody._owing, server.everybody.idle) == ({}, {})
 
 
 async def test_those_who_come_in_one_round_of_the_loop_are_counted_at_the_door(server):
