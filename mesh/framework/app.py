@@ -26,6 +26,7 @@ from mesh.resilience.admission import Admission
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from mesh.framework.idempotency import Keyed
     from mesh.framework.identity import Caller, Identity
     from mesh.framework.metrics import Metrics
     from mesh.framework.request import Request
@@ -89,7 +90,14 @@ class App:
             name = operation.name
             if self.faults.any:
                 await self.faults.before_work()
-            response: Reply = await self._counted(request, operation, fields, trace, begun_s)
+            if not self.gate.admission.roomy:  # before anything is spent on it
+                self._admissible()
+            self.requests_begun += 1
+            self.in_flight += 1
+            try:
+                response = await self._answer(request, operation, fields, trace, begun_s)
+            finally:
+                self.in_flight -= 1
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
@@ -112,6 +120,13 @@ class App:
             self.gate.admission.refuse(now_s)
             self._metrics.request("other", 503, 0.0)
         return refused
+
+    def _admissible(self) -> None:
+        """Raises: Overloaded."""
+        now_s = clock.monotonic_s()
+        if self.gate.admission.late(now_s):
+            self.gate.admission.refuse(now_s)
+            raise Overloaded(shedding.DETAIL)
 
     def _always_answered(self, path: str) -> bool:
         return path in self._pages or any(path == theirs for _, theirs in self.controls)
@@ -146,25 +161,6 @@ class App:
             self._fatal(error)
         return problem(error, trace.trace_id, path)
 
-    async def _counted(
-        self,
-        request: Request,
-        operation: Operation,  # type: ignore[type-arg]
-        fields: dict[str, str],
-        trace: telemetry.TraceContext,
-        begun_s: float,
-    ) -> Reply:
-        now_s = clock.monotonic_s()
-        if self.gate.admission.late(now_s):  # before anything is spent on it
-            self.gate.admission.refuse(now_s)
-            raise Overloaded(shedding.DETAIL)
-        self.requests_begun += 1
-        self.in_flight += 1
-        try:
-            return await self._answer(request, operation, fields, trace, begun_s)
-        finally:
-            self.in_flight -= 1
-
     async def _answer(
         self,
         request: Request,
@@ -175,20 +171,23 @@ class App:
     ) -> Reply:
         ended = None
         try:
-            caller = await self.caller(request)
+            caller = self._known(request) or await self.caller(request)
         except identity.SessionEnded as error:
             if operation.done is None:
                 raise
             caller, ended = error.caller, error
         identity.admit(caller, operation.allow)
         deadline_s = begun_s + reading.budget_s(request)
-        raw = b"" if operation.rest_in_query else await self.body(request)
+        raw = b"" if operation.rest_in_query else reading.at_hand(request)
+        if raw is None:
+            raw = await self.body(request)
         takes = reading.values(request, operation, fields, raw)
-        if operation.done is not None and operation.done(self._wires.database.read, caller, takes):
+        if operation.done is not None and self._done(operation, caller, takes, ended):
             return Reply(operation.status, b"", {})
-        if ended is not None:
-            raise ended
-        await self.gate.enter(deadline_s)
+        place = self.gate.enter(deadline_s)
+        if place is not None:
+            await place
+        mark = None
         try:
             context = Context(
                 wires=self._wires,
@@ -200,9 +199,42 @@ class App:
                 status=operation.status,
                 source=request.remote,
             )
-            return await self._act(request, operation, takes, context)
+            if operation.match:
+                context.match = conditional.required_match(request.headers.get("If-Match"))
+            keyed = _keyed(request, operation, caller, takes)
+            if keyed is not None:
+                mark = self._running.enter(keyed)
+                found = idempotency.find(context.read, keyed)
+                if found is not None:
+                    return conditional.replay(found)
+                context.keyed = keyed
+            answer = await operation.action(context, takes)
+            return conditional.respond(request, context.status, answer, context.headers)
         finally:
+            if mark is not None:
+                self._running.leave(mark)
             self.gate.leave()
+
+    def _done(
+        self,
+        operation: Operation,  # type: ignore[type-arg]
+        caller: Caller,
+        takes: object,
+        ended: identity.SessionEnded | None,
+    ) -> bool:
+        """Whether nothing is left to do. Raises: SessionEnded, where that was all one may ask."""
+        assert operation.done is not None
+        done = operation.done(self._wires.database.read, caller, takes)
+        if ended is not None and not done:
+            raise ended
+        return done
+
+    def _known(self, request: Request) -> Caller | None:
+        """Who asks, if there is nothing to find out. Raises: Unauthenticated."""
+        header = request.headers.get("Authorization")
+        if header is None:
+            return identity.ANONYMOUS
+        return self._identity.known(header[7:]) if header.startswith("Bearer ") else None
 
     async def caller(self, request: Request) -> Caller:
         """Who asks, by the token shown.
@@ -216,40 +248,22 @@ class App:
         """The whole body. Raises: what `Bodies.whole` raises."""
         return await self._bodies.whole(request)
 
-    async def _act(
-        self,
-        request: Request,
-        operation: Operation,  # type: ignore[type-arg]
-        takes: object,
-        context: Context,
-    ) -> Reply:
-        if operation.match:
-            context.match = conditional.required_match(request.headers.get("If-Match"))
-        key = request.headers.get("Idempotency-Key")
-        if key is None and operation.key == "required":
-            raise InvalidInput("Idempotency-Key is required here", code="idempotency-key-missing")
-        if key is None or operation.key == "none":
-            return await self._perform(request, operation, takes, context)
-        keyed = idempotency.keyed(context.caller, operation.name, key, takes)
-        mark = self._running.enter(keyed)
-        try:
-            found = idempotency.find(context.read, keyed)
-            if found is not None:
-                return conditional.replay(found)
-            context.keyed = keyed
-            return await self._perform(request, operation, takes, context)
-        finally:
-            self._running.leave(mark)
 
-    async def _perform(
-        self,
-        request: Request,
-        operation: Operation,  # type: ignore[type-arg]
-        takes: object,
-        context: Context,
-    ) -> Reply:
-        answer = await operation.action(context, takes)
-        return conditional.respond(request, context.status, answer, context.headers)
+def _keyed(
+    request: Request,
+    operation: Operation,  # type: ignore[type-arg]
+    caller: Caller,
+    takes: object,
+) -> Keyed | None:
+    """The key under which the answer is kept; None where there is none. Raises: InvalidInput."""
+    if operation.key == "none":
+        return None
+    key = request.headers.get("Idempotency-Key")
+    if key is not None:
+        return idempotency.keyed(caller, operation.name, key, takes)
+    if operation.key == "required":
+        raise InvalidInput("Idempotency-Key is required here", code="idempotency-key-missing")
+    return None
 
 
 def _cause(request: Request, caller: Caller, trace: telemetry.TraceContext) -> str:

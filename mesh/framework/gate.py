@@ -10,6 +10,8 @@ from mesh.errors import DeadlineExceeded, Overloaded
 from mesh.framework.shedding import DETAIL
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from mesh.resilience.admission import Admission, Ticket
 
 LEFT_MIN_S = 0.005
@@ -27,22 +29,21 @@ class Gate:
         self.admission = admission
         self._watching = False
 
-    async def enter(self, deadline_s: float) -> None:
-        """Take one of the places; followed by one `leave`.
+    def enter(self, deadline_s: float) -> Awaitable[None] | None:
+        """Take one of the places, or have something to wait for until one is ours. Then `leave`.
 
-        Raises: Overloaded; DeadlineExceeded when too little is left to begin anything.
+        Raises, here or there: Overloaded; DeadlineExceeded when too little is left to begin anything.
         """
-        now_s = clock.monotonic_s()
+        now_s, admission = clock.monotonic_s(), self.admission
         if deadline_s - now_s < LEFT_MIN_S:
             raise DeadlineExceeded("no time is left for this")
-        found = self.admission.enter(now_s, deadline_s)
-        if found is not True:
-            if found is False:
-                raise Overloaded(DETAIL)
-            await self._wait(found, now_s)
-        if not self._watching and self.admission.taken * WATCHED_SHARE > self.admission.places_max:
+        found = admission.enter(now_s, deadline_s)
+        if found is False:
+            raise Overloaded(DETAIL)
+        if not self._watching and admission.taken * WATCHED_SHARE > admission.places_max:
             self._watching = True
-            asyncio.get_running_loop().call_soon(self._came_round, clock.monotonic_s())
+            asyncio.get_running_loop().call_soon(self._came_round, now_s)
+        return None if found is True else self._wait(found, now_s)
 
     def leave(self) -> None:
         """Let the next one in."""

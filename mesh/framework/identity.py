@@ -178,12 +178,22 @@ class Identity:
 
         Raises: Unauthenticated, SessionEnded; ServiceUnavailable when no key set could be had yet.
         """
+        known = self.known(bearer)
+        if known is not None:
+            return known
+        caller = await self._check(bearer)
+        self._verified[bearer] = caller
+        if len(self._verified) > VERIFIED_MAX:
+            self._verified.popitem(last=False)
+        return self._still(bearer, caller)
+
+    def known(self, bearer: str) -> Caller | None:
+        """The same at once; None for a token that must be looked at first."""
         caller = self._verified.get(bearer)
-        if caller is None:
-            caller = await self._check(bearer)
-            self._verified[bearer] = caller
-            if len(self._verified) > VERIFIED_MAX:
-                self._verified.popitem(last=False)
+        return None if caller is None else self._still(bearer, caller)
+
+    def _still(self, bearer: str, caller: Caller) -> Caller:
+        """Whoever has shown a true token, unless its time or its session is over."""
         if caller.expires_s + tokens.LEEWAY_S < clock.now_ms() / clock.MS_PER_S:
             self._verified.pop(bearer, None)
             raise Unauthenticated("the token has expired", code="token-expired")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from aiohttp.helpers import parse_content_type
@@ -30,6 +31,9 @@ BODY_S = 5.0
 READING_MAX = 256
 """Bodies on their way at a time, and so MiB of memory; beyond, 503. Most come with their head."""
 
+HOSTS_MAX = 64
+"""Names of this host that are remembered: a client always sends the same."""
+
 _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
@@ -45,13 +49,8 @@ class Bodies:
 
         Raises: InvalidInput, TooLarge; Refused (code `body-timeout`); Overloaded.
         """
-        if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise InvalidInput("encoded bodies are not taken", code="content-encoding")
-        content = request.content
-        if content.is_eof():  # all here: nothing to wait for, no timer to set
-            raw = content.read_nowait(-1)
-            if len(raw) > codec.BODY_BYTES_MAX:
-                raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+        raw = at_hand(request)
+        if raw is not None:
             return raw
         if int(request.headers.get("Content-Length", 0)) > codec.BODY_BYTES_MAX:
             raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
@@ -60,11 +59,24 @@ class Bodies:
         self._reading += 1
         try:
             async with asyncio.timeout(BODY_S):
-                return await _all(content)
+                return await _all(request.content)
         except TimeoutError:
             raise Refused("the body did not come in time", code="body-timeout") from None
         finally:
             self._reading -= 1
+
+
+def at_hand(request: Request) -> bytes | None:
+    """The whole body if it is here: nothing to wait for, no timer to set. Raises as `whole`."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise InvalidInput("encoded bodies are not taken", code="content-encoding")
+    content = request.content
+    if not content.is_eof():
+        return None
+    raw = content.read_nowait(-1)
+    if len(raw) > codec.BODY_BYTES_MAX:
+        raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
+    return raw
 
 
 async def _all(content: StreamReader) -> bytes:
@@ -78,11 +90,15 @@ async def _all(content: StreamReader) -> bytes:
 
 def check_origin(request: Request) -> None:
     """Refuse what a page of another site could make a browser send."""
-    host = request.headers.get("Host", "")
-    if not _HOST.fullmatch(host):
+    if not _ours(request.headers.get("Host", "")):
         raise Refused("this server does not answer for that host", code="misdirected")
     if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise Forbidden("requests of web pages are not taken", code="cross-site")
+
+
+@lru_cache(HOSTS_MAX)
+def _ours(host: str) -> bool:
+    return _HOST.fullmatch(host) is not None
 
 
 def budget_s(request: Request) -> float:

@@ -45,10 +45,11 @@ class Router:
         for pattern, row in self._by_method.get(method, ()):
             match = pattern.fullmatch(path)
             if match:
-                return row, {
-                    name: text.replace("%2F", "/").replace("%25", "%")
-                    for name, text in match.groupdict().items()
-                }
+                fields = match.groupdict()
+                if "%" in path:
+                    for name, text in fields.items():
+                        fields[name] = text.replace("%2F", "/").replace("%25", "%")
+                return row, fields
         allowed = {row.method for pattern, row in self._rows if pattern.fullmatch(path)}
         if allowed:
             raise errors.Refused(
