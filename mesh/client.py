@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from msgspec import Struct
@@ -154,7 +154,7 @@ class _Line:
     callee: Callee
 
 
-class _Way:
+class _Way(Generic[In, Out]):
     """How one call is made: all of it that is known before anybody asks."""
 
     def __init__(self, call: Call[In, Out], line: _Line, window: Window) -> None:
@@ -168,7 +168,7 @@ class _Way:
         self._fields = tuple(zip(rest[::2], rest[1::2], strict=True))
         self._has_body = self.method not in {"GET", "DELETE"}
 
-    def parts(self, request: object) -> tuple[str, bytes | None]:
+    def parts(self, request: In) -> tuple[str, bytes | None]:
         """Path with query, body.
 
         Raises: InvalidInput for a path field that would lead to another route.
@@ -185,7 +185,7 @@ class _Way:
         query = urlencode({name: value for name, value in left.items() if value is not None})
         return f"{path}?{query}" if query else path, None
 
-    def meant(self, status: int, raw: bytes, *, full: bool) -> Any:
+    def meant(self, status: int, raw: bytes, *, full: bool) -> Out:
         """What an answer says.
 
         Raises: the error that a problem tells of; ServiceUnavailable when it cannot be read.
@@ -247,7 +247,7 @@ class Client:
             Overloaded: the peer did not begin it, and is not to be asked again at once.
             Any Refused: the peer's own refusal, its code and members as facts.
         """
-        way = self._ways.get(call) or self._way(call)
+        way: _Way[In, Out] = self._ways.get(call) or self._way(call)
         path, body = way.parts(request)
         now_s = clock.monotonic_s()
         deadline_s = min(envelope.deadline_s, now_s + call.policy.timeout_s) - HOP_S
@@ -264,7 +264,7 @@ class Client:
         try:
             while True:
                 try:
-                    answer: Out = await self._once(way, path, body, envelope, deadline_s, attempt)
+                    answer = await self._once(way, path, body, envelope, deadline_s, attempt)
                 except ServiceUnavailable:  # not Overloaded: more of the same is no help
                     if not retries:
                         raise
@@ -286,13 +286,13 @@ class Client:
 
     async def _once(
         self,
-        way: _Way,
+        way: _Way[In, Out],
         path: str,
         body: bytes | None,
         envelope: Envelope,
         deadline_s: float,
         attempt: int,
-    ) -> Any:
+    ) -> Out:
         """One attempt; what became of it is told to the breaker, and recorded."""
         begun_s = clock.monotonic_s()
         left_s = deadline_s - begun_s
@@ -331,7 +331,7 @@ class Client:
 
     def _request(
         self,
-        way: _Way,
+        way: _Way[In, Out],
         path: str,
         body: bytes | None,
         envelope: Envelope,
@@ -352,7 +352,7 @@ class Client:
         ).encode("ascii")
         return head + body if body else head
 
-    def _way(self, call: Call[In, Out]) -> _Way:
+    def _way(self, call: Call[In, Out]) -> _Way[In, Out]:
         """How calls of this kind are made. Raises: Forbidden."""
         key = _key(call)
         line = self._lines.get(key)
