@@ -60,7 +60,7 @@ class Server:
         """
         self._app.draining = True
         until_s = clock.monotonic_s() + LINGER_MAX_S
-        while self.everybody.here:
+        while not all(each.ended for each in self.everybody.here):
             active_s = max(self.everybody.latest_s, self._app.last_request_s)
             if clock.monotonic_s() >= min(until_s, active_s + QUIET_S):
                 return

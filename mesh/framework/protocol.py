@@ -59,6 +59,7 @@ class Connection(BaseProtocol):
         "_ends",
         "_expected",
         "_fed",
+        "_last",
         "_request",
         "_stuck",
         "_whole",
@@ -88,6 +89,7 @@ class Connection(BaseProtocol):
         self._ends = False
         self._expected = False
         self._fed = False
+        self._last = False
         self._request: Request | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self._whole = False
@@ -103,6 +105,11 @@ class Connection(BaseProtocol):
     def asked(self) -> bool:
         """Whether the head of a request has come, and its answer has not gone."""
         return self._request is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be answered."""
+        return self._ends and self._request is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has come."""
@@ -124,9 +131,16 @@ class Connection(BaseProtocol):
         if self._request is not None and not self._whole:
             self._request.content.set_exception(ConnectionResetError("the client has gone"))
 
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has asked for is answered before it is hung up on."""
+        self._last = True
+        if self._request is not None and not self._whole:
+            self._request.content.set_exception(ConnectionResetError("the client sends no more"))
+        return self.asked
+
     def data_received(self, data: bytes) -> None:
         """Some bytes of a request, mostly all of it."""
-        if self._ends:
+        if self._ends and self._request is None:
             return
         if self._whole:
             self._behind += data
@@ -136,7 +150,7 @@ class Connection(BaseProtocol):
             self._feed(data)
             return
         admission = self._app.gate.admission
-        refusal = None if admission.roomy else self._app.refusal(data)
+        refusal = None if admission.roomy or self._paused else self._app.refusal(data)
         if refusal is not None and self.transport is not None:
             self.transport.write(refusal)
             self._rests()
@@ -154,16 +168,14 @@ class Connection(BaseProtocol):
         if self._parser is None:
             return
         try:
-            messages, upgraded, behind = self._parser.feed_data(data)
+            messages, _, _ = self._parser.feed_data(data)
+            for head, content in messages:  # one at most, as the parser was told
+                self._begin(Request(head, content, self.address))
         except HttpProcessingError as error:
             self._unreadable(error)
-            return
-        for head, content in messages:  # one at most, as the parser was told
-            self._begin(Request(head, content, self.address))
-        if upgraded:  # to nothing that is spoken here
-            self._parser.set_upgraded(False)
-            if behind:
-                self._feed(behind)
+        except Exception:  # of the parser's: nothing is known of what follows
+            log.exception("what was sent could not be read")
+            self.drop()
 
     def _begin(self, request: Request) -> None:
         """A head has come; the body may still be on its way."""
@@ -222,7 +234,7 @@ class Connection(BaseProtocol):
             if again:
                 self._next()
             else:
-                self.close()
+                self._hang_up()
 
     def _write(self, data: bytes) -> None:
         """Raises: ConnectionError."""
@@ -238,7 +250,11 @@ class Connection(BaseProtocol):
         self._parser.message_consumed()
         self._feed(behind)
         self._fed = self._request is not None or bool(behind)
-        if not self._fed:
+        if self._ends:
+            return
+        if self._last and self._request is None:
+            self.close()
+        elif not self._fed:
             self._rests()
         elif not self._whole:
             self._all.owes(self)
@@ -248,6 +264,7 @@ class Connection(BaseProtocol):
     def _unreadable(self, error: HttpProcessingError) -> None:
         """Answer what is no request, as every refusal is answered; then hang up."""
         self._ends = True
+        self._parser = None
         refused = InvalidInput(UNREADABLE, code="unreadable")
         if self._request is not None:  # its body is no body
             self._request.content.set_exception(refused)
@@ -260,7 +277,23 @@ class Connection(BaseProtocol):
         answer.force_close()
         if self.transport is not None:
             self.transport.write(answer.written())
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Write no more, and let what still comes come to nothing until the client hangs up too.
+
+        Cut off while it sends, it could lose the answer (RFC 9112, 9.6). Swept like one that owes.
+        """
+        self._ends = True
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self._last:
             self.transport.close()
+            return
+        self.transport.write_eof()
+        self._all.owes(self)
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002  as inherited
         """There is room for more of a body. Called at its end too, where mostly nothing was paused."""

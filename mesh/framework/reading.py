@@ -90,7 +90,10 @@ async def _all(content: StreamReader) -> bytes:
 
 def check_origin(request: Request) -> None:
     """Refuse what a page of another site could make a browser send."""
-    if not _ours(request.headers.get("Host", "")):
+    host = request.headers.get("Host", "")
+    if request.target[0] not in "/*":  # a host in it goes before the header (RFC 9112, 3.2.2)
+        host = request.authority
+    if not _ours(host):
         raise Refused("this server does not answer for that host", code="misdirected")
     if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise Forbidden("requests of web pages are not taken", code="cross-site")

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from aiohttp.http import HttpVersion11
+from aiohttp.http_exceptions import BadHttpMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,9 @@ class Request:
         headers: by name in any case.
         content: the body, all of it once `content.is_eof()`.
         remote: the address it came from.
-        keep_alive: whether the client means to ask again on this connection.
+        keep_alive: whether the client means to ask again on this connection, and may: behind chunks
+            the parser takes the last trailer for a header of what follows, and behind a request to
+            upgrade it loses what came with it.
         old: whether it speaks HTTP/1.0.
     """
 
@@ -45,19 +48,26 @@ class Request:
     )
 
     def __init__(self, head: RawRequestMessage, content: StreamReader, remote: str) -> None:
-        """As aiohttp's parser read it."""
+        """As aiohttp's parser read it. Raises: HttpProcessingError."""
+        if head.path is None:
+            raise BadHttpMessage("no target")
         self.method = head.method
         self.target = target = head.path
         self.headers: Mapping[str, str] = head.headers
         self.content = content
         self.remote = remote
-        self.keep_alive = not head.should_close
+        self.keep_alive = not (head.should_close or head.chunked or head.upgrade)
         self.old = head.version < HttpVersion11
         self._url = head.url
         if _PLAIN.fullmatch(target):  # most are; nothing is to be decoded
             self.path = self.route = target
         else:
             self.path, self.route = head.url.path, head.url.path_safe
+
+    @property
+    def authority(self) -> str:
+        """The host, and the port, that the target names."""
+        return self._url.raw_authority
 
     @property
     def query(self) -> MultiMapping[str]:

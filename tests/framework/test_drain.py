@@ -133,3 +133,18 @@ async def test_what_takes_too_long_when_the_server_ends_is_broken_off(draining):
     await draining.server.end(0.05)
     assert await reader.read() == b""
     assert draining.app.in_flight == 0
+
+
+async def test_body_that_is_on_its_way_when_the_server_ends_is_taken(draining):
+    reader, writer = await draining.connect()
+    writer.write(SLOW[:-5])
+    while not draining.app.in_flight:
+        await asyncio.sleep(0.001)
+    draining.shelf.gate.set()
+    ending = asyncio.create_task(draining.server.end(5.0))
+    await asyncio.sleep(0.02)
+    writer.write(SLOW[-5:])
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 201 ")
+    assert b"\r\nConnection: close\r\n" in head
+    await ending

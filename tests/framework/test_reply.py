@@ -70,11 +70,6 @@ async def test_client_that_speaks_http_1_0_is_answered_in_it(shelf, more, kept):
     assert ("\r\nConnection: keep-alive\r\n" in found) == kept
 
 
-async def test_upgrade_is_declined_and_the_connection_goes_on(shelf):
-    sly = GET.replace(HOST, HOST + "Connection: upgrade\r\nUpgrade: websocket\r\n")
-    assert (await whole(shelf.port, sly, GET)).count("HTTP/1.1 200 OK") == 2
-
-
 async def test_answer_without_a_body_says_so_by_its_status_alone(shelf):
     answer = await shelf.ask("DELETE", "/things/a")
     assert answer.status == 204
