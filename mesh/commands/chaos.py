@@ -9,7 +9,7 @@ import click
 from mesh import clock
 from mesh.commands import http, output
 from mesh.commands.project import Project
-from mesh.commands.verb import VerbGroup, json_option, verb
+from mesh.commands.verb import Number, VerbGroup, Whole, json_option, verb
 from mesh.configs.check import BUS
 from mesh.errors import MeshError, ServiceUnavailable, WrongUsage
 
@@ -112,7 +112,7 @@ def _inflict(ctx: click.Context, fault: dict[str, object], seed: int | None) -> 
 
 _target = click.argument("target", metavar="TARGET")
 _seed = click.option(
-    "--seed", type=click.IntRange(0), metavar="N", help="Draw the same again; else one is chosen."
+    "--seed", type=Whole(0), metavar="N", help="Draw the same again; else one is chosen."
 )
 
 
@@ -120,7 +120,7 @@ def _for(default: float, sentence: str) -> Callable[[Callable[..., None]], Calla
     return click.option(
         "--for",
         "for_s",
-        type=click.FloatRange(0.1, FOR_S_MAX),
+        type=Number(0.1, FOR_S_MAX),
         default=default or None,
         metavar="S",
         help=sentence,
@@ -130,7 +130,7 @@ def _for(default: float, sentence: str) -> Callable[[Callable[..., None]], Calla
 def _share(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         "--rate",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=1.0,
         metavar="P",
         help=f"The share of {what} that is hit, 0 to 1 (1).",
@@ -158,7 +158,7 @@ def command() -> None:
 @_for(0.0, "Kill again and again for this many seconds; else once.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0.01, KILLS_PER_S_MAX),
+    type=Number(0.01, KILLS_PER_S_MAX),
     default=KILLS_PER_S,
     metavar="P",
     help=f"Kills a second, on average ({KILLS_PER_S:g}).",
@@ -197,7 +197,7 @@ def _pause(ctx: click.Context, *, target: str, for_s: float, seed: int | None) -
 @_target
 @click.option(
     "--ms",
-    type=click.IntRange(1, DELAY_MS_MAX),
+    type=Whole(1, DELAY_MS_MAX),
     default=DELAY_MS,
     metavar="N",
     help=f"The delay in milliseconds ({DELAY_MS}).",

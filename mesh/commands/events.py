@@ -19,7 +19,7 @@ from mesh.commands.data import given
 from mesh.commands.lines import parse_moment
 from mesh.commands.operations import members
 from mesh.commands.project import Project, check_names
-from mesh.commands.verb import VerbGroup, json_option, verb
+from mesh.commands.verb import Number, VerbGroup, Whole, json_option, verb
 from mesh.configs.check import BUS
 from mesh.errors import (
     BusUnavailable,
@@ -190,13 +190,13 @@ def command() -> None:
     "mesh events tail --type 'product.*' --where sku=TEA-1 --count 1 --timeout 5",
     name="tail",
 )
-@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Begin N back (10).")
+@click.option("-n", "--last", type=Whole(min=0), metavar="N", help="Begin N back (10).")
 @click.option("--no-follow", is_flag=True, help="End with the newest event there is now.")
-@click.option("--count", type=click.IntRange(min=1), metavar="K", help="End after K events.")
+@click.option("--count", type=Whole(min=1), metavar="K", help="End after K events.")
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(0.001),
+    type=Number(0.001),
     metavar="S",
     help="End after S seconds; exit code 4 if --count was not reached.",
 )

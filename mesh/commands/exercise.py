@@ -11,8 +11,8 @@ import click
 from mesh import clock, codec
 from mesh.commands import output
 from mesh.commands.project import Project, check_names
-from mesh.commands.verb import json_option, verb
-from mesh.errors import AssertionFailed
+from mesh.commands.verb import Number, Whole, json_option, verb
+from mesh.errors import AssertionFailed, WrongUsage
 
 if TYPE_CHECKING:
     from mesh.commands.trial import Trial, Wanted
@@ -104,7 +104,7 @@ def _ended(run: Run, trial: Trial) -> None:
         return
     wrong = []
     if run.lost:
-        wrong.append(f"{run.lost:,} requests were lost, and nothing was broken on purpose")
+        wrong.append(f"requests lost: {run.lost:,}, and nothing was broken on purpose")
     if run.not_healed:
         wrong.append(run.not_healed)
     if run.judgement and run.judgement.wrong:
@@ -115,9 +115,10 @@ def _ended(run: Run, trial: Trial) -> None:
         for check in run.checks
         if not check.ok and check.violations
     ]
-    wrong += [f"{each.text}: found {each.found}" for each in run.asserted if not each.ok]
+    what = "what was promised does not hold" if wrong else "what was asserted does not hold"
+    wrong += [f"{each.text}: {each.shown}" for each in run.asserted if not each.ok]
     raise AssertionFailed(
-        "what was promised does not hold",
+        what,
         code="verdict",
         evidence=tuple(wrong),
         hint=f"the evidence is in {trial.folder}; again: {run.repeat}",
@@ -133,7 +134,7 @@ def _ended(run: Run, trial: Trial) -> None:
 @click.argument("scenario", required=False, metavar="[SCENARIO]")
 @click.option(
     "--rate",
-    type=click.FloatRange(0.1, RATE_MAX),
+    type=Number(0.1, RATE_MAX),
     default=RATE,
     metavar="R",
     help=f"Visitors a second, on average ({RATE:g}).",
@@ -141,7 +142,7 @@ def _ended(run: Run, trial: Trial) -> None:
 @click.option(
     "--duration",
     "duration_s",
-    type=click.FloatRange(0.5, DURATION_S_MAX),
+    type=Number(0.5, DURATION_S_MAX),
     default=DURATION_S,
     metavar="S",
     help=f"For this many seconds ({DURATION_S:g}).",
@@ -149,14 +150,12 @@ def _ended(run: Run, trial: Trial) -> None:
 @click.option(
     "--ramp",
     "ramp_s",
-    type=click.FloatRange(0, DURATION_S_MAX),
+    type=Number(0, DURATION_S_MAX),
     default=0.0,
     metavar="S",
     help="Grow to the rate over the first seconds (0).",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="N", help="Draw the same again; else one is chosen."
-)
+@click.option("--seed", type=Whole(0), metavar="N", help="Draw the same again; else one is chosen.")
 @click.option(
     "--chaos",
     "faults",
@@ -200,13 +199,19 @@ def command(
     Visitors come by a plan drawn from the seed, whether or not others were answered. Afterwards
     everything is healed, comes to rest, and the history of all answers is judged against the
     databases, with every promise of `mesh verify`. Exit code 7 when anything does not hold.
-    Without a SCENARIO all of them come, each as often as its weight says.
+    Without a SCENARIO all of them come, each as often as its weight says; the shop's are browse,
+    order, buy, fulfil, regret, look-back, restock, join and leave.
     """
     from mesh.commands import scenarios  # noqa: PLC0415  (heavy, as are the next)
     from mesh.commands.trial import Trial, Wanted  # noqa: PLC0415
     from mesh.exercise import assertion, chaos, report  # noqa: PLC0415
 
     paces = chaos.asked(faults)
+    if only and not paces:
+        raise WrongUsage(
+            "--on says whom to break, and without --chaos nothing is broken",
+            hint="--chaos kill,pause",
+        )
     expected = [assertion.parse(each) for each in asserted]
     project = Project.of(ctx)
     who = scenarios.named(scenarios.known(project), scenario)
@@ -218,6 +223,7 @@ def command(
     targets = codec.replace(trial.targets, only=tuple(filter(None, only.split(","))))
     check_names(targets.only, targets.everybody, what="program")
     broken = chaos.schedule(paces, targets, duration_s=duration_s, seed=number)
+    chaos.check(paces, targets, broken, duration_s)
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
     with output.Live() as progress:
         run = trial.run(wanted, progress)

@@ -12,7 +12,7 @@ from mesh import clock
 from mesh.commands import lines, output
 from mesh.commands.befell import befell
 from mesh.commands.project import Project
-from mesh.commands.verb import json_option, verb
+from mesh.commands.verb import Whole, json_option, verb
 from mesh.dashboard import timeline
 from mesh.errors import NotFound, WrongUsage
 from mesh.orchestrator import state
@@ -207,7 +207,7 @@ def _summary(row: Summary) -> dict[str, object]:
 @click.option(
     "-n",
     "count",
-    type=click.IntRange(1, STORIES_MAX),
+    type=Whole(1, STORIES_MAX),
     default=LISTED,
     metavar="N",
     help=f"List so many ({LISTED}).",

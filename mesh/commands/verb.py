@@ -22,6 +22,28 @@ named_services_argument = click.argument(
 service_argument = click.argument("service", metavar="SVC", shell_complete=completing.services)
 
 
+def _range(least: float | None, most: float | None) -> str:
+    return f"{least or 0:g} and up" if most is None else f"{least or 0:g} to {most:g}"
+
+
+class Number(click.FloatRange):
+    """A number between bounds, of which it speaks as a person would."""
+
+    name = "number"
+
+    def _describe_range(self) -> str:
+        return _range(self.min, self.max)
+
+
+class Whole(click.IntRange):
+    """A whole number between bounds."""
+
+    name = "whole number"
+
+    def _describe_range(self) -> str:
+        return _range(self.min, self.max)
+
+
 class VerbCommand(click.Command):
     """A command with `examples`, shown above its options."""
 

@@ -52,11 +52,19 @@ class Assertion(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """An expectation, what was found, and whether that is as expected."""
+    """An expectation, what was found in the metric's unit, and whether that is as expected."""
 
     text: str
     found: float | None
     ok: bool
+    unit: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What was found, in words."""
+        if self.found is None:
+            return "nothing was measured"
+        return f"found {self.found:g}{' ' if self.unit == 'ms' else ''}{self.unit}"
 
 
 def parse(text: str) -> Assertion:
@@ -99,7 +107,7 @@ def judge(assertion: Assertion, tally: Tally, duration_s: float) -> Held:
     if assertion.operation is None and assertion.metric in {"failed", "error%"}:
         found = (found or 0.0) + (tally.turned_away if assertion.metric == "failed" else 0)
     ok = found is not None and _COMPARE[assertion.sign](found, assertion.bound)
-    return Held(assertion.text, found, ok)
+    return Held(assertion.text, found, ok, _UNITS[assertion.metric][0])
 
 
 def _metric(metric: str, counts: Counts, duration_s: float) -> float | None:

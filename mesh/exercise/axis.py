@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from mesh.exercise.chaos import SUPERVISOR
@@ -36,11 +37,18 @@ MARKS = {
 }
 
 
-def over_time(seconds: Sequence[Second], faults: Sequence[Inflicted], width: int) -> list[Line]:
+PART_S = 0.25
+"""Of a second: a shorter rest of a run is no second of its own."""
+
+
+def over_time(
+    counted: Sequence[Second], took_s: float, faults: Sequence[Inflicted], width: int
+) -> list[Line]:
     """Second by second: answers, what was none, the slowest; below them what was broken when."""
-    if not seconds:
+    if not counted:
         return []
-    cells = min(len(seconds), width - LABEL - 16)
+    seconds = _whole(counted, took_s)
+    cells = min(len(seconds), max(1, width - LABEL - 16))
     rows: tuple[tuple[str, list[float], str, Style], ...] = (
         ("answers/s", [each.good for each in seconds], "", "cyan"),
         ("not ok/s", [each.bad for each in seconds], "", "bad"),
@@ -56,8 +64,8 @@ def over_time(seconds: Sequence[Second], faults: Sequence[Inflicted], width: int
         made = [each for each in faults if each.fault.kind == kind]
         if made:
             found.append([label(kind), (_marks(made, len(seconds), cells, mark), "warn")])
-    end = f"{len(seconds)} s"
-    found.append([label(""), (f"0{end:>{max(1, cells - 1)}}", "faint")])
+    end = f"{took_s:.0f} s"
+    found.append([label(""), (f"0{end:>{max(len(end) + 1, cells - 1)}}", "faint")])
     if len(faults) > FAULTS_MAX:
         return found + _summed(faults)
     return found + [_told(each) for each in faults]
@@ -84,6 +92,17 @@ def _marks(made: Sequence[Inflicted], seconds: int, cells: int, mark: str) -> st
         last = min(cells - 1, int((each.at_s + each.fault.for_s) * cells / seconds))
         row[first : last + 1] = mark * (last + 1 - first)
     return "".join(row)
+
+
+def _whole(seconds: Sequence[Second], took_s: float) -> list[Second]:
+    """A run does not end with a whole second: the rest counts for as much as in a whole one."""
+    *before, last = seconds
+    part_s = took_s - len(before)
+    if before and part_s < PART_S:
+        joined = before[-1]
+        slowest_ms = max(joined.slowest_ms, last.slowest_ms)
+        return [*before[:-1], replace(joined, bad=joined.bad + last.bad, slowest_ms=slowest_ms)]
+    return [*before, replace(last, good=round(last.good / min(1.0, max(part_s, PART_S))))]
 
 
 def _told(each: Inflicted) -> Line:

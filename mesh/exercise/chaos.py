@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from mesh import clock
+from mesh import clock, codec
 from mesh.configs.complaints import suggestion
 from mesh.errors import MeshError, WrongUsage
 
@@ -162,6 +162,23 @@ def schedule(
             found.append(_drawn(kind, target, at_s, duration_s, draw))
             at_s += every_s * (0.8 + 0.4 * draw())
     return tuple(sorted(found, key=lambda fault: fault.at_s))
+
+
+def check(paces: Sequence[Paced], targets: Targets, drawn: Sequence[Fault], end_s: float) -> None:
+    """Refuse a fault that would hit nobody, or come never. Raises: WrongUsage."""
+    for pace in paces:
+        anybody = codec.replace(targets, only=()).of(pace.kind)
+        if not targets.of(pace.kind):
+            raise WrongUsage(
+                f"`{pace.kind}` can hit none of {', '.join(targets.only or targets.everybody)}",
+                hint=f"it can hit: {', '.join(anybody)}" if anybody else "mesh ps",
+            )
+        if all(fault.kind != pace.kind for fault in drawn):
+            raise WrongUsage(
+                f"in {end_s:g} s `{pace}` breaks nothing: the first comes after some"
+                f" {FIRST_S + pace.every_s / 2:g} s, and a second must be left",
+                hint=f"--duration {FIRST_S + 2 * pace.every_s:g}",
+            )
 
 
 def _round(names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mesh.exercise.axis import LABEL, Line, Part, label, ms, over_time, spark
 from mesh.exercise.tally import QUANTILES, Tally, percentile, quantiles
+from mesh.text import folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ class Run:
 
 
 def live(tally: Tally, at_s: float, duration_s: float, inside: int, last: str) -> list[Line]:
-    """Two lines while it goes on."""
+    """Two lines while it goes on, and a third for the fault that was made last."""
     counts = tally.all(operations=())
     good = sum(each.ok + each.refused for each in tally.operations.values())
     bad = sum(each.failed + each.unknown for each in tally.operations.values())
@@ -108,36 +109,38 @@ def live(tally: Tally, at_s: float, duration_s: float, inside: int, last: str) -
     shown = "  ".join(
         f"{name} {ms(percentile(ordered, QUANTILES[name]))}" for name in ("p50", "p99")
     )
-    recent = [second.good for second in tally.seconds[-30:]]
+    recent = [second.good for second in tally.seconds[-31:]]
+    whole = recent[:-1] or recent  # the present second has only begun
     first: Line = [
         f"{min(at_s, duration_s):4.0f} of {duration_s:.0f} s  ",
-        (spark(recent, len(recent)), "cyan"),
-        f"  {recent[-2] if len(recent) > 1 else good}/s",
+        (spark(whole, len(whole)), "cyan"),
+        f"  {whole[-1] if whole else 0}/s",
     ]
     second: Line = [
         f"{good:,} answered  ",
-        (f"{bad:,} not", "bad" if bad else "faint"),
-        f"  {shown} ms  {inside} inside",
-        (f"  {last}" if last else "", "warn"),
+        (f"{bad:,} failed", "bad" if bad else "faint"),
+        f"  {shown} ms  visitors inside {inside}",
     ]
-    return [first, second]
+    broken: Line = [("broken last: ", "faint"), (last, "warn")]
+    return [first, second, broken] if last else [first, second]
 
 
 def lines(run: Run, width: int) -> list[Line]:
-    """The whole report, in at most `width` cells where its words allow it."""
+    """The whole report, in at most `width` cells but for what is to be copied."""
     width = min(width, WIDTH_MAX)
-    return [
+    found: list[Line] = [
         *_head(run),
         [],
         *_operations(run.tally, width),
         [],
         *_histogram(run.tally, width),
         [],
-        *over_time(run.tally.seconds, run.faults, width),
+        *over_time(run.tally.seconds, run.took_s, run.faults, width),
         *_errors(run),
         [],
         *_verdict(run),
     ]
+    return [piece for line in found for piece in folded(line, width)] + _ending(run)
 
 
 def _head(run: Run) -> list[Line]:
@@ -176,9 +179,12 @@ def _quantiles(found: dict[str, float | None]) -> str:
 
 def _operations(tally: Tally, width: int) -> list[Line]:
     wide = max((len(name) for name in tally.operations), default=9)
-    columns = ("ok", "refused", "failed", "unknown", "again")
-    narrow = wide + 8 * len(columns) + 7 * 4 > width
-    heads = [*(name for name in columns if not (narrow and name == "again")), "p50", "p99", "max"]
+    heads = ["ok", "refused", "failed", "unknown", "again", "p50", "p99", "max"]
+    everything, less = tally.all(), ("refused", "unknown", "failed")
+    nothing = [name for name in less if not getattr(everything, name)]
+    for name in ("again", *nothing, "max", "p50", *less):  # where a window is narrow
+        if name in heads and wide + 8 * len(heads) > width:
+            heads.remove(name)
     found: list[Line] = [
         [(f"{'operation':<{wide}}" + "".join(f"{name:>8}" for name in heads), "strong")]
     ]
@@ -257,7 +263,7 @@ def _verdict(run: Run) -> list[Line]:
         word = ("none", "warn")
     found: list[Line] = [[("verdict ", "strong"), word]]
     if run.lost:
-        found.append([_mark(ok=False), f"requests  {run.lost:,} were lost, and nothing was broken"])
+        found.append([_mark(ok=False), f"requests  {run.lost:,} lost, and nothing was broken"])
     if run.healed is not None or run.not_healed is not None:
         found.append([_mark(run.not_healed is None), f"healing   {run.not_healed or run.healed}"])
     if run.judgement is not None:
@@ -265,12 +271,17 @@ def _verdict(run: Run) -> list[Line]:
     if run.checks:
         found += _promises(run.checks)
     if run.bound is not None:
-        text = f"bound     0 of {run.made:,} faults did harm: at most {run.bound:.2g} % do, at 95 %"
+        text = (
+            f"bound     0 of {run.made:,} faults did harm:"
+            f" at most {run.bound:.2g} % do, with 95 % confidence"
+        )
         found.append([_mark(ok=True), text])
     for each in run.asserted:
-        shown = "nothing was measured" if each.found is None else f"found {each.found:g}"
-        found.append([_mark(each.ok), f"asserted  {each.text}  {shown}"])
-    return found + _ending(run)
+        found.append([_mark(each.ok), f"asserted  {each.text}  {each.shown}"])
+    found += [[INDENT, (note, "faint")] for note in run.notes]
+    if run.interrupted:
+        found.append([("interrupted: what was done until then is not judged", "warn")])
+    return found
 
 
 def _judged(judged: Judgement) -> list[Line]:
@@ -297,9 +308,8 @@ def _promises(checks: Sequence[Check]) -> list[Line]:
 
 
 def _ending(run: Run) -> list[Line]:
-    found: list[Line] = [[INDENT, (note, "faint")] for note in run.notes]
-    if run.interrupted:
-        found.append([("interrupted: what was done until then is not judged", "warn")])
+    """A folder and a command, each whole."""
+    found: list[Line] = []
     if run.evidence is not None:
         found.append([label("evidence"), run.evidence])
     if not run.ok or run.interrupted:

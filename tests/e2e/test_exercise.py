@@ -38,7 +38,7 @@ def test_load_alone_loses_nothing_and_leaves_nothing(mesh: RunningMesh):
     assert found["verify"]["ok"] is True
     assert found["history"]["judged"] == 2 * found["offered"]
     assert set(found["latency_ms"]) >= {"p50", "p90", "p99", "max"}
-    assert found["assertions"] == [{"text": "failed==0", "found": 0.0, "ok": True}]
+    assert found["assertions"] == [{"text": "failed==0", "found": 0.0, "ok": True, "unit": ""}]
     assert found["evidence"] is None
     assert not (mesh.directory / "data" / "exercise").exists()
 

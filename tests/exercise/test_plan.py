@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mesh import clock
+from mesh import clock, codec
 from mesh.errors import WrongUsage
 from mesh.exercise import chaos, plan, shop
 from mesh.exercise.chaos import Targets
@@ -218,3 +218,17 @@ async def test_unknown_operation_and_field_are_answered_with_a_suggestion():
         await visit.ask("order.craete")
     with pytest.raises(WrongUsage, match="did you mean `lines`"):
         await visit.ask("order.create", linse=[])
+
+
+def test_fault_that_would_hit_nobody_or_come_never_is_refused():
+    def checked(text: str, duration_s: float, *only: str) -> None:
+        paces, targets = chaos.asked(text), codec.replace(TARGETS, only=only)
+        drawn = chaos.schedule(paces, targets, duration_s=duration_s, seed=1)
+        chaos.check(paces, targets, drawn, duration_s)
+
+    checked("kill,latency", 30.0)
+    checked("kill", 30.0, "supervisor")
+    with pytest.raises(WrongUsage, match="`latency` can hit none of supervisor"):
+        checked("kill,latency", 30.0, "supervisor")
+    with pytest.raises(WrongUsage, match="in 1 s `kill` breaks nothing"):
+        checked("kill", 1.0)

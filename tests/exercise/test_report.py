@@ -67,7 +67,7 @@ def broken() -> report.Run:
     return run
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
 @pytest.mark.parametrize("run", [ran(), broken()], ids=["well", "broken"])
 def test_report_is_no_wider_than_the_terminal(run, width):
     assert max(map(len, text(run, width))) <= width
@@ -128,9 +128,23 @@ def test_long_run_is_drawn_into_the_width_and_nothing_at_all_is_told_as_such():
     assert "no answers" in text(empty, 80)
 
 
-def test_live_view_is_two_lines():
+def test_rest_of_a_second_at_the_end_is_no_dip():
+    tally = Tally()
+    for n in range(45):
+        tally.end("order.get", "ok", n / 10, 1.0, 1.0)  # ten a second, for 4.5 s
+    run = report.Run("all scenarios", 7, 10.0, 4.5, tally, took_s=4.5)
+    (answers,) = (line for line in text(run, 80) if line.startswith("answers/s"))
+    assert answers[report.LABEL :].startswith("█████ ")
+    tally.end("order.get", "failed", 5.1, 1.0, 1.0)
+    run.took_s = 5.1
+    (lost,) = (line for line in text(run, 80) if line.startswith("not ok/s"))
+    assert lost[report.LABEL :].rstrip().startswith("    █  at most 1")
+
+
+def test_live_view_is_two_lines_and_one_for_the_latest_fault():
+    assert len(report.live(ran().tally, 12.0, 30.0, 4, "")) == 2
     shown = report.live(ran().tally, 12.0, 30.0, 4, "kill order at 9 s")
-    assert len(shown) == 2
+    assert len(shown) == 3
     flat = " ".join(part if isinstance(part, str) else part[0] for line in shown for part in line)
     assert "12 of 30 s" in flat
     assert "3,000 answered" in flat
@@ -149,7 +163,9 @@ def test_many_faults_are_summed_up_and_none_that_did_harm_is_worth_three_in_n():
     shown = text(run, 100)
     assert any("kill 1000: 333 bus, 334 order, 333 supervisor; 1 could not" in row for row in shown)
     assert len(shown) < 60
-    assert any("0 of 1,000 faults did harm: at most 0.3 % do, at 95 %" in row for row in shown)
+    assert any(
+        "0 of 1,000 faults did harm: at most 0.3 % do, with 95 % confidence" in row for row in shown
+    )
     run.judgement = Judgement((Wrong("C1", "k1", "happened 2 times"),), 6000, 0, 0, 0)
     assert run.bound is None
     assert not any("did harm" in row for row in text(run, 100))
