@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from mesh.errors import Broken, Conflict, InvalidInput
 from mesh.framework import Move, Moves
+from mesh.services.order.messages import LineView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ OF_A_STATUS = ("decide", "capture", "expire")
 """Work that belongs to the status in which it was left: it ends with it. The rest is owed."""
 
 TERMINAL = frozenset(MOVES.terminal)
+_BY_CAUSE = {(row.source, row.cause): row for row in MOVES.rows}
 UNDECIDED = frozenset({"pending", "backordered"})
 
 
@@ -106,7 +108,7 @@ def move(status: str, cause: str) -> Move:
 
     Raises: Broken when the table has no such move.
     """
-    found = MOVES.find(status, cause)
+    found = _BY_CAUSE.get((status, cause))
     if found is None:
         raise Broken(f"an order that is {status} has no move for {cause!r}")
     return found
@@ -135,6 +137,17 @@ def sums(wanted: Mapping[str, int], quoted: Sequence[HeldLine]) -> Sums | None:
     subtotal = sum(wanted[line.product_id] * line.unit_price_minor for line in quoted)
     shipping = 0 if subtotal >= SHIPPING_FREE_FROM_MINOR else SHIPPING_MINOR
     return Sums(subtotal, shipping, currencies.pop())
+
+
+def quoted(lines: Sequence[LineView], said: Sequence[HeldLine]) -> list[LineView]:
+    """The lines with what product said of them."""
+    by_id = {line.product_id: line for line in said}
+    return [
+        LineView(line.product_id, of.sku, of.name, line.quantity, of.unit_price_minor)
+        if (of := by_id.get(line.product_id))
+        else line
+        for line in lines
+    ]
 
 
 def short_overtaken(answer: Short, wanted: Mapping[str, int], seen: Mapping[str, SeenRow]) -> bool:

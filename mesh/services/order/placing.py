@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
@@ -19,13 +20,14 @@ from mesh.errors import (
 )
 from mesh.framework import facts, facts_as
 from mesh.services.order import messages, model, payments, replica, store
-from mesh.services.order.steps import place, present, show, step, view
+from mesh.services.order.steps import StaleError, place, present, show, shown, step, view
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from mesh.framework import Call, Context, Tx
-    from mesh.services.order.messages import OrderView
+    from mesh.services.order.messages import LineView, OrderView
+    from mesh.services.order.steps import Placed
     from mesh.services.order.store import OrderRow
 
 In = TypeVar("In")
@@ -61,7 +63,7 @@ async def create(ctx: Context, request: messages.PlaceOrder) -> OrderView:
     order_id = ctx.entity_id("ord")
     placed = await ctx.write(place, order_id, ctx.caller.id, request, wanted)
     try:
-        return await _decide(ctx, order_id, ctx.conclude, wanted if placed else None)
+        return await _decide(ctx, order_id, ctx.conclude, placed)
     except Unavailable as error:
         ctx.log.info("an order stays pending", extra=facts(order=order_id, why=str(error)))
         ctx.status = 202
@@ -119,38 +121,40 @@ async def _decide(
     ctx: Context,
     order_id: str,
     write: Callable[..., Awaitable[OrderView]],
-    placed: dict[str, int] | None = None,
+    placed: Placed | None = None,
 ) -> OrderView:
     """Ask product to hold and apply its answer, unless events have overtaken it meanwhile.
 
     Args:
-        placed: the quantities of an order that was placed just now, so that nothing is read first.
+        placed: an order that was placed just now, so that nothing is read of it.
     """
     for _ in range(ASK_AGAIN_MAX):
-        wanted, placed = placed, None
-        if wanted is None:
+        hand, placed = placed, None
+        if hand is not None:
+            lines = hand.lines
+        else:
             order = store.get(ctx.read, order_id)
             if order is None:
                 raise Broken(f"order {order_id} is gone")
             if order.status not in model.UNDECIDED:
                 return await write(view, order_id)
-            wanted = _quantities(store.lines(ctx.read, order_id))
-        verdict = await _ask_to_hold(ctx, order_id, wanted)
+            lines = store.lines(ctx.read, order_id)
+        verdict = await _ask_to_hold(ctx, order_id, lines)
         try:
-            return await write(_apply, order_id, verdict)
+            return await write(_apply, order_id, verdict, hand)
         except _OvertakenError:
             continue
     raise ServiceUnavailable("stock changes faster than it can be asked for")
 
 
-def _quantities(lines: Sequence[messages.LineView]) -> dict[str, int]:
+def _quantities(lines: Sequence[LineView]) -> dict[str, int]:
     return {line.product_id: line.quantity for line in lines}
 
 
-async def _ask_to_hold(ctx: Context, order_id: str, wanted: dict[str, int]) -> Verdict:
-    lines = [messages.HoldLine(product_id, quantity) for product_id, quantity in wanted.items()]
+async def _ask_to_hold(ctx: Context, order_id: str, lines: Sequence[LineView]) -> Verdict:
+    wanted = [messages.HoldLine(line.product_id, line.quantity) for line in lines]
     try:
-        return await ask(ctx, messages.HOLD, messages.Hold(order_id, lines))
+        return await ask(ctx, messages.HOLD, messages.Hold(order_id, wanted))
     except Conflict as error:
         if error.code == "insufficient-stock":
             return facts_as(error, messages.Short)
@@ -174,67 +178,74 @@ async def ask(ctx: Context, call: Call[In, Out], request: In) -> Out:
         raise ServiceUnavailable("product does not take what order asks") from error
 
 
-def _apply(tx: Tx, order_id: str, verdict: Verdict) -> OrderView:
+def _apply(tx: Tx, order_id: str, verdict: Verdict, hand: Placed | None = None) -> OrderView:
+    """What is at hand of the order, if it still is so; else the order as it has become."""
+    if hand is not None:
+        with contextlib.suppress(StaleError):
+            return shown(
+                *_decided(tx, hand.order, hand.lines, verdict, as_placed=True), hand.ship_to
+            )
     order = present(tx, order_id)
-    if isinstance(verdict, messages.Held):
-        order = _apply_held(tx, order, verdict)
-    elif order.status in model.UNDECIDED:
-        if isinstance(verdict, messages.Short):
-            order = _apply_short(tx, order, verdict)
-        else:
-            order = step(tx, order, "refused", verdict.reason, actor="order")
+    if isinstance(verdict, messages.Held) and verdict.version <= replica.lost_version(tx, order_id):
+        raise _OvertakenError
+    if order.status in model.UNDECIDED:
+        order, _ = _decided(tx, order, store.lines(tx, order_id), verdict)
+    elif isinstance(verdict, messages.Held) and order.status in model.TERMINAL:
+        tx.defer("release", messages.Owed(order_id), key=order_id)
     return show(tx, order)
 
 
-def _apply_held(tx: Tx, order: OrderRow, held: messages.Held) -> OrderRow:
-    """The stock is ours, unless its expiry was heard of before this answer came."""
-    if held.version <= replica.lost_version(tx, order.id):
-        raise _OvertakenError
-    if order.status not in model.UNDECIDED:
-        if order.status in model.TERMINAL:
-            tx.defer("release", messages.Owed(order.id), key=order.id)
-        return order
-    lines = store.lines(tx, order.id)
-    order, problem = _price(tx, order, lines, held.lines)
+def _decided(
+    tx: Tx, order: OrderRow, lines: list[LineView], verdict: Verdict, *, as_placed: bool = False
+) -> tuple[OrderRow, list[LineView]]:
+    """The order and its lines, moved as product has answered.
+
+    Raises: StaleError, nothing being done; _OvertakenError.
+    """
+    if isinstance(verdict, Refusal):
+        reason = verdict.reason
+        order = step(tx, order, "refused", reason, actor="order", lines=lines, as_placed=as_placed)
+        return order, lines
+    if isinstance(verdict, messages.Short):
+        if model.short_overtaken(verdict, _quantities(lines), replica.seen(tx, order.id)):
+            raise _OvertakenError
+        if order.status == "backordered":
+            return order, lines
+    order, priced, problem = _priced(order, lines, verdict.lines)
+    if isinstance(verdict, messages.Held):
+        cause, reason = "held", "stock held"
+        if problem is None:
+            order = replace(
+                order, hold_version=verdict.version, held_until_ms=verdict.expires_at_ms
+            )
+    else:
+        cause, reason = "short", "insufficient-stock"
+        if problem is None and order.on_shortage == "reject":
+            problem = reason
     if problem is not None:
-        return step(tx, order, "refused", problem, actor="order", lines=lines)
-    order = replace(order, hold_version=held.version, held_until_ms=held.expires_at_ms)
-    return step(tx, order, "held", "stock held", actor="order", lines=lines)
+        cause, reason = "refused", problem
+    order = step(tx, order, cause, reason, actor="order", lines=priced, as_placed=as_placed)
+    if priced is not lines:
+        store.set_line_prices(tx, order.id, verdict.lines)
+    return order, priced
 
 
-def _apply_short(tx: Tx, order: OrderRow, short: messages.Short) -> OrderRow:
-    """Not enough, unless stock came back, or the product went, while this answer was on its way."""
-    lines = store.lines(tx, order.id)
-    if model.short_overtaken(short, _quantities(lines), replica.seen(tx, order.id)):
-        raise _OvertakenError
-    if order.status == "backordered":
-        return order
-    order, problem = _price(tx, order, lines, short.lines)
-    if problem is None and order.on_shortage == "reject":
-        problem = "insufficient-stock"
-    if problem is not None:
-        return step(tx, order, "refused", problem, actor="order", lines=lines)
-    return step(tx, order, "short", "insufficient-stock", actor="order", lines=lines)
-
-
-def _price(
-    tx: Tx, order: OrderRow, lines: list[messages.LineView], quoted: list[messages.HeldLine]
-) -> tuple[OrderRow, str | None]:
+def _priced(
+    order: OrderRow, lines: list[LineView], quoted: list[messages.HeldLine]
+) -> tuple[OrderRow, list[LineView], str | None]:
     """The order at its first quotation, and why it cannot be taken at that, or None."""
     if order.subtotal_minor is not None:
-        return order, None
+        return order, lines, None
     sums = model.sums(_quantities(lines), quoted)
     if sums is None:
-        return order, "mixed-currencies"
-    store.set_line_prices(tx, order.id, quoted)
-    priced = replace(
+        return order, lines, "mixed-currencies"
+    expected = order.expected_total_minor
+    dearer = expected is not None and sums.total_minor > expected
+    order = replace(
         order,
         currency=sums.currency,
         subtotal_minor=sums.subtotal_minor,
         shipping_minor=sums.shipping_minor,
         total_minor=sums.total_minor,
     )
-    expected = order.expected_total_minor
-    if expected is not None and sums.total_minor > expected:
-        return priced, "price-changed"
-    return priced, None
+    return order, model.quoted(lines, quoted), "price-changed" if dearer else None

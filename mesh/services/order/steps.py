@@ -7,30 +7,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from mesh.errors import Broken, Forbidden, NotFound
 from mesh.framework import iso
 from mesh.services.order import messages, model, store
+from mesh.services.order.messages import Address, LineView
+from mesh.services.order.store import OrderRow
 
 if TYPE_CHECKING:
     from mesh.framework import Context, Reader, Tx
     from mesh.services.order.messages import OrderView
-    from mesh.services.order.store import OrderRow
+
+
+class Placed(Struct, frozen=True):
+    """An order as it was placed, in the hands of whoever placed it."""
+
+    order: OrderRow
+    lines: list[LineView]
+    ship_to: Address
+
+
+class StaleError(Exception):
+    """An order that was placed in an earlier transaction is no longer as it was then."""
 
 
 def place(
     tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
-) -> bool:
-    """The first step; False when it was made before under the same key.
+) -> Placed | None:
+    """The first step; None when it was made before under the same key.
 
     Raises: Forbidden (`user-erased`): a token lives on for a moment.
     """
-    if store.is_erased(tx, user_id):
-        raise Forbidden("this account was erased", code="user-erased")
-    told = [messages.ToldLine(product_id, quantity) for product_id, quantity in wanted.items()]
     move = model.move("", "create")
-    order = store.OrderRow(
+    order = OrderRow(
         id=order_id,
         user_id=user_id,
         status=cast("messages.Status", move.target),
@@ -41,10 +52,13 @@ def place(
         version=1,
     )
     if not store.insert(tx, order, wanted, request.ship_to):
-        return False
-    _note(tx, order, "", f"user:{user_id}", order.reason, told)
+        if store.is_erased(tx, user_id):
+            raise Forbidden("this account was erased", code="user-erased")
+        return None
+    lines = [LineView(product_id, None, None, n, None) for product_id, n in wanted.items()]
+    _note(tx, order, "", f"user:{user_id}", order.reason, lines)
     _leave(tx, order, move.defers)
-    return True
+    return Placed(order, lines, request.ship_to)
 
 
 def step(
@@ -55,7 +69,8 @@ def step(
     *,
     actor: str,
     told: str | None = None,
-    lines: list[messages.LineView] | None = None,
+    lines: list[LineView] | None = None,
+    as_placed: bool = False,
 ) -> OrderRow:
     """Move an order, with whatever else of it has changed.
 
@@ -64,9 +79,11 @@ def step(
         reason: for the order's owner and staff.
         told: the same for everybody, where `reason` is somebody's own words: events say nothing
             that may be about a person.
-        lines: the order's, where they were read already.
+        lines: the order's, where they are at hand.
+        as_placed: `order` was not read in this transaction but placed in an earlier one.
 
-    Raises: Broken when the table has no such move.
+    Raises: Broken when the table has no such move; StaleError, nothing being done, when the order
+        has changed since it was placed.
     """
     move = model.move(order.status, cause)
     moved = replace(
@@ -75,20 +92,15 @@ def step(
         reason=reason,
         version=order.version + 1,
     )
-    store.save(tx, moved)
-    of_it = [
-        messages.ToldLine(line.product_id, line.quantity)
-        for line in lines or store.lines(tx, order.id)
-    ]
-    _note(tx, moved, order.status, actor, told or reason, of_it)
+    if not store.save(tx, moved, as_placed=as_placed):
+        raise StaleError
+    _note(tx, moved, order.status, actor, told or reason, lines or store.lines(tx, order.id))
     tx.undefer(*model.OF_A_STATUS, key=order.id)
     _leave(tx, moved, move.defers)
     return moved
 
 
-def _note(
-    tx: Tx, order: OrderRow, old: str, actor: str, told: str, lines: list[messages.ToldLine]
-) -> None:
+def _note(tx: Tx, order: OrderRow, old: str, actor: str, told: str, lines: list[LineView]) -> None:
     """Write down and tell the step by which an order came to be as it is now."""
     store.append_step(tx, order, old, actor)
     tx.tell(
@@ -101,7 +113,7 @@ def _note(
             reason=told,
             total_minor=order.total_minor,
             currency=order.currency,
-            lines=lines,
+            lines=[messages.ToldLine(line.product_id, line.quantity) for line in lines],
         )
     )
 
@@ -149,15 +161,32 @@ def show(reads: Reader | Tx, order: OrderRow) -> OrderView:
     shipment = store.shipment(reads, order.id)
     if shipment is None:
         raise Broken(f"order {order.id} has no shipment")
+    return shown(
+        order,
+        store.lines(reads, order.id),
+        store.address(shipment),
+        shipment.carrier,
+        shipment.tracking,
+    )
+
+
+def shown(
+    order: OrderRow,
+    lines: list[LineView],
+    ship_to: Address | None,
+    carrier: str | None = None,
+    tracking: str | None = None,
+) -> OrderView:
+    """The same of what is at hand."""
     return messages.OrderView(
         id=order.id,
         user_id=order.user_id,
         status=order.status,
         reason=order.reason,
-        lines=store.lines(reads, order.id),
-        ship_to=store.address(shipment),
-        carrier=shipment.carrier,
-        tracking=shipment.tracking,
+        lines=lines,
+        ship_to=ship_to,
+        carrier=carrier,
+        tracking=tracking,
         on_shortage=order.on_shortage,
         subtotal_minor=order.subtotal_minor,
         shipping_minor=order.shipping_minor,

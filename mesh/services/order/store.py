@@ -84,11 +84,12 @@ _ORDER = (
 
 
 def insert(tx: Tx, order: OrderRow, wanted: dict[str, int], to: Address) -> bool:
-    """Add an order that is nowhere yet; False when it is there already."""
+    """Add an order; False when it is there already, or its owner was erased."""
     added = tx.execute(
         "INSERT INTO orders (id, user_id, status, reason, on_shortage, expected_total_minor,"
-        " created_ms, version) VALUES (:id, :user_id, :status, :reason, :on_shortage, :expected,"
-        " :created_ms, :version) ON CONFLICT DO NOTHING",
+        " created_ms, version) SELECT :id, :user_id, :status, :reason, :on_shortage, :expected,"
+        " :created_ms, :version"
+        " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user_id = :user_id) ON CONFLICT DO NOTHING",
         id=order.id,
         user_id=order.user_id,
         status=order.status,
@@ -248,13 +249,28 @@ def history(reads: Reader, order_id: str) -> list[StepRow]:
     )
 
 
-def save(tx: Tx, order: OrderRow) -> None:
-    """Write back everything of an order that may change."""
-    tx.execute(
-        "UPDATE orders SET status = :status, reason = :reason, currency = :currency,"
-        " subtotal_minor = :subtotal, shipping_minor = :shipping, total_minor = :total,"
-        " hold_version = :hold_version, held_until_ms = :held_until, version = :version"
-        " WHERE id = :id",
+_SAVE = (
+    "UPDATE orders SET status = :status, reason = :reason, currency = :currency,"
+    " subtotal_minor = :subtotal, shipping_minor = :shipping, total_minor = :total,"
+    " hold_version = :hold_version, held_until_ms = :held_until, version = :version"
+    " WHERE id = :id AND version = :version - 1"
+)
+_AS_PLACED = (
+    " AND NOT EXISTS (SELECT 1 FROM hold_lost h"
+    " WHERE h.order_id = orders.id AND h.version >= :hold_version)"
+    " AND NOT EXISTS (SELECT 1 FROM erased e WHERE e.user_id = orders.user_id)"
+)
+
+
+def save(tx: Tx, order: OrderRow, *, as_placed: bool = False) -> bool:
+    """Write back everything of an order that may change; False when it has changed meanwhile.
+
+    Args:
+        as_placed: it was not read in this transaction but placed in an earlier one: a hold that
+            was lost since, or an owner who was erased since, is a change as well.
+    """
+    saved = tx.execute(
+        f"{_SAVE}{_AS_PLACED}" if as_placed else _SAVE,
         id=order.id,
         status=order.status,
         reason=order.reason,
@@ -266,6 +282,7 @@ def save(tx: Tx, order: OrderRow) -> None:
         held_until=order.held_until_ms,
         version=order.version,
     )
+    return saved == 1
 
 
 def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:

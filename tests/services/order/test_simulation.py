@@ -6,7 +6,7 @@ import pytest
 
 from mesh import clock
 from mesh.framework import Context, idempotency
-from mesh.services.order import placing, replica
+from mesh.services.order import placing, replica, store
 from mesh.services.product import holding
 from tests.services.order.simulation import simulate
 
@@ -55,6 +55,7 @@ SABOTAGE = {
     "answers are not kept": (idempotency, "store_answer", lambda *_: None),
     "what is sold no longer is forgotten": (replica, "see_discontinued", lambda *_: None),
     "what is shipped stays on the shelf": (holding, "_ship", holding._commit),
+    "what was placed is believed to be so for ever": (store, "_AS_PLACED", " OR id = :id"),
     "orders do not expire": (placing, "_expire", _keep_for_ever),
 }
 
