@@ -26,6 +26,11 @@ async def hold(ctx: Context, request: messages.Hold) -> HoldView:
 
 
 def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
+    if len(wanted) == 1:  # of several, none is taken before all are known to be there
+        [(product_id, quantity)] = wanted.items()
+        line = stock.take(tx, product_id, quantity, order_id)
+        if line is not None:
+            return _held(tx, order_id, 1, [line])
     found = store.get_hold(tx, order_id)
     before = store.hold_lines(tx, order_id) if found else []
     same = {line.product_id: line.quantity for line in before} == wanted
@@ -42,14 +47,10 @@ def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
             versions={line.product_id: line.stock_version for line in lines},
             lines=lines,
         )
-    expires_at_ms = tx.now_ms + model.HOLD_MS
-    store.put_hold(tx, order_id, version, expires_at_ms)
     if found is not None:
         store.clear_hold_lines(tx, order_id)
     for line in lines:
-        store.put_hold_line(tx, order_id, line)
         stock.move(tx, line.product_id, 0, line.quantity, "hold", order_id)
-    tx.defer("expire-hold", messages.ExpireHold(order_id), key=order_id, on_ms=expires_at_ms)
     held = [
         replace(
             line,
@@ -58,7 +59,17 @@ def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
         )
         for line in lines
     ]
-    return messages.HoldView(order_id, "held", version, expires_at_ms, held)
+    return _held(tx, order_id, version, held)
+
+
+def _held(tx: Tx, order_id: str, version: int, lines: list[QuotedLine]) -> HoldView:
+    """The hold of lines whose stock was taken just now."""
+    expires_at_ms = tx.now_ms + model.HOLD_MS
+    store.put_hold(tx, order_id, version, expires_at_ms)
+    for line in lines:
+        store.put_hold_line(tx, order_id, line)
+    tx.defer("expire-hold", messages.ExpireHold(order_id), key=order_id, on_ms=expires_at_ms)
+    return messages.HoldView(order_id, "held", version, expires_at_ms, lines)
 
 
 def quoted(reads: Reader | Tx, wanted: dict[str, int]) -> list[QuotedLine]:

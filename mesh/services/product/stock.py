@@ -9,6 +9,7 @@ from mesh.services.product import messages, model, store
 
 if TYPE_CHECKING:
     from mesh.framework import Tx
+    from mesh.services.product.store import Stock
 
 
 def move(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int, reason: str, ref: str) -> None:
@@ -16,10 +17,49 @@ def move(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int, reason: str, 
 
     Raises: Conflict (`would-oversell`) when less would be left than is reserved.
     """
-    stock = _change(tx, product_id, d_on_hand, d_reserved, reason, ref)
-    before = stock.available - d_on_hand + d_reserved
+    stock = _change(tx, product_id, d_on_hand, d_reserved)
+    _tell(tx, product_id, stock, d_on_hand, d_reserved, reason, ref)
+    _tell_edges(tx, product_id, stock, d_on_hand - d_reserved)
+
+
+def take(tx: Tx, product_id: str, quantity: int, order_id: str) -> messages.QuotedLine | None:
+    """Reserve for an order that has no hold yet, without a look beforehand.
+
+    None, nothing being changed, when it has one, there is not enough, or it is not sold.
+    """
+    stock = store.take(tx, product_id, quantity, order_id)
+    if stock is None:
+        return None
+    _tell(tx, product_id, stock, 0, quantity, "hold", order_id)
+    _tell_edges(tx, product_id, stock, -quantity)
+    return messages.QuotedLine(
+        product_id,
+        stock.sku,
+        stock.name,
+        quantity,
+        stock.unit_price_minor,
+        stock.currency,
+        stock.available,
+        stock.stock_version,
+    )
+
+
+def begin(tx: Tx, product_id: str, on_hand: int, reason: str) -> None:
+    """The first stock of a new product: nothing is back that was never there."""
+    stock = _change(tx, product_id, on_hand, 0)
+    _tell(tx, product_id, stock, on_hand, 0, reason, "")
+
+
+def _change(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> Stock:
+    stock = store.move_stock(tx, product_id, d_on_hand, d_reserved)
+    if stock is None:
+        raise Conflict("less would be left than is reserved", code="would-oversell")
+    return stock
+
+
+def _tell_edges(tx: Tx, product_id: str, stock: Stock, d_available: int) -> None:
     about = (product_id, stock.sku, stock.stock_version)
-    for edge in model.edges(before, stock.available, stock.low_water):
+    for edge in model.edges(stock.available - d_available, stock.available, stock.low_water):
         match edge:
             case "out":
                 tx.tell(messages.OutOfStock(*about))
@@ -29,17 +69,9 @@ def move(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int, reason: str, 
                 tx.tell(messages.LowStock(*about, stock.available, stock.low_water))
 
 
-def begin(tx: Tx, product_id: str, on_hand: int, reason: str) -> None:
-    """The first stock of a new product: nothing is back that was never there."""
-    _change(tx, product_id, on_hand, 0, reason, "")
-
-
-def _change(
-    tx: Tx, product_id: str, d_on_hand: int, d_reserved: int, reason: str, ref: str
-) -> store.Stock:
-    stock = store.move_stock(tx, product_id, d_on_hand, d_reserved)
-    if stock is None:
-        raise Conflict("less would be left than is reserved", code="would-oversell")
+def _tell(
+    tx: Tx, product_id: str, stock: Stock, d_on_hand: int, d_reserved: int, reason: str, ref: str
+) -> None:
     store.append_ledger(tx, product_id, stock, d_on_hand, d_reserved, reason, ref)
     tx.tell(
         messages.StockChanged(
@@ -55,4 +87,3 @@ def _change(
             stock_version=stock.stock_version,
         )
     )
-    return stock

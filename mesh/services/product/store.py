@@ -35,6 +35,14 @@ class Stock(Struct, frozen=True):
     stock_version: int
 
 
+class Taken(Stock, frozen=True):
+    """The same, with what is to be said of a line of it."""
+
+    name: str
+    unit_price_minor: int
+    currency: str
+
+
 class LedgerRow(Struct, frozen=True):
     """One change of a product's stock."""
 
@@ -193,6 +201,24 @@ def move_stock(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> Stoc
         id=product_id,
         d_on_hand=d_on_hand,
         d_reserved=d_reserved,
+    )
+
+
+def take(tx: Tx, product_id: str, quantity: int, order_id: str) -> Taken | None:
+    """Reserve for an order that has no hold yet.
+
+    None, nothing being changed, when it has one, there is not enough, or it is not sold.
+    """
+    return tx.one(
+        Taken,
+        "UPDATE products SET reserved = reserved + :quantity, stock_version = stock_version + 1"
+        " WHERE id = :id AND status = 'active' AND on_hand - reserved >= :quantity"
+        " AND NOT EXISTS (SELECT 1 FROM holds WHERE order_id = :order_id)"
+        " RETURNING sku, on_hand, reserved, on_hand - reserved AS available, low_water,"
+        " stock_version, name, price_minor AS unit_price_minor, currency",
+        id=product_id,
+        quantity=quantity,
+        order_id=order_id,
     )
 
 

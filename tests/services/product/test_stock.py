@@ -151,6 +151,28 @@ async def test_hold_takes_nothing_when_a_product_is_unknown(shop: Shop):
     assert shop.reserved() == 0
 
 
+@pytest.mark.parametrize(
+    ("product", "quantity", "error", "code"),
+    [
+        (LAMP.replace("1", "9"), 1, NotFound, "unknown-product"),
+        (MUG, 1, Gone, "discontinued"),
+        (LAMP, 11, Conflict, "insufficient-stock"),
+    ],
+)
+async def test_hold_of_one_line_changes_nothing_when_it_is_refused(
+    shop: Shop, product: str, quantity: int, error: type[Exception], code: str
+):
+    await shop.room.ask("discontinue", {"id": MUG}, caller=SAM, match="*")
+    ledger, told = shop.ledger(), len(shop.room.told())
+    with pytest.raises(error) as caught:
+        await shop.hold(ONE, {product: quantity})
+    assert caught.value.code == code
+    assert (shop.reserved(LAMP), shop.reserved(MUG)) == (0, 0)
+    assert (shop.ledger(), len(shop.room.told()), shop.deferred()) == (ledger, told, [])
+    with pytest.raises(NotFound):
+        await shop.room.ask("get-hold", {"order_id": ONE}, caller=ORDER)
+
+
 async def test_hold_answers_the_same_when_asked_again(shop: Shop):
     first = await shop.hold(ONE, {LAMP: 3, MUG: 1})
     ledger = shop.ledger()
