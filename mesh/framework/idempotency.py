@@ -78,11 +78,11 @@ def keyed(caller: Caller, route: str, key: str, request: object) -> Keyed:
     return Keyed(caller.subject, route, key, digest, replays=caller.kind != "anyone")
 
 
-def _public(message: object) -> dict[str, object] | None:
+def _public(message: object) -> object:
     """A message without the members marked SECRET; None for an answer that says nothing."""
-    if message is None:
-        return None
     secret = codec.secret_fields(type(message))
+    if not secret:
+        return message
     return {name: value for name, value in codec.plain(message).items() if name not in secret}
 
 
