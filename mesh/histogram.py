@@ -57,7 +57,10 @@ class Histogram:
 
     def add(self, value: int) -> None:
         """One value."""
-        number = bucket(value)
+        self.put(bucket(value), value)
+
+    def put(self, number: int, value: int) -> None:
+        """The same for a value whose bucket is known."""
         self.counts[number] = self.counts.get(number, 0) + 1
         self.total += value
 
@@ -123,7 +126,12 @@ class Window:
 
     def add(self, took_s: float, *, failed: bool = False) -> None:
         """It happened."""
-        self.now.add(int(took_s * _US))
+        took_us = int(took_s * _US)
+        self.put(bucket(took_us), took_us, failed=failed)
+
+    def put(self, number: int, took_us: int, *, failed: bool) -> None:
+        """The same for a time whose bucket is known."""
+        self.now.put(number, took_us)
         self.failures += failed
 
     def turn(self) -> int:

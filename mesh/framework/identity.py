@@ -181,19 +181,16 @@ class Identity:
         known = self.known(bearer)
         if known is not None:
             return known
-        caller = await self._check(bearer)
-        self._verified[bearer] = caller
+        caller = self._verified[bearer] = await self._check(bearer)
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
-        return self._still(bearer, caller)
+        return self.known(bearer) or caller
 
     def known(self, bearer: str) -> Caller | None:
         """The same at once; None for a token that must be looked at first."""
         caller = self._verified.get(bearer)
-        return None if caller is None else self._still(bearer, caller)
-
-    def _still(self, bearer: str, caller: Caller) -> Caller:
-        """Whoever has shown a true token, unless its time or its session is over."""
+        if caller is None:
+            return None
         if caller.expires_s + tokens.LEEWAY_S < clock.now_ms() / clock.MS_PER_S:
             self._verified.pop(bearer, None)
             raise Unauthenticated("the token has expired", code="token-expired")

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from mesh.figures import WINDOW_S
-from mesh.histogram import Histogram, Window
+from mesh.histogram import Histogram, Window, bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,8 +50,10 @@ class Metrics(Collector):
     def request(self, operation: str, status: int, seconds: float) -> None:
         """One request was answered."""
         self._answered[operation, status] += 1
-        self._took[operation].add(int(seconds * _US_PER_S))
-        self.window.add(seconds, failed=status >= FAILED_FROM)
+        took_us = int(seconds * _US_PER_S)
+        number = bucket(took_us)
+        self._took[operation].put(number, took_us)
+        self.window.put(number, took_us, failed=status >= FAILED_FROM)
 
     def gauge(self, name: str, sentence: str, value: Callable[[], float]) -> None:
         """A figure that is read when somebody asks."""

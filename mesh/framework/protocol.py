@@ -124,7 +124,8 @@ class Connection(BaseProtocol):
         """Somebody has gone. What was begun for them is brought to its end."""
         if self._counted:
             self._all.lost(self)
-        self._no_longer_expected()
+        if self._expected:
+            self._no_longer_expected()
         self.resumed()
         super().connection_lost(exc)
         self._parser = None
@@ -183,7 +184,9 @@ class Connection(BaseProtocol):
         if "Expect" in request.headers and self._awaited(request) and self.transport is not None:
             self.transport.write(GO_ON)
         if request.content.is_eof():
-            self._body_came()
+            self._whole = True
+            if self.owes:
+                self._all.settled(self)
         else:
             request.content.on_eof(self._body_came)
         self.task = self._loop.create_task(self._serve(request))
@@ -195,9 +198,8 @@ class Connection(BaseProtocol):
         return wish == "100-continue" and not request.old and not request.content.is_eof()
 
     def _no_longer_expected(self) -> None:
-        if self._expected:
-            self._expected = False
-            self._app.gate.admission.coming -= 1
+        self._expected = False
+        self._app.gate.admission.coming -= 1
 
     def _body_came(self) -> None:
         """Nothing is owed any more."""
@@ -212,7 +214,8 @@ class Connection(BaseProtocol):
             self._all.settled(self)
 
     async def _serve(self, request: Request) -> None:
-        self._no_longer_expected()
+        if self._expected:
+            self._no_longer_expected()
         again = False
         try:
             reply = await self._app.handle(request)

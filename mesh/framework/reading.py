@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp.helpers import parse_content_type
 
@@ -139,7 +139,8 @@ def values(
         if not isinstance(found, dict):
             raise InvalidInput("the body must be a JSON object")
     if fields:
-        _check_path_says(fields.keys() & found.keys())
+        if not fields.keys().isdisjoint(found):
+            _refuse_twice(fields.keys() & found.keys())
         found.update(fields)
     return codec.convert(found, operation.takes)
 
@@ -152,15 +153,17 @@ def _check_type(request: Request) -> None:
 
 def _texts(request: Request, fields: dict[str, str]) -> dict[str, str]:
     """Path and query: each name once, and nothing in the query that the path says."""
+    if "?" not in request.target:
+        return fields
     query = request.query
     for name in query:
         if len(query.getall(name)) > 1:
             raise InvalidInput(f"{name} is given more than once", pointer=f"/{name}")
-    _check_path_says(fields.keys() & query.keys())
+    if not fields.keys().isdisjoint(query):
+        _refuse_twice(fields.keys() & query.keys())
     return {**query, **fields}
 
 
-def _check_path_says(twice: set[str]) -> None:
-    if twice:
-        name = min(twice)
-        raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
+def _refuse_twice(names: set[str]) -> NoReturn:
+    name = min(names)
+    raise InvalidInput(f"{name} belongs in the path", pointer=f"/{name}")
