@@ -19,7 +19,7 @@ from mesh.framework import idempotency
 from mesh.framework.transaction import Tx, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from concurrent.futures import Executor
 
     from mesh.database import Database, Reader, Transaction, Value
@@ -51,7 +51,7 @@ class Wires:
     computing: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class Context:
     """One piece of work: a request being answered, or deferred work being done.
 
@@ -106,7 +106,9 @@ class Context:
         """Whether an earlier try under this key got as far as its first write."""
         return self.keyed is not None and self.keyed.resumed
 
-    async def ask(self, call: Call[In, Out], request: In, *, key: str | None = None) -> Out:
+    def ask(
+        self, call: Call[In, Out], request: In, *, key: str | None = None
+    ) -> Coroutine[object, object, Out]:
         """Ask another service, within what is left of this work's deadline.
 
         Args:
@@ -126,7 +128,7 @@ class Context:
             key=key,
             outermost=self.outermost,
         )
-        return await self.wires.client.ask(call, request, envelope)
+        return self.wires.client.ask(call, request, envelope)
 
     @property
     def read(self) -> Reader:
@@ -137,30 +139,30 @@ class Context:
         """A long read, off the event loop."""
         return await self.wires.database.scan(shape, sql, **params)
 
-    async def write(
+    def write(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    ) -> Coroutine[object, object, T]:
         """Run `fn(tx, …)` as one transaction; returns once it is durable.
 
         The first write of a keyed request also records the key and the entity's id.
         """
-        return await self.wires.database.write(self._run, fn, args, kwargs)
+        return self.wires.database.write(self._run, fn, args, kwargs)
 
-    async def write_aside(
+    def write_aside(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    ) -> Coroutine[object, object, T]:
         """The same off the event loop, for what looks through many rows or waits for a disk."""
-        return await self.wires.database.write_aside(self._run, fn, args, kwargs)
+        return self.wires.database.write_aside(self._run, fn, args, kwargs)
 
-    async def conclude(
+    def conclude(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    ) -> Coroutine[object, object, T]:
         """The last write: what `fn` returns is the answer, stored under the request's key.
 
         Answer and effect are one commit, so a request that is sent again after a crash either
         finds both or neither.
         """
-        return await self.wires.database.write(self._run_last, fn, args, kwargs)
+        return self.wires.database.write(self._run_last, fn, args, kwargs)
 
     def _run(
         self,

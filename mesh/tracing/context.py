@@ -13,11 +13,14 @@ from mesh import clock
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
+_ODD = frozenset("13579bdf")
+"""Last digits of flags that say: this is recorded."""
+
 _RATIO_DIGITS = 14
 """Of the trace id's end: its last 56 bits decide (W3C trace context level 2)."""
 
 
-class TraceContext(Struct, frozen=True):
+class TraceContext(Struct, frozen=True, gc=False):
     """Which story this work belongs to (`trace_id`), which step it is, and if that is recorded."""
 
     trace_id: str
@@ -66,7 +69,10 @@ def new_trace() -> TraceContext:
 def parse_traceparent(header: str | None) -> TraceContext | None:
     """The context a `traceparent` names; None when it is absent or malformed."""
     match = _TRACEPARENT.fullmatch(header) if header else None
-    if match is None or match[1] == "0" * 32 or match[2] == "0" * 16:
+    if match is None:
         return None
-    sampled = bool(int(match[3], 16) & 1) if sampler.parent else sampler.root(match[1])
-    return TraceContext(match[1], match[2], sampled)
+    trace_id, span_id, flags = match.groups()
+    if trace_id == "0" * 32 or span_id == "0" * 16:
+        return None
+    sampled = flags[1] in _ODD if sampler.parent else sampler.root(trace_id)
+    return TraceContext(trace_id, span_id, sampled)
