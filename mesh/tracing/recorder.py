@@ -50,7 +50,7 @@ class Recorder:
     def __init__(self) -> None:
         """Off."""
         self.dropped = 0
-        self._on = False
+        self._on = self._asleep = False
         self._pending: deque[Taken] = deque()
         self._bell = threading.Event()
         self._closing = threading.Event()
@@ -86,7 +86,8 @@ class Recorder:
         pending.append(
             (trace.trace_id, trace.span_id, parent_id, kind, name, start_s, end_s, status, values)
         )
-        if len(pending) == 1:
+        if self._asleep:
+            self._asleep = False
             self._bell.set()
 
     def leaf(
@@ -117,12 +118,21 @@ class Recorder:
         self._store.close()
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        """Look every FLUSH_S while spans come: to be woken takes the interpreter from who works."""
+        while not self._closing.wait(FLUSH_S):
+            if not self._pending:
+                self._sleep()
+            else:
+                while self._pending:
+                    self._write()
+
+    def _sleep(self) -> None:
+        """Until the next span is taken, or the end."""
+        self._bell.clear()
+        self._asleep = True
+        if not self._pending and not self._closing.is_set():
             self._bell.wait()
-            self._bell.clear()
-            self._closing.wait(FLUSH_S)
-            while self._pending:
-                self._write()
+        self._asleep = False
 
     def _write(self) -> None:
         assert self._store is not None

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +74,23 @@ def test_a_line_is_bounded_however_long_what_it_tells_of():
     assert max(map(len, lines)) <= recording.LINE_BYTES_MAX
     assert lines[1].count(b"x") == 2 * recording.TEXT_CHARS_MAX - 2
     assert "é".encode() * 150 in lines[2]
+
+
+def test_what_comes_after_a_rest_is_on_file_soon_and_the_end_is_heard_at_rest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recording, "FLUSH_S", 0.001)
+    tail = Tail(folder.parent)
+    for _ in range(20):
+        recorder = Recorder()
+        recorder.start(folder)
+        for pause_s in (0.0, 0.0005, 0.005, 0.005):
+            until_s = clock.monotonic_s() + 5
+            recorder.record("server", new_trace(), "", "create", 0.0, 0.0)
+            while not tail.read():
+                assert clock.monotonic_s() < until_s
+            time.sleep(pause_s)
+        recorder.close()
 
 
 def test_file_is_never_over_its_bound_and_the_oldest_goes(folder: Path):
