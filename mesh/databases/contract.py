@@ -114,9 +114,10 @@ class Database(Protocol):
     ) -> T:
         """Run `fn(tx, …)` as one transaction; returns its result once the commit is durable.
 
-        Functions that wait at the same time share one commit as savepoints; whatever one of
-        them raises rolls back that one alone. They run in the order of the calls of `write`,
-        so two calls made without an await between them run in that order, one after the other.
+        Functions that wait at the same time share one commit; whatever one of them raises rolls
+        back that one alone. They run in the order of the calls of `write`, so two calls made
+        without an await between them run in that order, one after the other. A function may be
+        run again, what it did undone: it changes nothing but by `tx`.
 
         Raises: what `fn` raises (rolled back); DatabaseBusy (queue full, or waited too long;
             nothing happened); StorageFull (nothing happened; reads go on); DatabaseBroken (the
@@ -133,8 +134,7 @@ class Database(Protocol):
         that was committed so after it, but nothing that some later durable commit has followed; a
         fraction of a second later it is durable by itself. For what is then done again by
         itself, and of which nothing leaves the process before: a function that calls
-        `after_commit`, `scrub` or `make_durable` is committed as by `write`, and may be run twice for
-        it, the first run undone. (PostgreSQL: `synchronous_commit` off, and on again `LOCAL`ly;
+        `after_commit`, `scrub` or `make_durable` is committed as by `write`. (PostgreSQL: `synchronous_commit` off, and on again `LOCAL`ly;
         SQL Server: DELAYED_DURABILITY.)
 
         Raises, Cancellation: as `write`.

@@ -153,7 +153,7 @@ async def test_function_that_asks_for_it_keeps_its_place_and_takes_effect_once(d
             _add(database.write_delayed, "c", ask=said("c")),
         ]
     await asyncio.gather(*waiting)
-    assert order == ["a", "b", "b", "c"], "undone once, and first of the next group"
+    assert order == ["a", "b", "a", "b", "c"], "undone once, with all of its group"
     assert ids(database.read) == ["a", "b", "c", "first"]
 
 

@@ -174,10 +174,6 @@ class Backlog:
         """Whether none of the next `most` needs to be durable when it is answered."""
         return all(job.delayed for job in islice(self._jobs, most))
 
-    def put_back(self, job: Job) -> None:
-        """Let one begin first after all that was taken."""
-        self._jobs.appendleft(job)
-
     def put(self, job: Job) -> bool:
         """Add one at the end; False when QUEUE_MAX wait already."""
         if len(self._jobs) >= QUEUE_MAX:

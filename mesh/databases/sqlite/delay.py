@@ -1,7 +1,7 @@
 """Which groups are committed without a sync, and by when that is made up for.
 
-SQLite takes the setting before BEGIN, so it is decided before the functions have run: a function that
-asks to be durable after all is undone and begins the next group. The next durable commit syncs
+SQLite takes the setting before BEGIN, so it is decided before the functions have run: where one asks to
+be durable after all, its group is undone and runs again as a durable one. The next durable commit syncs
 whatever went before it into the -wal; where none comes an empty one does.
 """
 
@@ -14,7 +14,7 @@ DELAY_S = 0.2
 
 WARY_GROUPS = 16
 """After a function that asked to be durable no group is delayed for so many: those that do it seldom
-come alone, and each would be run twice."""
+come alone, and each would have its group run twice."""
 
 
 class Delay:

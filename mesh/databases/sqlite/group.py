@@ -1,6 +1,8 @@
 """One group of functions on its way to the disk: BEGIN, each in turn, COMMIT.
 
-What a function raises undoes that function alone; what takes the whole transaction with it (no
+What a function raises undoes that function alone. Most that raise have changed nothing; where one has,
+the group is undone and runs again with a savepoint for each, which all the others are spared: for a
+savepoint SQLite copies each page that changes after it. What takes the whole transaction with it (no
 space, an I/O error, a rollback written into a statement) is kept as `lost`, and then nothing of the
 group has happened. Whoever has the connection runs it: the event loop all but the COMMIT of a
 change, the writer's thread that, or everything.
@@ -37,12 +39,18 @@ GROUP_S = 0.03
 milliseconds."""
 
 
+CAREFUL_GROUPS = 16
+"""So many have savepoints once a function raised when it had changed something: where one does it others
+will, and each would have its group run twice."""
+
+
 class Group:
     """Some functions that become one commit."""
 
     __slots__ = (
         "_before",
         "_statements",
+        "careful",
         "delayed",
         "durable",
         "flush",
@@ -51,16 +59,19 @@ class Group:
         "locked",
         "lost",
         "scrubs",
-        "undone",
     )
 
-    def __init__(self, statements: Statements, *, delayed: bool = False) -> None:
-        """Nothing has begun. `delayed`: COMMIT does not sync, as was to be said before BEGIN."""
+    def __init__(self, statements: Statements, *, delayed: bool = False, careful: int = 0) -> None:
+        """Nothing has begun.
+
+        Args:
+            delayed: COMMIT does not sync, as is to be said before BEGIN.
+            careful: for how many groups, this one the first, each function has a savepoint.
+        """
         self.delayed = delayed
+        self.careful = careful
         self.durable = False
         """Whether one that could have been delayed asked not to be."""
-        self.undone: Job | None = None
-        """One that must be durable where the group is delayed: nothing of it has happened."""
         self.jobs: list[Job] = []
         """Those taken, each with its own result or error."""
         self.kept = 0
@@ -122,15 +133,10 @@ class Group:
                 jobs.append(job)
                 if self.lost is not None:
                     return
-                if self.delayed and not job.delayed:  # it came while BEGIN waited
-                    self.undone = job
-                else:
-                    self._place(job)
-                if self.undone is not None:
-                    jobs.pop()
-                    break
-                if job.error is not None and not self.kept:
-                    break  # the first has no savepoint: it is undone with the transaction
+                if not self._place(job):
+                    if job.error is not None and not self.kept:
+                        break  # it is undone with the transaction
+                    self._start_over()
                 took_s = clock.monotonic_s() - begun_s
                 if took_s > work_s and (took_s > GROUP_S or clock.work_s() - worked_s > work_s):
                     break
@@ -156,21 +162,47 @@ class Group:
         if self.kept:
             self.commit()
 
-    def _place(self, job: Job) -> None:
-        """Run one where it undoes nobody else."""
-        if not self.kept:
-            self._call(job)
-        else:
-            control = self._statements.control
+    def _place(self, job: Job) -> bool:
+        """Run one; False where it must not stay as it is, and the group knows how to run it instead."""
+        if self.delayed and not job.delayed:  # it came while BEGIN waited
+            self.delayed = False
+            return False
+        control, connection = self._statements.control, self._statements.connection
+        before = connection.total_changes
+        if self.careful:
             control("SAVEPOINT one")
-            self._call(job)
-            if job.error is not None or self.undone is not None:
+        durable = self._call(job)
+        if self.careful:
+            if job.error is not None:
                 control("ROLLBACK TO one")
             control("RELEASE one")
-        self.kept += job.error is None and self.undone is None
+        elif job.error is not None and connection.total_changes != before:
+            self.careful = CAREFUL_GROUPS
+            return False
+        if job.error is None:
+            if self.delayed and durable:
+                self.delayed = False
+                return False
+            self.kept += 1
+        return True
 
-    def _call(self, job: Job) -> None:
-        """Run one function. Raises: the fault that took the whole transaction with it."""
+    def _start_over(self) -> None:
+        """Undo all, and run all again. Raises: why it could not begin again."""
+        standing = False
+        while not standing:
+            self._undo()
+            self.kept, self.scrubs = 0, False
+            self.begin()
+            error = self.locked or self.lost
+            if error is not None:
+                raise error
+            standing = all(map(self._place, self.jobs))
+
+    def _call(self, job: Job) -> bool:
+        """Run one function; returns whether it asked to be durable.
+
+        Raises: the fault that took the whole transaction with it.
+        """
         statements = self._statements
         statements.fault = None
         tx = SqliteTransaction(statements)
@@ -191,14 +223,12 @@ class Group:
             raise statements.fault
         if not statements.connection.in_transaction:
             raise statements.fault or Broken("a function ended the transaction that it ran in")
-        if job.delayed and tx.durable:
-            self.durable = True
-            self.undone = job if self.delayed and job.error is None else None
+        self.durable = self.durable or (job.delayed and tx.durable)
+        return tx.durable
 
     def _lose(self, error: Exception) -> None:
         self.lost = error
         self.kept = 0
-        self.undone = None
         self._undo()
 
     def _undo(self) -> None:

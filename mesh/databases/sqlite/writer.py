@@ -1,20 +1,19 @@
 """The one that writes a database: it makes many transactions one commit.
 
-Whatever waits when the disk is free becomes one BEGIN … COMMIT, a savepoint for each function, and
-one answer to all once the disk has it: with a disk flush of 150 µs that is the difference between a
-few thousand and a hundred thousand transactions a second. It never waits for company: a lone
-function commits at once.
+Whatever waits when the disk is free becomes one BEGIN … COMMIT, and one answer to all once the disk has
+it: with a disk flush of 150 µs that is the difference between a few thousand and a hundred thousand
+transactions a second. It never waits for company: a lone function commits at once.
 
 The functions run on the event loop, a few milliseconds of them at a time: on a thread they would
 fight the loop for the interpreter at each statement. What may wait for the disk or take long is the
 thread's: COMMIT, checkpoints, whoever asked to be run aside. Only one of the two has the
 connection: while the thread is at work no function begins, and those that come make the next group.
 
-What a function raises undoes that function alone. Where SQLite itself throws the transaction
-away (no space, a rollback written into a statement) nobody is answered, and all of the group
-run again, each in a commit of its own, so that only those fail that fail alone. After an I/O
-error nothing is ever tried again on this connection: the kernel may have dropped the pages
-that it could not write, and only a fresh process reads what the disk really holds.
+What a function raises undoes that function alone. Where SQLite itself throws the transaction away (no
+space, a rollback written into a statement) all of the group run again, each in a commit of its own, so
+that only those fail that fail alone. After an I/O error nothing is ever tried again on this connection:
+the kernel may have dropped the pages that it could not write, and only a fresh process reads what the
+disk really holds.
 
 Where nobody in a group needs to be durable at once (`delay.py`), its COMMIT is a few writes into the
 -wal and stays on the loop.
@@ -77,6 +76,7 @@ class Writer:
         self._delay = Delay()
         self._alone: deque[Job] = deque()
         """A group that was lost: each of it runs again, in a commit of its own."""
+        self._careful = 0
         self._sweep: asyncio.TimerHandle | None = None
         self._upkeep: asyncio.TimerHandle | None = None
         self._due = False
@@ -187,7 +187,8 @@ class Writer:
             self._rest()
             return
         may = not self._alone and self._delay.allowed and not self._checkpoints.restarts
-        group = Group(self._statements, delayed=may and self._backlog.all_delayed(GROUP_MAX))
+        delayed = may and self._backlog.all_delayed(GROUP_MAX)
+        group = Group(self._statements, delayed=delayed, careful=self._careful)
         group.lost = self.broken
         if self.broken is not None:
             self._fill(group)
@@ -210,9 +211,7 @@ class Writer:
             group.fill(take, GROUP_MAX, self._commit_s)
         if group.durable:
             self._delay.beware()
-        if group.undone is not None:
-            group.undone.delayed = False
-            self._backlog.put_back(group.undone)
+        self._careful = max(0, group.careful - 1)
         if group.kept and group.changed and not group.delayed:
             self._order(group.commit, partial(self._committed, group, clock.monotonic_s()))
             return
