@@ -61,15 +61,12 @@ def events(copy: Copies, source: Source, stream: str) -> Iterator[Row]:
     )
 
 
-def ends_at_head(copy: Copies, source: Source, stream: str, head: str) -> Iterator[Offence]:
-    """Whether the last event kept is the one that the head names; `head` is the head's table."""
-    where = "one = 1" if source is OUTBOX else "stream = :stream"
-    columns = "head_seq, head_hash" if source is LOG else "seq, hash"
-    heads, _ = copy.ask(f"SELECT {columns} FROM {head} WHERE {where}", {"stream": stream}, 1)  # noqa: S608  our own tables
-    last, _ = copy.ask(
-        f"SELECT seq, hash FROM {source.table} WHERE {source.where} ORDER BY seq DESC LIMIT 1",  # noqa: S608  likewise
-        {"stream": stream},
-        1,
+def ends_at_head(log: Copies, stream: str) -> Iterator[Offence]:
+    """Whether the last event kept in the log is the one that its head names."""
+    named = {"stream": stream}
+    heads, _ = log.ask("SELECT head_seq, head_hash FROM stream WHERE stream = :stream", named, 1)
+    last, _ = log.ask(
+        "SELECT seq, hash FROM log WHERE stream = :stream ORDER BY seq DESC LIMIT 1", named, 1
     )
     if last and heads and last[0] != heads[0]:
         yield f"event {_int(last[0][0])}", f"is the last kept, its head is {_int(heads[0][0])}"
@@ -87,6 +84,18 @@ def differs(copy: Copies, source: Source, stream: str, most: int) -> tuple[list[
         {"stream": stream},
         most,
     )
+
+
+def beyond(copy: Copies, stream: str) -> Iterator[Offence]:
+    """Whether a service has lost the end of what it told: the bus's log, beside the copy, has more."""
+    found, _ = copy.ask(
+        "SELECT max(l.seq), h.seq FROM mlp_head h JOIN bus.log l ON l.stream = :stream"
+        " AND l.seq > h.seq AND l.epoch = (SELECT max(epoch) FROM mlp_epoch) GROUP BY h.seq",
+        {"stream": stream},
+        1,
+    )
+    for last, head in found:
+        yield f"event {_int(last)}", f"is in the log, but its producer has none beyond {_int(head)}"
 
 
 class Sums(Struct, frozen=True):
@@ -152,7 +161,8 @@ class Stream:
         self._source = source
         self._params = {"stream": name}
         self._places = [f"FROM {source.table} WHERE {source.where}"]
-        if logged and source is not LOG:
+        self._logged = logged and source is not LOG
+        if self._logged:
             self._places.append("FROM bus.log WHERE stream = :stream")
 
     def head(self) -> tuple[int, int] | None:
@@ -160,7 +170,14 @@ class Stream:
         if self._source is LOG:
             sql = "SELECT head_seq, epoch FROM stream WHERE stream = :stream"
         elif self._source is OUTBOX:
-            sql = "SELECT seq, (SELECT max(epoch) FROM mlp_epoch) FROM mlp_head"
+            newest = "(SELECT max(epoch) FROM mlp_epoch)"
+            sql = f"SELECT seq, {newest} FROM mlp_head"  # noqa: S608  our own tables
+            if self._logged:  # the end of the outbox may be lost
+                sql = (
+                    f"SELECT max(seq), {newest} FROM (SELECT seq FROM mlp_head UNION ALL"  # noqa: S608
+                    " SELECT head_seq FROM bus.stream"
+                    f" WHERE stream = :stream AND head_epoch = {newest})"
+                )
         else:
             newest = "SELECT max(epoch) FROM epoch WHERE stream = :stream"
             sql = f"SELECT seq, ({newest}) FROM head WHERE stream = :stream"  # noqa: S608  our own tables

@@ -208,10 +208,7 @@ def _number(copy: Copies, table: str) -> int:
 
 
 def _chained(copy: Copies, name: str) -> tuple[int, Sequence[ledger.Offence], int]:
-    wrong = chain(
-        ledger.chained(ledger.events(copy, ledger.OUTBOX, name)),
-        ledger.ends_at_head(copy, ledger.OUTBOX, name, "mlp_head"),
-    )
+    wrong = ledger.chained(ledger.events(copy, ledger.OUTBOX, name))
     return _number(copy, "outbox"), *_few(wrong)
 
 
@@ -229,7 +226,7 @@ def _logged(services: Iterable[str], copies: Mapping[str, Path], sentence: str) 
         for name in names:
             found = chain(
                 ledger.chained(ledger.events(log, ledger.LOG, name)),
-                ledger.ends_at_head(log, ledger.LOG, name, "stream"),
+                ledger.ends_at_head(log, name),
             )
             wrong += [(f"{name} {who}", why) for who, why in islice(found, SHOWN_MAX + 1)]
     for name in names:
@@ -237,7 +234,8 @@ def _logged(services: Iterable[str], copies: Mapping[str, Path], sentence: str) 
         if owner in copies:
             with database.opened(copies[owner], {BUS: copies[BUS]}) as copy:
                 others, _ = ledger.differs(copy, source, name, SHOWN_MAX + 1)
-            wrong += [(f"{name} {_text(who)}", _text(why)) for who, why in others]
+                lost = list(ledger.beyond(copy, name)) if source is ledger.OUTBOX else []
+            wrong += [(f"{name} {_text(who)}", _text(why)) for who, why in (*others, *lost)]
     return _check(LOGGED, BUS, sentence, count, wrong, len(wrong))
 
 

@@ -140,9 +140,3 @@ def _tell_again(tx: Transaction, stream: str, epoch: int, base: Link) -> None:
             base = event.link
         if len(rows) < ROWS_MAX:
             break
-    tx.execute(
-        "UPDATE mlp_head SET epoch = :epoch, hash = :hash WHERE seq = :seq",
-        epoch=base.epoch,
-        hash=base.hash,
-        seq=base.seq,
-    )

@@ -6,15 +6,16 @@ mended by reading again.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from mesh import clock, codec, telemetry
 from mesh.bus import EVENT_BYTES_MAX, Epoch, Event, Link, OutboxState, Position, Trace, chain_hash
-from mesh.errors import Broken, StorageFull, TooLarge
+from mesh.errors import Broken, Conflict, StorageFull, TooLarge
 
 if TYPE_CHECKING:
     from mesh.database import Database, Transaction
@@ -55,7 +56,9 @@ class Told(Struct, frozen=True):
     parent_id: str
 
 
-class _Head(Struct):
+class _End(Struct, frozen=True):
+    """Where the log ends: its newest event, and the epoch of the next."""
+
     epoch: int
     seq: int
     hash: bytes
@@ -72,79 +75,109 @@ def found_epoch(tx: Transaction) -> None:
     )
 
 
-def append(
-    tx: Transaction,
-    *,
-    event_type: str,
-    key: str,
-    trace: Trace,
-    body: bytes,
-    ts_ms: int,
-    acked: int = 0,
-) -> Event:
-    """Add one event to the log, as part of the caller's commit; returns it.
+class Log:
+    """Writes events. Remembers where the log ended when it wrote last, so that nothing is read first.
 
-    Args:
-        acked: up to which event the bus is known to have them; kept with the head at no cost.
-
-    Raises: TooLarge when the body is over EVENT_BYTES_MAX or the key over KEY_BYTES_MAX;
-        StorageFull when PENDING_MAX events wait for the bus already.
+    That is a guess, since what it wrote may have been undone: a row is taken only if the one that it
+    goes on from is there, in the newest epoch, and nothing beyond it; else the end is read.
     """
-    if len(key.encode()) > KEY_BYTES_MAX:
-        raise TooLarge(
-            f"an event's key of {len(key)} characters; at most {KEY_BYTES_MAX} bytes are taken"
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._end: _End | None = None
+
+    def append(
+        self,
+        tx: Transaction,
+        *,
+        event_type: str,
+        key: str,
+        trace: Trace,
+        body: bytes,
+        ts_ms: int,
+        acked: int = 0,
+    ) -> Event:
+        """Add one event to the log, as part of the caller's commit; returns it.
+
+        Args:
+            acked: up to which event the bus is known to have them; kept beside the event.
+
+        Raises: TooLarge when the body is over EVENT_BYTES_MAX or the key over KEY_BYTES_MAX;
+            StorageFull when PENDING_MAX events wait for the bus already.
+        """
+        if len(key.encode()) > KEY_BYTES_MAX:
+            raise TooLarge(
+                f"an event's key of {len(key)} characters; at most {KEY_BYTES_MAX} bytes are taken"
+            )
+        if len(body) > EVENT_BYTES_MAX:
+            raise TooLarge(f"an event of {len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
+        said = (clock.uuid7(), event_type, key, ts_ms, codec.encode(trace), body)
+        if self._end is not None:
+            with contextlib.suppress(Conflict):
+                return self._add(tx, self._end, said, acked)
+        end = tx.one(
+            _End,
+            "SELECT epoch, seq, hash, acked, (SELECT max(epoch) FROM mlp_epoch) AS current"
+            " FROM mlp_head",
         )
-    if len(body) > EVENT_BYTES_MAX:
-        raise TooLarge(f"an event of {len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
-    head = tx.one(
-        _Head,
-        "SELECT epoch, seq, hash, acked, (SELECT max(epoch) FROM mlp_epoch) AS current"
-        " FROM mlp_head",
-    )
-    if head is None:
-        raise Broken("the outbox has no head")
-    acked = max(acked, head.acked)
-    if head.seq - acked >= PENDING_MAX:
-        raise StorageFull(
-            f"{head.seq - acked} events wait for the bus: it takes none, or is away",
-            code="outbox-full",
-            hint="mesh ps bus",
+        if end is None:
+            raise Broken("the outbox has no head")
+        return self._add(tx, end, said, acked)
+
+    def _add(
+        self,
+        tx: Transaction,
+        end: _End,
+        said: tuple[bytes, str, str, int, bytes, bytes],
+        acked: int,
+    ) -> Event:
+        event_id, event_type, key, ts_ms, origin, body = said
+        acked = max(acked, end.acked)
+        if end.seq - acked >= PENDING_MAX:
+            raise StorageFull(
+                f"{end.seq - acked} events wait for the bus: it takes none, or is away",
+                code="outbox-full",
+                hint="mesh ps bus",
+            )
+        epoch, seq = end.current, end.seq + 1
+        digest = chain_hash(end.hash, epoch, seq, *said)
+        tx.execute(
+            "INSERT INTO outbox"
+            " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body, acked)"
+            " VALUES (:seq, CASE (SELECT max(epoch) FROM mlp_epoch) WHEN :epoch THEN :epoch END,"
+            " :prev_epoch, CASE :seq WHEN 1 THEN :prev_hash ELSE"
+            " (SELECT hash FROM outbox WHERE seq = :seq - 1 AND hash = :prev_hash) END,"
+            " :hash, :id, :type, :key, :ts_ms, :trace, :body, :acked)",
+            seq=seq,
+            epoch=epoch,
+            prev_epoch=end.epoch,
+            prev_hash=end.hash,
+            hash=digest,
+            id=event_id,
+            type=event_type,
+            key=key,
+            ts_ms=ts_ms,
+            trace=origin,
+            body=body,
+            acked=acked,
         )
-    event_id = clock.uuid7()
-    origin = codec.encode(trace)
-    seq = head.seq + 1
-    digest = chain_hash(
-        head.hash, head.current, seq, event_id, event_type, key, ts_ms, origin, body
-    )
-    event = Event(
-        stream=event_type.split(".", 1)[0],
-        epoch=head.current,
-        seq=seq,
-        prev_epoch=head.epoch,
-        prev_hash=head.hash,
-        hash=digest,
-        id=event_id,
-        type=event_type,
-        key=key,
-        ts_ms=ts_ms,
-        trace=origin,
-        body=body,
-    )
-    tx.execute(
-        "INSERT INTO outbox"
-        " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body)"
-        " VALUES (:seq, :epoch, :prev_epoch, :prev_hash, :hash, :id, :type, :key, :ts_ms,"
-        " :trace, :body)",
-        **structs.asdict(event),
-    )
-    tx.execute(
-        "UPDATE mlp_head SET epoch = :epoch, seq = :seq, hash = :hash, acked = :acked",
-        acked=acked,
-        epoch=head.current,
-        seq=seq,
-        hash=digest,
-    )
-    return event
+        self._end = _End(epoch, seq, digest, acked, epoch)
+        return Event(
+            stream=event_type.split(".", 1)[0],
+            epoch=epoch,
+            seq=seq,
+            prev_epoch=end.epoch,
+            prev_hash=end.hash,
+            hash=digest,
+            id=event_id,
+            type=event_type,
+            key=key,
+            ts_ms=ts_ms,
+            trace=origin,
+            body=body,
+        )
 
 
 class ServiceOutbox:

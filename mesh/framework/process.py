@@ -34,7 +34,7 @@ from mesh.framework.erasure import Erasure
 from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
-from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, found_epoch
+from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, Told, found_epoch
 from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
@@ -158,13 +158,10 @@ class _Process:
             ) from None
         await store.write_aside(_plant, words, seed.plant, wanted)
 
-    def _vocabulary(
-        self, told: Callable[[], None] = lambda: None, left: Callable[[int], None] = lambda _: None
-    ) -> Vocabulary:
+    def _vocabulary(self, left: Callable[[int], None] = lambda _: None) -> Vocabulary:
         return Vocabulary(
             tells={row.data: row for row in self._service.tells},
             deferred=frozenset(row.name for row in self._service.deferred),
-            told=told,
             left=left,
             erase=self._erasure.run,
         )
@@ -175,10 +172,15 @@ class _Process:
         chosen = self._settings
         work: DeferredWork
         outbox = ServiceOutbox(store, chosen.service)
+
+        def told(event: Told) -> None:
+            outbox.told(event)
+            wire.wake()
+
         words = replace(
-            self._vocabulary(wire.wake, lambda due_ms: work.left(due_ms)),  # noqa: PLW0108  bound below
+            self._vocabulary(lambda due_ms: work.left(due_ms)),  # noqa: PLW0108  bound below
             acked=lambda: outbox.acked_seq,
-            follows=outbox.told,
+            told=told,
         )
         asks = frozenset(self._service.asks)
         wires = Wires(

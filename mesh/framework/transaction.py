@@ -5,7 +5,7 @@ Everything done through it is one commit: the rows, the events told, the work le
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,16 +32,16 @@ class Vocabulary:
 
     tells: Mapping[type, Tells]
     deferred: frozenset[str]
-    told: Callable[[], None]
-    """Called after a commit that told something."""
     left: Callable[[int], None]
     """Called after a commit with when each piece of work is due that it deferred, in wall time."""
     acked: Callable[[], int] = lambda: 0
     """Up to which event the bus has them; asked within the transaction."""
     erase: Callable[[Tx, str], None] | None = None
     """How this service erases a person."""
-    follows: Callable[[outbox.Told], None] = lambda _: None
+    told: Callable[[outbox.Told], None] = lambda _: None
     """Called after a commit with each event that it told."""
+    log: outbox.Log = field(default_factory=outbox.Log)
+    """Writes what is told."""
 
 
 class Tx:
@@ -95,7 +95,7 @@ class Tx:
         subject = str(getattr(data, row.key))
         came = telemetry.parse_traceparent(self.trace.traceparent)
         step = came.child() if came is not None else None
-        event = outbox.append(
+        event = self._vocabulary.log.append(
             self._inner,
             event_type=row.event,
             key=subject,
@@ -106,8 +106,7 @@ class Tx:
         )
         parent_id = came.span_id if came is not None else ""
         told = outbox.Told(event, step, parent_id)
-        self._inner.after_commit(partial(self._vocabulary.follows, told))
-        self._inner.after_commit(self._vocabulary.told)
+        self._inner.after_commit(partial(self._vocabulary.told, told))
 
     def defer(
         self,

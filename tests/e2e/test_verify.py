@@ -92,7 +92,7 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("user", "a user is told of as registered once"): Case(
         "INSERT INTO outbox SELECT 1000, epoch, epoch, hash, hash, randomblob(16), type, key, ts_ms,"
-        f" trace, body FROM outbox WHERE type = 'user.registered' AND key = '{ALICE}'",
+        f" trace, body, acked FROM outbox WHERE type = 'user.registered' AND key = '{ALICE}'",
         ALICE,
     ),
     ("user", "who is pending has no role and has not been told of"): Case(
@@ -264,6 +264,14 @@ def test_event_that_is_nowhere_is_missed_in_the_sums(shop, tmp_path, capsys):
     )
     assert "2 pending" in check["detail"]
     assert "1 are nowhere" in check["violations"][0]["detail"]
+
+
+def test_end_of_an_outbox_that_is_gone_is_missed_in_the_log(shop, tmp_path, capsys):
+    sql = "DELETE FROM outbox WHERE seq = (SELECT seq FROM mlp_head)"
+    code, out, _ = verified(doctored(shop, tmp_path, sql, "product"), capsys)
+    (check,) = (each for each in json.loads(out)["checks"] if each["service"] == "bus")
+    assert code == 7
+    assert "its producer has none beyond" in check["violations"][0]["detail"]
 
 
 def test_nothing_to_verify_says_how_to_begin(tmp_path, capsys):

@@ -27,7 +27,7 @@ from mesh.databases.sqlite import checkpoints, connections, delay
 from mesh.errors import MeshError
 from mesh.framework import Listener, Tells, identity
 from mesh.framework.inbox import ServiceInbox
-from mesh.framework.outbox import ServiceOutbox, append, found_epoch
+from mesh.framework.outbox import ServiceOutbox, found_epoch
 from mesh.framework.transaction import Vocabulary
 from tests.power.recorder import Mark
 
@@ -66,7 +66,6 @@ class Answered(Struct, frozen=True):
 WORDS = Vocabulary(
     {Answered: Tells("product.answered", Answered, key="number")},
     frozenset(),
-    lambda: None,
     lambda _: None,
 )
 
@@ -74,7 +73,9 @@ WORDS = Vocabulary(
 def _place(tx, number: int, lines: str) -> None:
     tx.execute("INSERT INTO orders VALUES (:n, :lines)", n=number, lines=lines)
     body, now_ms = codec.encode(Placed(number)), clock.now_ms()
-    append(tx, event_type="order.placed", key=str(number), trace=TRACE, body=body, ts_ms=now_ms)
+    WORDS.log.append(
+        tx, event_type="order.placed", key=str(number), trace=TRACE, body=body, ts_ms=now_ms
+    )
 
 
 def _hear(tx, data: Placed) -> None:
@@ -112,7 +113,7 @@ async def tell(directory: Path, orders: int, notes: list[Operation], seed: int) 
     chance = random.Random(seed)
     teller, hearer = await _opened(directory, TELLER), await _opened(directory, HEARER)
     outbox, answers = ServiceOutbox(teller, STREAM), ServiceOutbox(hearer, HEARER)
-    words = replace(WORDS, follows=lambda told: notes.append(Mark("answer", told.event.seq)))
+    words = replace(WORDS, told=lambda told: notes.append(Mark("answer", told.event.seq)))
     inbox = ServiceInbox(hearer, words, (LISTENER,))
     await inbox.prepare()
     log = Log(directory / "bus")

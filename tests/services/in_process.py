@@ -67,7 +67,6 @@ class Room:
         words = Vocabulary(
             tells={row.data: row for row in service.tells},
             deferred=frozenset(row.name for row in service.deferred),
-            told=lambda: None,
             left=lambda _: None,
             erase=self.erasure.run,
         )

@@ -16,7 +16,7 @@ from mesh.bus import NO_HASH
 from mesh.databases.sqlite.statements import CHANGES, READS, Statements
 from mesh.databases.sqlite.transaction import SqliteTransaction
 from mesh.framework import identity
-from mesh.framework.outbox import ServiceOutbox, append, found_epoch
+from mesh.framework.outbox import Log, ServiceOutbox, found_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -113,10 +113,11 @@ class Teller:
         self.store = Store(content)
         self.store.transact(found_epoch)
         self.outbox = ServiceOutbox(self.store, stream)
+        self._log = Log()
 
     def tell(self, trace: Trace, body: bytes) -> None:
         self.store.transact(
-            append, event_type="s.thing_told", key="k", trace=trace, body=body, ts_ms=0
+            self._log.append, event_type="s.thing_told", key="k", trace=trace, body=body, ts_ms=0
         )
 
     def begin_epoch(self) -> None:

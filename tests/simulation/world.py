@@ -66,7 +66,7 @@ def take_effect(tx, data: Told) -> None:
 
 
 LISTENER = Listener("s.thing_told", take_effect, Told)
-WORDS = Vocabulary({}, frozenset(), lambda: None, lambda _: None)
+WORDS = Vocabulary({}, frozenset(), lambda _: None)
 TRACE = codec.decode(b"{}", Trace)
 
 

@@ -138,8 +138,7 @@ async def wipe(room: Room) -> None:
             str, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid DESC"
         )
         for table in tables:
-            if table not in {"migrations_applied", "mlp_epoch", "mlp_head"}:
+            if table not in {"migrations_applied", "mlp_epoch"}:
                 tx.execute(f"DELETE FROM {table}")
-        tx.execute("UPDATE mlp_head SET epoch = 0, seq = 0, hash = zeroblob(16)")
 
     await room.database.write(clear)
