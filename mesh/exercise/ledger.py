@@ -174,7 +174,7 @@ class Stream:
             sql = f"SELECT seq, {newest} FROM mlp_head"  # noqa: S608  our own tables
             if self._logged:  # the end of the outbox may be lost
                 sql = (
-                    f"SELECT max(seq), {newest} FROM (SELECT seq FROM mlp_head UNION ALL"  # noqa: S608
+                    f"SELECT max(seq), {newest} FROM (SELECT seq FROM mlp_head UNION ALL"  # noqa: S608  likewise
                     " SELECT head_seq FROM bus.stream"
                     f" WHERE stream = :stream AND head_epoch = {newest})"
                 )
