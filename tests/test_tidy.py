@@ -302,6 +302,7 @@ RULES = {
             ("databases/sqlite/statements.py", "value"): "a number",
             ("exercise/ledger.py", "' UNION '.join(each)"): "tables and columns of the bus",
             ("exercise/ledger.py", "column"): "likewise",
+            ("exercise/ledger.py", "last"): "likewise",
             ("exercise/ledger.py", "newest"): "likewise",
             ("exercise/ledger.py", "place"): "likewise",
             ("exercise/ledger.py", "source.table"): "likewise",

@@ -4,7 +4,8 @@ In the manner of Jepsen's total-queue and bank tests: what was answered happened
 refused did not, what is unknown happened once or not at all, and everybody saw a history that can
 have been. The rules:
 
-C1  keys        each answered key has its effect, once; an unknown one at most; a refused one none
+C1  keys        each answered key has its effect, once, and its answer; an unknown one at most; a refused
+                one none; nothing has a key that nobody sent
 C2  deliveries  each delivery that was answered is in the ledger once, an unknown one at most
 C3  stock       no answer ever showed less than nothing
 C4  log         what an order's events tell is what its history says, step by step
@@ -12,7 +13,7 @@ C5  fold        the state is what the events add up to
 C6  path        every step is in the table of moves, every order shown as it was, none under way
 C7  sessions    nobody was shown less than was known when he asked
 C8  privacy     nobody was shown another's order; none was ordered after its owner was gone
-C9  people      who registered can log in
+C9  people      who registered can log in, who was told to be erased is gone
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ VIOLATIONS_MAX = 1000
 """Named at most: beyond this something is wrong with everything."""
 
 DONE_BELOW = 400
+
+ANYONE = "anyone"
+"""The caller of whom no answer is kept."""
 
 LEAVING_MS = 5000
 """What was asked before somebody was gone is answered within this: deadlines are of 2 s."""
@@ -84,6 +88,7 @@ class _Reading:
     newest: dict[str, int] = field(default_factory=dict)
     joined: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
     forgotten: set[int] = field(default_factory=set)
     """Visits whose keys went with whom they were of."""
     entries: int = 0
@@ -132,6 +137,8 @@ def _take(entry: Entry, reading: _Reading, facts: Facts) -> Iterator[Wrong]:
     floor = reading.floors.pop(entry.call, 0)
     _end(entry, reading, entry.type)
     if entry.type == "ok":
+        if entry.operation.endswith(".erase"):
+            reading.erased.add(str(invoked.value.get("id")))
         yield from _shown(entry, floor, reading, facts)
 
 
@@ -196,13 +203,23 @@ def _done(facts: Facts, key: str) -> list[Effect]:
     ]
 
 
+def _promised(effect: Effect, keeping: set[tuple[str, str]]) -> bool:
+    """Whether its answer is kept with it: of routes that keep any, for callers with a name."""
+    return effect.caller != ANYONE and (effect.service, effect.route) in keeping
+
+
 def _keys(reading: _Reading, facts: Facts) -> Iterator[Wrong]:
     """C1."""
     entities: dict[tuple[str, str], str] = {}
+    every = (each for effects in facts.keys.values() for each in effects)
+    keeping = {(each.service, each.route) for each in every if each.status is not None}
     for key, request in reading.requests.items():
         done, who = _done(facts, key), f"{request.operation} {key}"
-        if "ok" in request.ends and not done and request.visit not in reading.forgotten:
-            yield Wrong("C1", who, "was answered, and has left nothing")
+        if "ok" in request.ends and request.visit not in reading.forgotten:
+            if not done:
+                yield Wrong("C1", who, "was answered, and has left nothing")
+            elif all(each.status is None and _promised(each, keeping) for each in done):
+                yield Wrong("C1", who, "was answered, and the answer is not kept")
         if set(request.ends) == {"fail"} and any(each.status is not None for each in done):
             yield Wrong("C1", who, "was refused each time, and happened")
         if len(done) > 1:
@@ -210,6 +227,8 @@ def _keys(reading: _Reading, facts: Facts) -> Iterator[Wrong]:
         if len(request.answered) > 1:
             yield Wrong("C1", who, f"was answered with {', '.join(sorted(request.answered))}")
         yield from _effects(key, who, request, facts, entities)
+    for key in facts.keys.keys() - reading.requests.keys():
+        yield Wrong("C1", key, "has an effect, and nobody sent it")
 
 
 def _effects(
@@ -227,26 +246,31 @@ def _effects(
             yield Wrong("C1", who, f"was answered with another than {effect.entity}")
         if entities.setdefault((effect.route, effect.entity), key) != key:
             yield Wrong("C1", effect.entity, f"is the effect of two keys, one is {key}")
-        gone = facts.orders is not None and effect.entity.startswith("ord_")
-        if gone and effect.entity not in (facts.orders or {}):
-            yield Wrong("C1", who, f"has made {effect.entity}, which is not there")
+    made = {effect.entity for effect in _done(facts, key)} | request.answered
+    there = made if facts.orders is None else facts.orders.keys()
+    for entity in sorted(made - there):
+        if entity.startswith("ord_"):
+            yield Wrong("C1", who, f"has made {entity}, which is not there")
 
 
 def _deliveries(reading: _Reading, facts: Facts) -> Iterator[Wrong]:
     """C2."""
     if facts.stock is None:
         return
+    asked = set[str]()
     for request in reading.requests.values():
         if not request.operation.endswith(".restock"):
             continue
         reason = str(request.sent.get("reason"))
+        asked.add(reason)
         rows = facts.restocks.get(reason, [])
-        if "ok" in request.ends and rows != [request.sent.get("delta")]:
-            yield Wrong("C2", reason, f"of {request.sent.get('delta')} is in the ledger as {rows}")
-        elif "unknown" in request.ends and len(rows) > 1:
-            yield Wrong("C2", reason, f"is in the ledger {len(rows)} times")
-        elif set(request.ends) == {"fail"} and rows:
+        delta = request.sent.get("delta")
+        if set(request.ends) == {"fail"} and rows:
             yield Wrong("C2", reason, "was refused, and is in the ledger")
+        elif rows != [delta] and (rows or "ok" in request.ends):
+            yield Wrong("C2", reason, f"of {delta} is in the ledger as {rows}")
+    for reason in sorted(facts.restocks.keys() - asked):
+        yield Wrong("C2", reason, "is in the ledger, and nobody brought it")
 
 
 def _steps(_: _Reading, facts: Facts) -> Iterator[Wrong]:
@@ -256,6 +280,8 @@ def _steps(_: _Reading, facts: Facts) -> Iterator[Wrong]:
         steps = [(step.version, step.old, step.new) for step in facts.steps.get(name, ())]
         if facts.whole and told != steps:
             yield Wrong("C4", name, f"was told as {told}, its history is {steps}")
+    for name in sorted(facts.told.keys() - (facts.orders or {}).keys()):
+        yield Wrong("C4", name, "was told of, and is not there")
 
 
 def _fold(_: _Reading, facts: Facts) -> Iterator[Wrong]:
@@ -271,6 +297,8 @@ def _fold(_: _Reading, facts: Facts) -> Iterator[Wrong]:
         added = facts.stock_told.get(name, Stock(0, 0))
         if added != stock:
             yield Wrong("C5", name, f"has {stock}, its events add up to {added}")
+    for name in sorted(facts.stock_told.keys() - (facts.stock or {}).keys()):
+        yield Wrong("C5", name, "was told of, and is not there")
 
 
 def _paths(_: _Reading, facts: Facts) -> Iterator[Wrong]:
@@ -304,3 +332,5 @@ def _people(reading: _Reading, facts: Facts) -> Iterator[Wrong]:
             yield Wrong("C9", user, "has registered, and is not active")
         elif facts.credentials is not None and user not in facts.credentials:
             yield Wrong("C9", user, "has registered, and cannot log in")
+    for user in sorted(reading.erased & (facts.users or {}).keys()):
+        yield Wrong("C9", user, "was told to be erased, and is there")

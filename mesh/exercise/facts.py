@@ -59,7 +59,7 @@ class Facts(Struct, kw_only=True):
     """Everything a judgement reads.
 
     `told` are the steps and the stock that events tell, in their order; `whole` whether all events
-    are still kept. `restocks` maps the reason of a ledger row to its deltas. `closed` are users who
+    are still kept. `restocks` maps the reason of a delivery of the run to its deltas. `closed` are users who
     are gone, and when; `people` maps a login to its user's id, `staff` are those who see more.
     """
 
@@ -101,7 +101,7 @@ def read(copies: Mapping[str, Path], services: Mapping[str, Service], run: str) 
             if {"orders", "history"} <= tables:
                 _orders(copy, facts, services[name])
             if {"products", "ledger"} <= tables:
-                _stock(copy, facts)
+                _stock(copy, facts, run)
             if {"users", "grants"} <= tables:
                 _users(copy, facts)
             if "credentials" in tables:
@@ -148,7 +148,7 @@ def _whole(copy: Copies) -> bool:
     return first[0] == 1
 
 
-def _stock(copy: Copies, facts: Facts) -> None:
+def _stock(copy: Copies, facts: Facts, run: str) -> None:
     facts.stock = {
         str(product): Stock(*row)  # type: ignore[arg-type]
         for product, *row in _rows(copy, "SELECT id, on_hand, reserved FROM products")
@@ -162,7 +162,9 @@ def _stock(copy: Copies, facts: Facts) -> None:
             before.reserved + int(str(said["d_reserved"])),
         )
     for reason, delta in _rows(
-        copy, "SELECT reason, d_on_hand FROM ledger WHERE reason LIKE 'delivery %'"
+        copy,
+        "SELECT reason, d_on_hand FROM ledger WHERE substr(reason, 1, length(:reason)) = :reason",
+        reason=f"delivery {run}",
     ):
         facts.restocks.setdefault(str(reason), []).append(int(str(delta)))
     facts.whole = facts.whole and _whole(copy)

@@ -86,16 +86,25 @@ def differs(copy: Copies, source: Source, stream: str, most: int) -> tuple[list[
     )
 
 
-def beyond(copy: Copies, stream: str) -> Iterator[Offence]:
-    """Whether a service has lost the end of what it told: the bus's log, beside the copy, has more."""
-    found, _ = copy.ask(
-        "SELECT max(l.seq), h.seq FROM mlp_head h JOIN bus.log l ON l.stream = :stream"
-        " AND l.seq > h.seq AND l.epoch = (SELECT max(epoch) FROM mlp_epoch) GROUP BY h.seq",
-        {"stream": stream},
-        1,
+def beyond(
+    copy: Copies, source: Source, stream: str, before_ms: int, most: int
+) -> tuple[list[Row], int]:
+    """Events in the bus's log, which is beside the copy, that their producer does not have (any more).
+
+    Args:
+        before_ms: events that bear a later moment are left out.
+    """
+    if source is OUTBOX:
+        last, newest = "SELECT seq FROM mlp_head", "SELECT max(epoch) FROM mlp_epoch"
+    else:
+        last = "SELECT seq FROM head WHERE stream = :stream"
+        newest = "SELECT max(epoch) FROM epoch WHERE stream = :stream"
+    return copy.ask(
+        "SELECT 'event ' || seq, 'is in the log, but its producer has none of it' FROM bus.log"  # noqa: S608  our own tables
+        f" WHERE stream = :stream AND seq > ({last}) AND epoch = ({newest}) AND ts_ms < :before_ms",
+        {"stream": stream, "before_ms": before_ms},
+        most,
     )
-    for last, head in found:
-        yield f"event {_int(last)}", f"is in the log, but its producer has none beyond {_int(head)}"
 
 
 class Sums(Struct, frozen=True):

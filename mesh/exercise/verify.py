@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 SHOWN_MAX = 20
 """Offenders that are named; of more only the number is told."""
 
+CUT_MS = 5000
+"""From the moments at which the writers stood to the one that the cut is said to be of, at most: the log
+is copied after them, and holds what was told since."""
+
 BUS = "bus"
 HOSTED = "hosted"
 """The copies that are no service's: the bus's log, and its file of guests' events."""
@@ -98,7 +102,8 @@ def questions(
         )
     if BUS in copies:
         logged = "the log is chained, and what its producers told"
-        found.append(Question(LOGGED, BUS, logged, partial(_logged, services, copies, logged)))
+        ask = partial(_logged, services, copies, logged, now_ms)
+        found.append(Question(LOGGED, BUS, logged, ask))
     for name in services:
         found += _subscriptions(name, copies)
     return found
@@ -217,7 +222,9 @@ def _few(wrong: Iterator[ledger.Offence]) -> tuple[list[ledger.Offence], int]:
     return shown, len(shown) + sum(1 for _ in wrong)
 
 
-def _logged(services: Iterable[str], copies: Mapping[str, Path], sentence: str) -> Check:
+def _logged(
+    services: Iterable[str], copies: Mapping[str, Path], sentence: str, now_ms: int
+) -> Check:
     """The whole log, stream by stream, beside whatever its producers still keep."""
     wrong: list[ledger.Offence] = []
     with database.opened(copies[BUS], {}) as log:
@@ -234,8 +241,10 @@ def _logged(services: Iterable[str], copies: Mapping[str, Path], sentence: str) 
         if owner in copies:
             with database.opened(copies[owner], {BUS: copies[BUS]}) as copy:
                 others, _ = ledger.differs(copy, source, name, SHOWN_MAX + 1)
-                lost = list(ledger.beyond(copy, name)) if source is ledger.OUTBOX else []
-            wrong += [(f"{name} {_text(who)}", _text(why)) for who, why in (*others, *lost)]
+                before_ms = now_ms - CUT_MS
+                more, _ = ledger.beyond(copy, source, name, before_ms, SHOWN_MAX + 1)
+                others = [*others, *more]
+            wrong += [(f"{name} {_text(who)}", _text(why)) for who, why in others]
     return _check(LOGGED, BUS, sentence, count, wrong, len(wrong))
 
 

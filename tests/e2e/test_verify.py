@@ -268,10 +268,13 @@ def test_event_that_is_nowhere_is_missed_in_the_sums(shop, tmp_path, capsys):
 
 def test_end_of_an_outbox_that_is_gone_is_missed_in_the_log(shop, tmp_path, capsys):
     sql = "DELETE FROM outbox WHERE seq = (SELECT seq FROM mlp_head)"
-    code, out, _ = verified(doctored(shop, tmp_path, sql, "product"), capsys)
+    data = doctored(shop, tmp_path, sql, "product")
+    with contextlib.closing(sqlite3.connect(data / "bus" / "bus.db")) as log, log:
+        log.execute("UPDATE log SET ts_ms = ts_ms - 60000")  # not told while it is looked at
+    code, out, _ = verified(data, capsys)
     (check,) = (each for each in json.loads(out)["checks"] if each["service"] == "bus")
     assert code == 7
-    assert "its producer has none beyond" in check["violations"][0]["detail"]
+    assert any("its producer has none of it" in each["detail"] for each in check["violations"])
 
 
 def test_nothing_to_verify_says_how_to_begin(tmp_path, capsys):

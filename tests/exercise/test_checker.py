@@ -50,9 +50,8 @@ class World:
         self.end(call, "ok", 200, **(answer or {}))
 
     def effect(self, key: str, route: str, entity: str, status: int | None = 201) -> None:
-        self.facts.keys.setdefault(key, []).append(
-            Effect("order", route, "user:usr_alice", entity, status)
-        )
+        caller = "anyone" if route == "register" else "user:usr_alice"
+        self.facts.keys.setdefault(key, []).append(Effect("order", route, caller, entity, status))
 
     def stored(self, order: str, *statuses: str, user: str = "usr_alice") -> None:
         """An order that went through these."""
@@ -270,7 +269,54 @@ def registered_without_password(world: World) -> None:
     world.facts.credentials = frozenset({"usr_alice"})
 
 
+def unkept_answer(world: World) -> None:
+    world.facts.keys["k1"] = [Effect("order", "create", "user:usr_alice", "ord_1", None)]
+
+
+def effect_of_nobody(world: World) -> None:
+    world.effect("k99", "create", "ord_99")
+    world.stored("ord_99", "pending", "reserved")
+
+
+def lost_order_of_who_has_left(world: World) -> None:
+    world.did("order.create", key="k12", by=None, visit=7, answer=shown("ord_12", "reserved", 2))
+    world.did("user.erase", key="k13", by=None, visit=7, id="usr_carol")
+    world.facts.steps["ord_12"] = [Step(1, "", "pending"), Step(2, "pending", "reserved")]
+
+
+def delivery_of_nobody(world: World) -> None:
+    world.facts.restocks["delivery 8"] = [20]
+
+
+def unknown_delivery_of_another_size(world: World) -> None:
+    call = world.invoke("product.restock", key="k10", delta=5, reason="delivery 10")
+    world.end(call, "unknown")
+    world.facts.restocks["delivery 10"] = [6]
+
+
+def unknown_order_told_and_lost(world: World) -> None:
+    del world.facts.keys["k3"]
+    for place in (world.facts.orders, world.facts.steps):
+        place.pop("ord_3")
+
+
+def stock_told_and_lost(world: World) -> None:
+    world.facts.stock_told["prd_chair"] = Stock(1, 0)
+
+
+def erased_and_there(world: World) -> None:
+    world.did("user.erase", by=None, visit=7, id="usr_bob")
+
+
 DOCTORED = {
+    unkept_answer: "C1",
+    effect_of_nobody: "C1",
+    lost_order_of_who_has_left: "C1",
+    delivery_of_nobody: "C2",
+    unknown_delivery_of_another_size: "C2",
+    unknown_order_told_and_lost: "C4",
+    stock_told_and_lost: "C5",
+    erased_and_there: "C9",
     lost_order: "C1",
     lost_row: "C1",
     doubled_effect: "C1",
