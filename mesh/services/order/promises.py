@@ -53,14 +53,25 @@ WHERE h.old || '>' || h.new NOT IN ({", ".join(f"'{row.source}>{row.target}'" fo
 
 TOLD = """
 WITH since AS (SELECT coalesce((
-    SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
-SELECT h.order_id, count(*) || ' steps, ' || coalesce(max(o.told), 0) || ' told' FROM since, history h
+    SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms),
+told AS (
+    SELECT key, json_extract(CAST(body AS TEXT), '$.version') AS version FROM outbox, since
+    WHERE type = 'order.status_changed' AND ts_ms > since.ms
+)
+SELECT h.order_id, count(*) || ' steps, ' || coalesce(max(o.told), 0) || ' told'
+    || CASE WHEN max(o.told) <> max(o.versions) THEN ', some again' ELSE '' END
+FROM since, history h
 LEFT JOIN (
-    SELECT key, count(*) AS told FROM outbox, since
-    WHERE type = 'order.status_changed' AND ts_ms > since.ms GROUP BY key
+    SELECT key, count(*) AS told, count(DISTINCT version) AS versions, max(version) AS last
+    FROM told GROUP BY key
 ) o ON o.key = h.order_id
 WHERE h.at_ms > since.ms
-GROUP BY h.order_id HAVING count(*) <> coalesce(max(o.told), 0)
+GROUP BY h.order_id
+HAVING count(*) <> coalesce(max(o.told), 0) OR max(o.versions) <> max(o.told)
+    OR max(h.version) <> max(o.last)
+UNION ALL
+SELECT key, count(*) || ' steps told, and it is not there' FROM told
+WHERE key NOT IN (SELECT id FROM orders) GROUP BY key
 """
 """Of what is younger than the oldest event still kept: old events go once the bus has them."""
 

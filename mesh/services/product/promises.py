@@ -28,14 +28,24 @@ WHERE p.on_hand <> coalesce(l.on_hand, 0)
 
 TOLD = """
 WITH since AS (SELECT coalesce((
-    SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms)
+    SELECT CASE WHEN seq = 1 THEN -1 ELSE ts_ms END FROM outbox ORDER BY seq LIMIT 1), -1) AS ms),
+told AS (
+    SELECT key, json_extract(CAST(body AS TEXT), '$.stock_version') AS version FROM outbox, since
+    WHERE type = 'product.stock_changed' AND ts_ms > since.ms
+)
 SELECT l.product_id, count(*) || ' in the ledger, ' || coalesce(max(o.told), 0) || ' told'
+    || CASE WHEN max(o.told) <> max(o.versions) THEN ', some again' ELSE '' END
 FROM since, ledger l
 LEFT JOIN (
-    SELECT key, count(*) AS told FROM outbox, since
-    WHERE type = 'product.stock_changed' AND ts_ms > since.ms GROUP BY key
+    SELECT key, count(*) AS told, count(DISTINCT version) AS versions, max(version) AS last
+    FROM told GROUP BY key
 ) o ON o.key = l.product_id
 WHERE l.at_ms > since.ms
-GROUP BY l.product_id HAVING count(*) <> coalesce(max(o.told), 0)
+GROUP BY l.product_id
+HAVING count(*) <> coalesce(max(o.told), 0) OR max(o.versions) <> max(o.told)
+    OR max(l.stock_version) <> max(o.last)
+UNION ALL
+SELECT key, count(*) || ' changes told, and it is not there' FROM told
+WHERE key NOT IN (SELECT id FROM products) GROUP BY key
 """
 """Of what is younger than the oldest event still kept: old events go once the bus has them."""
