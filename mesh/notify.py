@@ -30,9 +30,9 @@ def ready() -> None:
     tell("READY=1")
 
 
-def beat() -> None:
-    """The event loop still turns."""
-    tell("WATCHDOG=1")
+def beat(counted: str = "") -> None:
+    """The event loop still turns; with it what was counted lately, one line of JSON (`mesh.figures`)."""
+    tell("WATCHDOG=1" + (f"\nFIGURES={counted}" if counted else ""))
 
 
 def stopping() -> None:
@@ -48,11 +48,6 @@ def excuse(*, wanted: bool) -> None:
 def lag(events: int) -> None:
     """How many events it has still to apply."""
     tell(f"LAG={events}")
-
-
-def figures(text: str) -> None:
-    """What was counted lately, as one line of JSON (`mesh.figures.Figures`)."""
-    tell("FIGURES=" + text)
 
 
 def status(text: str) -> None:

@@ -5,7 +5,6 @@ An absent peer or bus is no reason: that passes by itself and is everybody's eve
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from mesh import notify
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from mesh.database import Database
     from mesh.framework.inbox import ServiceInbox
 
-LOOK_S = 0.5
-"""How often the supervisor is told, if there is something new."""
-
 STATUS_CHARS_MAX = 600
 """Of all reasons together: a status is one line."""
 
@@ -26,10 +22,11 @@ FENCED = "fenced"
 
 
 class Condition:
-    """Watches one service's wires and tells its supervisor."""
+    """Looks at one service's wires and tells its supervisor. `look` is called by whoever beats."""
 
     def __init__(self, service: str, database: Database, wire: Bus, inbox: ServiceInbox) -> None:
         """Say nothing yet."""
+        self._said, self._lag = "", -1
         self._service = service
         self._database = database
         self._bus = wire
@@ -46,18 +43,16 @@ class Condition:
             found.append(f"{state}; {way_out}")
         return found + self._inbox.complaints()
 
-    async def watch(self) -> None:
-        """Tell every change, for ever."""
-        said, lag = "", -1
-        while True:
-            try:
-                text = "; ".join(self.reasons())[:STATUS_CHARS_MAX]
-            except Unavailable:
-                text = said
-            if text != said:
-                notify.status(text)
-                said = text
-            if self._bus.lag is not None and self._bus.lag != lag:
-                lag = self._bus.lag
-                notify.lag(lag)
-            await asyncio.sleep(LOOK_S)
+    def look(self) -> None:
+        """Tell what has changed since the last look."""
+        try:
+            text = "; ".join(self.reasons())[:STATUS_CHARS_MAX]
+        except Unavailable:
+            text = self._said
+        if text != self._said:
+            notify.status(text)
+            self._said = text
+        lag = self._bus.lag
+        if lag is not None and lag != self._lag:
+            notify.lag(lag)
+            self._lag = lag

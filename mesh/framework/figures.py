@@ -1,15 +1,14 @@
-"""Counts what one service does, second by second, and tells its supervisor.
+"""Counts what one service does, second by second, for its supervisor.
 
 What is told is a second old at most and costs one short line; nobody is asked for it.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mesh import codec, notify, telemetry
+from mesh import codec, telemetry
 from mesh.errors import Unavailable
 from mesh.figures import PEERS_MAX, WINDOW_S, Asks, Figures, Hears, Tells
 from mesh.framework import parked
@@ -45,10 +44,12 @@ class Counted:
         self._told_before = outbox.told_events
         self._told: deque[int] = deque(maxlen=WINDOW_S)
 
-    def second(self) -> None:
-        """A second has passed: tell what happened of late."""
-        with contextlib.suppress(Unavailable):  # a database that is busy will tell next time
-            notify.figures(codec.encode_text(self.figures()))
+    def second(self) -> str:
+        """A second has passed: what happened of late, as a line; "" when that is not known now."""
+        try:
+            return codec.encode_text(self.figures())
+        except Unavailable:  # a database that is busy will tell next time
+            return ""
 
     def figures(self) -> Figures:
         """What happened in the last seconds, up to now."""

@@ -223,13 +223,14 @@ class _Process:
         try:
             beside = [
                 work.run(),
-                Condition(chosen.service, store, wire, inbox).watch(),
                 _sweep(store, outbox),
             ]
             if inbox.streams:  # nothing is handed to listeners before everything else stands
                 wire.subscribe(inbox.streams, app.faults.between(inbox))
             counted = Counted(store, client, wire, inbox, outbox, metrics)
-            await self._until_stopped(who, store, pages, counted, beside)
+            condition = Condition(chosen.service, store, wire, inbox)
+            beside.append(_beat(counted, condition))
+            await self._until_stopped(who, store, pages, beside)
         finally:
             notify.stopping()
             await server.refuse()
@@ -243,7 +244,6 @@ class _Process:
         who: Identity,
         store: Database,
         pages: Pages,
-        counted: Counted,
         beside: list[Coroutine[None, None, None]],
     ) -> None:
         """Serve, with the loops that go beside it, until asked to stop or something breaks."""
@@ -257,7 +257,6 @@ class _Process:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 *(group.create_task(each) for each in beside),
-                group.create_task(_beat(counted)),
                 group.create_task(self._check(store)),
             ]
             if who.trusts_issuer:
@@ -351,10 +350,11 @@ def _listener(chosen: Settings) -> socket.socket:
     return listener
 
 
-async def _beat(counted: Counted) -> None:
+async def _beat(counted: Counted, condition: Condition) -> None:
+    """All that is told once a second, in one piece: each wake-up costs more than what it does."""
     while True:
-        notify.beat()
-        counted.second()
+        notify.beat(counted.second())
+        condition.look()
         await asyncio.sleep(notify.BEAT_S)
 
 

@@ -1,6 +1,6 @@
 """Keeps logs within bounds while programs write them, and notes when each had grown how far.
 
-A thread of the supervisor that looks at every file's length. A file that is full is copied to a
+A thread of the supervisor that looks at every file's length while any is written. A file that is full is copied to a
 piece and cut to nothing; the oldest pieces go. What is written between the last read of the copy
 and the cut, two system calls in a row, is lost. Nothing here raises or holds up anybody: on a full
 disk old pieces go first, then what cannot be copied is cut away. Standard library only.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mesh import clock
 from mesh.orchestrator import notes
 from mesh.orchestrator.pieces import Log
+from mesh.orchestrator.writes import Writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +31,10 @@ KEPT_BYTES_MAX = 4 * FILE_BYTES_MAX
 it is looked at and copied, a log takes 64 MiB of disk at most: at 100 MB/s that leaves 0.2 s."""
 
 LOOK_S = 0.1
-"""Between two looks: how exact the noted times are. One look at seven logs takes 20 µs of CPU."""
+"""Between two looks at logs that grow: how exact the noted times are."""
+
+QUIET_LOOK_S = 5.0
+"""The same while the kernel says that nothing is written, should it ever be wrong."""
 
 HURRY_S = 0.01
 """The same while a log grows by more than HURRY_BYTES between two looks."""
@@ -83,7 +87,6 @@ class Keeper:
         self._tell = tell
         self._file_bytes_max = file_bytes_max
         self._kept_bytes_max = kept_bytes_max
-        self._working = threading.Lock()  # half the cost of waiting for an Event
         self._logs = [_Kept(path) for path in paths]
         for kept in self._logs:
             with contextlib.suppress(OSError):
@@ -92,18 +95,20 @@ class Keeper:
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
         """Look at the logs in a thread of their own, and once more at the end."""
-        thread = threading.Thread(target=self._work, name="log keeper", daemon=True)
+        writes = Writes({kept.log.path.parent for kept in self._logs})
+        thread = threading.Thread(target=self._work, args=[writes], name="log keeper", daemon=True)
         try:
-            with self._working:
-                thread.start()
-                yield
+            thread.start()
+            yield
         finally:
+            writes.end()
             thread.join(CLOSE_S)
 
-    def _work(self) -> None:
-        while not self._working.acquire(timeout=HURRY_S if self.look() else LOOK_S):
+    def _work(self, writes: Writes) -> None:
+        while writes.wait(QUIET_LOOK_S) and writes.rest(HURRY_S if self.look() else LOOK_S):
             pass
         self.look()
+        writes.close()
 
     def look(self) -> bool:
         """One look at every log; says whether one grows so fast that the next should come soon."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -24,8 +25,8 @@ from mesh.buses.zmq.broker import Broker
 from mesh.buses.zmq.client import ZmqBus
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST
 from mesh.buses.zmq.log import Log
-from mesh.buses.zmq.protocol import frames
-from mesh.buses.zmq.wire import pack, unpack
+from mesh.buses.zmq.protocol import frames, timing
+from mesh.buses.zmq.wire import BEAT_TOPIC, pack, unpack
 from mesh.errors import InvalidInput, LogBroken
 from tests.buses.histories import FIRST, chain
 from tests.buses.support import ROOT, WAIT_S, FileInbox, FileOutbox, until
@@ -252,7 +253,33 @@ async def test_events_arrive_by_asking_when_the_feed_is_dead(broker, run, tmp_pa
     outbox.tell(b"1", b"2", b"3")
     teller.wake()
     await inbox.has("order", 3)
-    assert asyncio.get_running_loop().time() - start < 2.5
+    assert asyncio.get_running_loop().time() - start < timing.POLL_S + 1.5
+    await listener.close()
+    await teller.close()
+
+
+async def test_word_of_news_that_is_lost_after_a_calm_is_made_good_at_once(
+    broker, run, tmp_path, monkeypatch
+):
+    outbox = FileOutbox(tmp_path / "order.db", "order")
+    inbox = FileInbox(tmp_path / "product.db")
+    teller, listener = await connected_to(run, "order"), await connected_to(run, "product")
+    teller.relay(outbox)
+    listener.subscribe(["order"], inbox)
+    broker._heart._news_at -= timing.QUIET_S
+    await until(lambda: broker._heart.calm and teller._calm and listener._calm)
+    ticks = []
+    monkeypatch.setattr(listener, "_tell", ticks.append)
+    await asyncio.sleep(2.2)
+    monkeypatch.undo()
+    assert 1 <= len(ticks) <= 3, "with heartbeats, once a second"
+    listener._way = SimpleNamespace(through=lambda f: [f] if f[0] == BEAT_TOPIC else [])
+    start = asyncio.get_running_loop().time()
+    outbox.tell(b"1", b"2", b"3")
+    teller.wake()
+    await inbox.has("order", 3)
+    assert asyncio.get_running_loop().time() - start < timing.CALM_BEAT_S / 2 + timing.BEAT_S
+    assert not broker._heart.calm
     await listener.close()
     await teller.close()
 

@@ -172,9 +172,9 @@ def test_poll_reveals_news_when_the_feed_says_nothing_is_new():
 def test_conversation_starts_anew_when_three_heartbeats_are_missing():
     bench = Bench()
     bench.attach(3, 3)
-    bench.now = 0.7
+    bench.now = 1.9
     assert bench.feed(timing.Tick()) == []
-    bench.now = 0.8
+    bench.now = 3.6
     assert bench.feed(timing.Tick()) == [timing.Reconnect(0.0)]
 
 

@@ -193,12 +193,12 @@ def test_relay_pings_when_it_hears_nothing_and_gives_up_after_three():
     bench = Bench([])
     bench.stream()
     bench.read()
-    bench.now = 1.1
+    bench.now = 3.1
     assert sent(bench.feed(timing.Tick())) == [frames.Ping(SESSION)]
     bench.feed(frames.Pong(SESSION))
-    bench.now = 2.0
+    bench.now = 6.0
     assert bench.feed(timing.Tick()) == []
-    bench.now = 4.2
+    bench.now = 13.2
     assert isinstance(bench.feed(timing.Tick())[0], timing.Reconnect)
 
 

@@ -7,16 +7,18 @@ import json
 import os
 import shutil
 import stat
+import time
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh import clock
-from mesh.orchestrator import keeper, logs, notes, pieces, reader
+from mesh.orchestrator import keeper, logs, notes, pieces, reader, writes
 from mesh.orchestrator.keeper import Keeper
 from mesh.orchestrator.pieces import Log
 
@@ -541,3 +543,32 @@ def test_a_thread_looks_by_itself_and_once_more_at_the_end(tmp_path):
             log.lines(12)
         assert log.path.stat().st_size == 0
         assert texts(logs.tail({"a": log.path}, None)) == numbered(*range(12))
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_a_thread_looks_when_something_is_written_and_rests_while_nothing_is(
+    tmp_path, monkeypatch, blind
+):
+    looks = []
+    monkeypatch.setattr(Keeper, "look", lambda _: looks.append(1) or False)
+    if blind:
+        monkeypatch.setattr(writes, "_libc", SimpleNamespace(inotify_init1=lambda _: -1))
+    path = tmp_path / "a.log"
+    path.touch()
+    with Keeper([path]).at_work(), path.open("ab", buffering=0) as log:
+        for _ in range(20):  # also while it looks and while it rests
+            before = len(looks)
+            log.write(b"x")
+            until(lambda: len(looks) > before)  # noqa: B023  asked at once
+        time.sleep(3 * keeper.LOOK_S)
+        before = len(looks)
+        time.sleep(10 * keeper.LOOK_S)
+        assert (len(looks) > before + 5) is blind
+        assert blind or len(looks) == before
+
+
+def until(holds):
+    end = time.monotonic() + 2
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)

@@ -18,6 +18,7 @@ from mesh.buses.disorder import Disorder
 from mesh.buses.zmq.committer import Committer
 from mesh.buses.zmq.endpoints import FEED, FETCH, INGEST, endpoint, make_private, open_socket
 from mesh.buses.zmq.feed import portions
+from mesh.buses.zmq.heart import Heart
 from mesh.buses.zmq.log import Advancing, Group, Log
 from mesh.buses.zmq.protocol import broker as rules
 from mesh.buses.zmq.protocol.frames import (
@@ -57,7 +58,7 @@ from mesh.buses.zmq.protocol.stream import (
     Stream,
     Trim,
 )
-from mesh.buses.zmq.protocol.timing import BEAT_S, REPORT_S
+from mesh.buses.zmq.protocol.timing import REPORT_S
 from mesh.buses.zmq.pump import Pump
 from mesh.buses.zmq.readers import Readers
 from mesh.buses.zmq.upkeep import Limits, Upkeep
@@ -72,12 +73,6 @@ if TYPE_CHECKING:
 
 STREAMS_MAX = 1024
 """Streams known; a system has tens. One more is not answered."""
-
-BEAT_SOON_S = 0.01
-"""A new subscriber gets its heartbeat after this; several share one."""
-
-BEATS_PER_RECORD = 4
-"""Cursors alone are worth a commit once a second."""
 
 _STREAM_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _log = telemetry.logger("bus")
@@ -97,7 +92,6 @@ class Broker:
         self._streams = {stream.name: stream for stream in log.streams}
         self._readers = Readers(log, lambda: self._upkeep.heads(self._streams.values()))
         self._instance = new_session()
-        self._beats = 0
         self._refused_at = 0.0
         self._inside: dict[bytes, Callable[[Frame], None]] = {}
         self.grown: Callable[[], None] = lambda: None
@@ -134,7 +128,7 @@ class Broker:
         self._ingest = Pump(ingest, self._on_ingest, self._committer.kick)
         self._feed = Pump(feed, self._on_subscription)
         self._fetch = Pump(fetch, self._on_fetch)
-        self._beat()
+        self._heart = Heart(self._send_beat, lambda: self._committer.kick(cursors_too=True))
         self._trim()
 
     @property
@@ -146,6 +140,7 @@ class Broker:
         """Finish the commit under way, then let everything go."""
         for timer in self._timers.values():
             timer.cancel()
+        self._heart.close()
         self._ingest.pause()
         await self._committer.close()
         for pump in (self._ingest, self._feed, self._fetch):
@@ -286,6 +281,7 @@ class Broker:
                 if self._committer.full:
                     self._ingest.pause()
             case Publish(events):
+                self._heart.rouse()
                 for end, shown in portions(events):
                     self._tell(Evt(self._instance, name, end, shown))
             case ReadLog(peer, get):
@@ -375,20 +371,9 @@ class Broker:
 
     # The heartbeat
 
-    def _beat(self) -> None:
-        self._timers["beat"] = self._loop.call_later(BEAT_S, self._beat)
-        self._send_beat()
-        self._beats += 1
-        if self._beats % BEATS_PER_RECORD == 0:
-            self._committer.kick(cursors_too=True)
-
     def _on_subscription(self, frames: list[bytes]) -> None:
-        if frames[0] == b"\x01" + BEAT_TOPIC and "soon" not in self._timers:
-            self._timers["soon"] = self._loop.call_later(BEAT_SOON_S, self._beat_soon)
-
-    def _beat_soon(self) -> None:
-        del self._timers["soon"]
-        self._send_beat()
+        if frames[0] == b"\x01" + BEAT_TOPIC:
+            self._heart.soon()
 
     def _send_beat(self) -> None:
         beats = tuple(rules.beat(stream) for stream in self._streams.values())

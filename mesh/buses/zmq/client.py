@@ -27,7 +27,7 @@ from mesh.buses.zmq.protocol.frames import (
     ToConsumer,
     ToProducer,
 )
-from mesh.buses.zmq.protocol.timing import BEAT_S, BEATS_MISSED_MAX, Reborn, Tick
+from mesh.buses.zmq.protocol.timing import SILENT_S, Reborn, Tick
 from mesh.buses.zmq.pump import Pump
 from mesh.buses.zmq.relay import Relay
 from mesh.buses.zmq.tail import Tail
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from mesh.buses.contract import Inbox, Outbox
 
 TICK_S = 0.2
-"""Timeouts are looked at this often; the shortest of them is half a second."""
+"""Timeouts are looked at this often while something is under way; the shortest is half a second."""
+
+CALM_TICK_S = 1.1
+"""The same while nothing is: heartbeats, which come oftener then, are what they are looked at with."""
 
 ALL_TOPICS = b""
 
@@ -68,7 +71,7 @@ class ZmqBus:
         self._instance: int | None = None
         self._beats: tuple[Beat, ...] = ()
         self._heard_at = 0.0
-        self._started = self._closed = False
+        self._started = self._closed = self._calm = False
         self._way = Disorder()
         self.malformed = 0
         """Messages dropped because they were none of ours, or harmed on the way."""
@@ -103,6 +106,7 @@ class ZmqBus:
         """The outbox has grown. Cheap; call it after every commit that told something."""
         if self._relay is not None:
             self._relay.wake()
+            self._look_soon()
 
     def subscribe(self, streams: Sequence[str], inbox: Inbox) -> None:
         """Begin to hand these streams to the inbox, from its cursors on.
@@ -133,7 +137,7 @@ class ZmqBus:
         if any(fences):
             return f"fenced: {'; '.join(filter(None, fences))}"
         silent_s = clock.monotonic_s() - self._heard_at
-        heard = self._instance is not None and silent_s < 2 * BEAT_S * BEATS_MISSED_MAX
+        heard = self._instance is not None and silent_s < SILENT_S
         attached = all(each.attached for each in self._deliveries.values())
         relayed = self._relay is None or self._relay.streaming
         return "live" if heard and attached and relayed else "connecting"
@@ -221,6 +225,7 @@ class ZmqBus:
         frame = unpack(frames)
         if isinstance(frame, ToProducer) and self._relay is not None:
             self._relay.hear(frame)
+            self._look_soon()
         else:
             self.malformed += 1
 
@@ -235,6 +240,7 @@ class ZmqBus:
         for delivery in self._deliveries.values():
             if delivery.session == frame.session:
                 delivery.hear(frame)
+        self._look_soon()
 
     def _on_feed(self, frames: list[bytes]) -> None:
         for arrived in self._way.through(frames):
@@ -246,6 +252,7 @@ class ZmqBus:
             case Evt() as news:
                 if delivery is not None:
                     delivery.hear(news)
+                    self._look_soon()
                 self._ring()
             case Heartbeat() as heartbeat:
                 self._on_heartbeat(heartbeat)
@@ -263,14 +270,29 @@ class ZmqBus:
         if heartbeat.beats != self._beats:
             self._beats = heartbeat.beats
             self._ring()
+        if self._calm:
+            self._tick()
 
     def _ring(self) -> None:
         for tail in self._tails.values():
             tail.ring()
 
     def _tick(self) -> None:
-        self._tick_timer = self._loop.call_later(TICK_S, self._tick)
         self._tell(Tick())
+        self._arm()
+
+    def _arm(self) -> None:
+        """Look at timeouts soon if one is running, else with the next heartbeat that comes or does not."""
+        each = (self._relay, *self._deliveries.values())
+        self._calm = not any(one.restless for one in each if one is not None)
+        self._tick_timer.cancel()
+        wait_s = CALM_TICK_S if self._calm else TICK_S
+        self._tick_timer = self._loop.call_later(wait_s, self._tick)
+
+    def _look_soon(self) -> None:
+        """Something has happened: it may be the end of the calm."""
+        if self._calm and not self._closed:
+            self._arm()
 
     def _tell(self, event: Tick | Reborn) -> None:
         if self._relay is not None:

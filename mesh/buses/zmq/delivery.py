@@ -68,6 +68,15 @@ class Delivery:
         return self._state.hungry
 
     @property
+    def restless(self) -> bool:
+        """Whether something is under way of which time may decide."""
+        state = self._state
+        if not state.attached:
+            return state.phase != "fenced"
+        waits = state.busy or state.buffer or state.asked_at is not None
+        return bool(waits) or state.reported != state.cursor.link.seq
+
+    @property
     def fence(self) -> str:
         """Why nothing more is delivered, or ""."""
         return self._state.fence

@@ -28,8 +28,8 @@ RECONNECT_MS = 20
 RECONNECT_MAX_MS = 100
 """A bus that comes back is to be found within 0.3 s."""
 
-HEARTBEAT_MS = 1000
-HEARTBEAT_TIMEOUT_MS = 3000
+HEARTBEAT_MS = 5000
+HEARTBEAT_TIMEOUT_MS = 10000
 """ZeroMQ's own, below the protocol: closes a connection whose other end is frozen."""
 
 _PRIVATE_MODE = 0o700

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mesh.buses.zmq.protocol.frames import Frame
 
 TICK_S = 0.2
-"""Timeouts of the relays are looked at this often."""
+CALM_TICK_S = 2.0
+"""Timeouts of the relays are looked at this often while something is under way, and else."""
 
 WAITING_MAX = 64
 """Questions that may wait for news at a time; one more is refused."""
@@ -191,9 +192,10 @@ class Host:
         self._news = asyncio.Event()
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._tick)
         for relay in self._relays.values():
             relay.hear(Tick())
+        restless = any(relay.restless for relay in self._relays.values())
+        self._timer = self._loop.call_later(TICK_S if restless else CALM_TICK_S, self._tick)
 
     # Consumers
 

@@ -63,6 +63,13 @@ class Relay:
         return self._state.phase == "streaming"
 
     @property
+    def restless(self) -> bool:
+        """Whether something is under way of which time may decide."""
+        state = self._state
+        waits = state.sent > state.acked or state.grown or state.asked is not None
+        return self._woken or waits or state.phase in {"init", "greeting"}
+
+    @property
     def fence(self) -> str:
         """Why the bus takes nothing more, or ""."""
         return self._state.fence

@@ -40,13 +40,12 @@ from mesh.buses.zmq.protocol.subscription import (
     Verdict,
 )
 from mesh.buses.zmq.protocol.timing import (
-    BEAT_S,
-    BEATS_MISSED_MAX,
     POLL_S,
     REPLY_S,
     REPORT_S,
     RETRY_FIRST_S,
     RETRY_MAX_S,
+    SILENT_S,
     Begin,
     Reborn,
     Reconnect,
@@ -162,7 +161,7 @@ def _tick(state: Consumer, now: float) -> Step:
         return _detach(state, backoff_s(state.attempt))
     if not state.attached:
         return state, ()
-    if now - state.heard_at > BEAT_S * BEATS_MISSED_MAX:
+    if now - state.heard_at > SILENT_S:
         return _detach(state, 0.0)
     if state.asked_at is None and now - state.polled_at > POLL_S:
         return _get(state, now)

@@ -16,10 +16,14 @@ CREDIT_BYTES = 4 * 1024 * 1024
 """Their bytes; bounds what the bus holds for one producer before it is durable."""
 
 BEAT_S = 0.25
-"""The bus shows every head this often on its feed."""
+"""The bus shows every head this often on its feed, for as long as there is news and QUIET_S after."""
 
-BEATS_MISSED_MAX = 3
-"""So many heartbeats missing, and the conversation starts anew (R10)."""
+QUIET_S = 3.0
+CALM_BEAT_S = 1.0
+"""Without news for so long it shows them this often: a lost word of news is made good by then."""
+
+SILENT_S = 3.5
+"""Without a heartbeat for so long the conversation starts anew: three calm ones are missing (R10)."""
 
 POLL_S = 2.0
 """A consumer asks for what is new this often whatever the feed says (R10)."""
@@ -30,10 +34,10 @@ REPLY_S = 1.0
 STALL_S = 1.0
 """Events unacknowledged for so long without progress are sent again (R3)."""
 
-PING_S = 1.0
+PING_S = 3.0
 """A producer that has heard nothing for so long asks."""
 
-LOST_S = 3.0
+LOST_S = 10.0
 """A conversation silent for so long is over: three pings."""
 
 PAUSE_S = 0.5
