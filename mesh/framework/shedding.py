@@ -25,7 +25,7 @@ _LINE = re.compile(
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})[ \t]*(?=\r\n|$)")
 _TRACE = re.compile(rb"\r\ntraceparent:[ \t]*00-([0-9a-f]{32})-")
-_UNUSUAL = (b"\r\ntransfer-encoding:", b"\r\nexpect:", b"\r\nupgrade:", b"\r\nconnection: close")
+_UNUSUAL = (b"transfer-encoding", b"\r\nexpect:", b"\r\nupgrade:", b"\r\nconnection: close")
 
 
 def refusal(data: bytes, exempt: Callable[[str], bool]) -> bytes | None:

@@ -54,6 +54,8 @@ def test_whole_request_is_refused(data):
         POST.replace(b"Content-Length: 15", b"Content-Length: 15\r\nTransfer-Encoding: chunked"),
         POST.replace(b"Content-Length: 15", b"Content-Length: 15\r\nExpect: 100-continue"),
         GET.replace(b"\r\n\r\n", b"\r\nUpgrade: websocket\r\n\r\n"),
+        GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding : chunked\r\n\r\n"),
+        GET.replace(b"\r\n\r\n", b"\r\nX: y\nTransfer-Encoding: chunked\r\n\r\n"),
     ],
 )
 def test_anything_else_is_looked_at_properly(data):
