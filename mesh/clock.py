@@ -93,7 +93,7 @@ class _Ids:
                 self._at_ms, self._tail = at_ms, random.getrandbits(_TAIL_BITS - 1)
             else:
                 self._tail += 1 + random.getrandbits(_STEP_BITS)
-            head, low = divmod(self._tail, 1 << _LOW_BITS)
+            head, low = self._tail >> _LOW_BITS, self._tail & _LOW_MASK
             number = (self._at_ms << 80) | (7 << 76) | (head << 64) | (2 << 62) | low
         return number.to_bytes(16, "big")
 
@@ -104,6 +104,7 @@ _BACK_MS_MAX = 10_000
 
 _TAIL_BITS = 74
 _LOW_BITS = 62
+_LOW_MASK = (1 << _LOW_BITS) - 1
 _STEP_BITS = 32
 """Random bits of the step between two ids of one millisecond, so that neither tells the other."""
 

@@ -35,9 +35,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER_DIGITS_MAX = 20
 
 
-def encode(value: object) -> bytes:
-    """Compact UTF-8 JSON of a struct or plain value."""
-    return msgspec.json.encode(value)
+_encoder = msgspec.json.Encoder()
+
+encode = _encoder.encode
+"""Compact UTF-8 JSON of a struct or plain value, as bytes."""
 
 
 def encode_text(value: object) -> str:
@@ -54,9 +55,6 @@ def decode(raw: bytes | str, shape: type[T]) -> T:
         return msgspec.json.decode(raw, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(str(error)) from None
-
-
-_encoder = msgspec.json.Encoder()
 
 
 def encode_lines(rows: Sequence[object]) -> bytes:
@@ -171,7 +169,7 @@ def read_json(raw: bytes) -> Any:
         value = _ORDINARY.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _read_strictly(raw)
-    once = raw.count(b":") == _encoder.encode(value).count(b":")  # no member was dropped
+    once = raw.count(b":") == encode(value).count(b":")  # no member was dropped
     return value if once else _read_strictly(raw)
 
 
