@@ -26,12 +26,14 @@ class Peer:
         self.answers: list[bytes | None] = []
         self.connections = 0
         self.open = 0
+        self.writers: list[asyncio.StreamWriter] = []
         self.slowly = False
         self.pool: Pool
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open += 1
+        self.writers.append(writer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
@@ -188,6 +190,24 @@ async def test_whoever_waits_for_a_connection_waits_no_longer_than_their_time(pe
         each.cancel()
     assert (await waiting).body == b"ok"
     assert (await peer.ask()).body == b"ok"
+
+
+async def test_time_spent_waiting_for_a_connection_is_not_to_be_had_again(peer, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(exchange.clock, "monotonic_s", lambda: now_s)
+    peer.answers = [OK[:-1], OK[:-1], HANG]
+    holding = [asyncio.create_task(peer.ask()) for _ in range(2)]
+    while len(peer.writers) < 2 or peer.answers[0] is not HANG:
+        await asyncio.sleep(0.001)
+    waiting = asyncio.create_task(peer.ask(60.0))
+    await asyncio.sleep(0)
+    now_s += 59.9
+    for writer in peer.writers:  # and both connections are kept
+        writer.write(OK[-1:])
+    async with asyncio.timeout(20):
+        with pytest.raises(TimeoutError, match="^$"):
+            await waiting
+    await asyncio.gather(*holding)
 
 
 async def test_turn_is_passed_on_by_whoever_was_cancelled_with_it(peer):
