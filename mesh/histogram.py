@@ -126,12 +126,7 @@ class Window:
 
     def add(self, took_s: float, *, failed: bool = False) -> None:
         """It happened."""
-        took_us = int(took_s * _US)
-        self.put(bucket(took_us), took_us, failed=failed)
-
-    def put(self, number: int, took_us: int, *, failed: bool) -> None:
-        """The same for a time whose bucket is known."""
-        self.now.put(number, took_us)
+        self.now.add(int(took_s * _US))
         self.failures += failed
 
     def turn(self) -> int:

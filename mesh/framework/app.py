@@ -85,7 +85,10 @@ class App:
                 page = self._pages.get(request.path)
             if page is not None:
                 telemetry.current_trace.set(codec.replace(trace, sampled=False))
-                return self._last_if_draining(await page(request))
+                response = await page(request)
+                if self.draining:
+                    response.force_close()
+                return response
             operation, fields = self._router.find(request.method, request.route)
             name = operation.name
             if self.faults.any:
@@ -108,7 +111,9 @@ class App:
             response = self._refuse(errors.Broken(str(error)), trace, request.path)
         response.headers["traceparent"] = trace.traceparent
         self._served(request, name, response.status, trace, came, begun_s)
-        return self._last_if_draining(response)
+        if self.draining:
+            response.force_close()
+        return response
 
     def refusal(self, data: bytes) -> bytes | None:
         """The answer to what has come on a quiet connection, if there is no time to look at it."""
@@ -148,11 +153,6 @@ class App:
         about = (request.method, self._router.routes.get(name), request.path, status)
         parent_id = came.span_id if came is not None else ""
         telemetry.record("server", trace, parent_id, name, begun_s, ended_s, failure, about)
-
-    def _last_if_draining(self, response: Reply) -> Reply:
-        if self.draining:
-            response.force_close()
-        return response
 
     def _refuse(self, error: MeshError, trace: telemetry.TraceContext, path: str) -> Reply:
         if isinstance(error, errors.Broken):

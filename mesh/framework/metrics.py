@@ -53,7 +53,9 @@ class Metrics(Collector):
         took_us = int(seconds * _US_PER_S)
         number = bucket(took_us)
         self._took[operation].put(number, took_us)
-        self.window.put(number, took_us, failed=status >= FAILED_FROM)
+        self.window.now.put(number, took_us)
+        if status >= FAILED_FROM:
+            self.window.failures += 1
 
     def gauge(self, name: str, sentence: str, value: Callable[[], float]) -> None:
         """A figure that is read when somebody asks."""

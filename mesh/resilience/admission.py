@@ -138,7 +138,7 @@ class Admission:
         if self.taken < self._places and not self._waiting:
             self.taken += 1
             self.admitted += 1
-            if self.busy:
+            if self.taken == self._places:
                 self._filled(now_s)
             return True
         self._press(now_s)
@@ -169,7 +169,7 @@ class Admission:
 
     def leave(self, now_s: float) -> None:
         """A place becomes free; those who wait get it, the oldest deadline first."""
-        if self.busy:
+        if self.taken >= self._places:
             self._full_s = now_s
         if now_s - self._full_s <= LULL_S:
             self._leaves.append(now_s)
