@@ -43,12 +43,22 @@ HELD_LOOK_S = 0.1
 IDLE_S = 30.0
 """Longest sleep without a wake-up."""
 
-_ROW = (
-    "SELECT action, key, args, due_ms, generation, attempts, traceparent, cause"
-    " FROM deferred WHERE due_ms <= :now"
+_DUE = (
+    "SELECT action, key, args, due_ms, generation, attempts, traceparent, cause FROM deferred"
+    " WHERE action = :action AND due_ms <= :now ORDER BY due_ms LIMIT :most"
 )
-_DUE = f"{_ROW} ORDER BY due_ms LIMIT :most"
-_DUE_OF = f"{_ROW} AND action = :action ORDER BY due_ms LIMIT :most"
+_ACTIONS = (
+    "WITH RECURSIVE one (action) AS (SELECT min(action) FROM deferred UNION ALL"
+    " SELECT (SELECT min(action) FROM deferred d WHERE d.action > one.action) FROM one"
+    " WHERE one.action IS NOT NULL)"
+)
+"""The actions of which something waits: a few steps in the index, however much it is."""
+
+_WAITING = f"{_ACTIONS} SELECT action FROM one WHERE action IS NOT NULL"  # noqa: S608  our own
+_NEXT = (
+    f"{_ACTIONS} SELECT min((SELECT min(due_ms) FROM deferred d"  # noqa: S608  likewise
+    " WHERE d.action = one.action AND due_ms > :now)) FROM one"
+)
 
 log = telemetry.logger("framework.deferred")
 
@@ -153,30 +163,27 @@ class DeferredWork:
             return []
         held = self.held
         self._holding = bool(held)
-        if not held:
-            return self._look(_DUE, places, now=now)
         probed = {peer for action, _ in self._running for peer in self._peers.get(action, ())}
         found: list[Work] = []
-        for action, peers in self._peers.items():
-            room = held.get(action, places)
+        for action in self._database.read.all(str, _WAITING):
+            room, peers = held.get(action, places), self._peers.get(action, frozenset())
             if room and (action not in held or probed.isdisjoint(peers)):
-                rows = self._look(_DUE_OF, room, now=now, action=action)
+                rows = self._look(action, now, room)
                 if rows and action in held:
                     probed |= peers
                 found += rows
         return sorted(found, key=lambda row: row.due_ms)[:places]
 
-    def _look(self, sql: str, most: int, **params: str | int) -> list[Work]:
-        found = self._database.read.all(Work, sql, most=most + len(self._running), **params)
+    def _look(self, action: str, now: int, most: int) -> list[Work]:
+        most_rows = most + len(self._running)
+        found = self._database.read.all(Work, _DUE, action=action, now=now, most=most_rows)
         return [row for row in found if (row.action, row.key) not in self._running][:most]
 
     def _sleep_s(self, now: int) -> float:
         """Until the next row is due; a row that runs already wakes us itself."""
         if len(self._running) >= CONCURRENT_MAX:
             return IDLE_S
-        next_ms = self._database.read.one(
-            int, "SELECT min(due_ms) FROM deferred WHERE due_ms > :now", now=now
-        )
+        next_ms = self._database.read.one(int, _NEXT, now=now)
         longest_s = HELD_LOOK_S if self._holding else IDLE_S
         if next_ms is None:
             return longest_s

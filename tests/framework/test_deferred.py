@@ -537,3 +537,40 @@ async def test_work_that_falls_due_during_the_look_is_not_slept_over(worker: Wor
     async with running(worker):
         await worker.times(worker.over)
     assert worker.ran == [1]
+
+
+async def test_what_waits_for_a_date_costs_a_look_nothing(worker: Worker):
+    """A read is aborted beyond a bounded amount of work."""
+
+    def leave(tx):
+        tx.execute(
+            "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 30000)"
+            " INSERT INTO deferred (action, key, args, due_ms, dated, generation, traceparent, cause)"
+            " SELECT 'do', 'dated ' || i, x'', :later, 1, 0, '', '' FROM n",
+            later=clock.now_ms() + 3_600_000,
+        )
+
+    await worker.room.database.write_aside(leave)
+    async with running(worker):
+        await worker.defer(7)
+        await worker.times(worker.over)
+        await worker.owes(dated=30_000)
+    assert worker.ran == [7]
+
+
+async def test_work_of_an_action_that_is_no_more_holds_up_no_other(worker: Worker):
+    await worker.room.transact(
+        lambda tx: tx.execute(
+            "INSERT INTO deferred (action, key, args, due_ms, dated, generation, traceparent, cause)"
+            " VALUES ('done-away', 'x', x'', 0, 0, 0, '', '')"
+        )
+    )
+    async with running(worker):
+        await worker.defer(7)
+        await worker.times(worker.over)
+        await worker.owes(due=1)
+        async with asyncio.timeout(WAIT_S):
+            while not (left := worker.rows())[0].attempts:
+                await asyncio.sleep(0)
+    assert worker.ran == [7]
+    assert "done-away" in (left[0].error or "")
