@@ -152,7 +152,7 @@ class Context:
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[object, object, T]:
         """The same off the event loop, for what looks through many rows or waits for a disk."""
-        return self.wires.database.write_aside(self._run, fn, args, kwargs)
+        return self.wires.database.write_aside(self._run_aside, fn, args, kwargs)
 
     def conclude(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
@@ -171,10 +171,21 @@ class Context:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> T:
+        result = fn(self._tx(inner), *args, **kwargs)
         if self.keyed is not None and self.keyed.recorded != self.keyed.entity:
-            idempotency.record(inner, self.keyed)
-        trace = Trace(self.trace.traceparent, self.trace.trace_id, self.cause)
-        return fn(Tx(inner, self.wires.vocabulary, trace), *args, **kwargs)
+            idempotency.record(inner, self.keyed)  # last: what `fn` refuses has changed nothing
+        return result
+
+    def _run_aside(
+        self,
+        inner: Transaction,
+        fn: Callable[..., T],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> T:
+        if self.keyed is not None and self.keyed.recorded != self.keyed.entity:
+            idempotency.record(inner, self.keyed)  # first: what is erased takes its key along
+        return fn(self._tx(inner), *args, **kwargs)
 
     def _run_last(
         self,
@@ -183,10 +194,14 @@ class Context:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> T:
-        result = self._run(inner, fn, args, kwargs)
+        result = fn(self._tx(inner), *args, **kwargs)
         if self.keyed is not None:
             idempotency.store_answer(inner, self.keyed, self.status, result)
         return result
+
+    def _tx(self, inner: Transaction) -> Tx:
+        trace = Trace(self.trace.traceparent, self.trace.trace_id, self.cause)
+        return Tx(inner, self.wires.vocabulary, trace)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, for example for an outside system; bounded by the deadline of this work."""

@@ -132,17 +132,43 @@ def record(tx: Transaction, request: Keyed) -> None:
 
 
 def store_answer(tx: Transaction, request: Keyed, status: int, answer: object) -> None:
-    """Keep the answer's public members with the last write; the first one stored stands."""
-    if request.replays:
+    """Keep the answer's public members with the last write; the first one stored stands.
+
+    With the key, where this is the first write too. A row that was noted and is gone was erased.
+    """
+    noted = request.recorded == request.entity
+    if not request.replays:
+        if not noted:
+            record(tx, request)
+        return
+    body = codec.encode(_public(answer))
+    if noted:
         tx.execute(
             "UPDATE request SET status = :status, answer = :body"
             " WHERE caller = :caller AND route = :route AND key = :key AND answer IS NULL",
             status=status,
-            body=codec.encode(_public(answer)),
+            body=body,
             caller=request.caller,
             route=request.route,
             key=request.key,
         )
+        return
+    tx.execute(
+        "INSERT INTO request (caller, route, key, fingerprint, entity, status, answer, created_ms)"
+        " VALUES (:caller, :route, :key, :fingerprint, :entity, :status, :body, :created_ms)"
+        " ON CONFLICT (caller, route, key) DO UPDATE SET"
+        " entity = CASE request.entity WHEN '' THEN excluded.entity ELSE request.entity END,"
+        " status = CASE WHEN request.answer IS NULL THEN excluded.status ELSE request.status END,"
+        " answer = coalesce(request.answer, excluded.answer)",
+        caller=request.caller,
+        route=request.route,
+        key=request.key,
+        fingerprint=request.fingerprint,
+        entity=request.entity,
+        status=status,
+        body=body,
+        created_ms=clock.now_ms(),
+    )
 
 
 def forget_caller(tx: Tx, subject: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import NoneType
 from typing import Annotated
 
@@ -9,9 +10,9 @@ import aiohttp
 import pytest
 from msgspec import Struct
 
-from mesh import clock, codec, tokens
+from mesh import clock, codec, telemetry, tokens
 from mesh.errors import InvalidInput
-from mesh.framework import ANYONE, SECRET, Caller, Operation, Service, drain, idempotency
+from mesh.framework import ANYONE, SECRET, Caller, Context, Operation, Service, drain, idempotency
 from mesh.framework.app import App
 from mesh.framework.metrics import Metrics
 from tests.framework.server import CALLS, behind, identity_of
@@ -30,6 +31,14 @@ class Kept(Struct, frozen=True):
     id: str
     text: str
     ticket: Annotated[str, SECRET] = ""
+
+
+class Stored(Struct):
+    """What is kept of one request."""
+
+    entity: str
+    status: int | None
+    answer: bytes | None
 
 
 class Died(BaseException):
@@ -206,3 +215,88 @@ def test_fingerprint_tells_members_apart():
     assert fingerprint("a") == fingerprint("a", "secret")
     assert fingerprint("a") != fingerprint("b")
     assert codec.secret_fields(Note) == {"password"}
+
+
+@pytest.fixture
+async def keyed(desk, tmp_path):
+    """A room, and contexts in it of requests that carry a key."""
+    async with room(desk.service, tmp_path / "desk") as made:
+
+        def context(key: str):
+            until_s = clock.monotonic_s() + 5.0
+            ctx = Context(made.wires, ALICE, telemetry.new_trace(), "req_test", until_s)
+            ctx.keyed = idempotency.keyed(ALICE, "keep", key, Note("a"))
+            ctx.status = 201
+            return ctx
+
+        yield made, context
+
+
+def kept_of(made, key: str) -> list[Stored]:
+    sql = "SELECT entity, status, answer FROM request WHERE key = :key"
+    return made.database.read.all(Stored, sql, key=key)
+
+
+def _keep(tx, entity: str) -> Kept:
+    return Kept(entity, "a")
+
+
+async def test_key_and_answer_of_a_lone_write_are_one_statement(keyed):
+    made, context = keyed
+    said: list[str] = []
+    await made.database.write(lambda tx: tx._statements.connection.set_trace_callback(said.append))
+    said.clear()
+    ctx = context("one")
+    await ctx.conclude(_keep, ctx.entity_id("note"))
+    assert [each.split()[0] for each in said] == ["BEGIN", "INSERT", "COMMIT"]
+    (row,) = kept_of(made, "one")
+    assert (row.entity, row.status) == (ctx.keyed.entity, 201)
+    again = context("one")
+    assert codec.decode(idempotency.find(made.database.read, again.keyed).body, Kept).text == "a"
+
+
+async def test_what_is_refused_before_a_change_leaves_its_neighbours_alone(keyed):
+    """Their group would be undone and run again."""
+    made, context = keyed
+    ran: list[str] = []
+
+    def keep(tx, key):
+        ran.append(key)
+        return Kept(key, "a")
+
+    def refuse(tx):
+        ran.append("refused")
+        raise InvalidInput("no")
+
+    outcomes = await asyncio.gather(
+        context("a").write(keep, "a"),
+        context("b").conclude(refuse),
+        context("c").write(refuse),
+        context("d").conclude(keep, "d"),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in outcomes] == [Kept, InvalidInput, InvalidInput, Kept]
+    assert ran == ["a", "refused", "refused", "d"]
+    assert [len(kept_of(made, key)) for key in "abcd"] == [1, 0, 0, 1]
+
+
+async def test_first_answer_stands_and_an_entity_that_is_known_later_is_noted(keyed):
+    made, context = keyed
+    first, second = context("k"), context("k")
+    await first.write(lambda tx: None)
+    assert [(row.entity, row.answer) for row in kept_of(made, "k")] == [("", None)]
+    await first.conclude(_keep, first.entity_id("note"))
+    second.keyed.entity = "note_other"
+    second.status = 200
+    await second.conclude(_keep, "note_other")
+    (row,) = kept_of(made, "k")
+    assert (row.entity, row.status) == (first.keyed.entity, 201)
+    assert codec.decode(row.answer, Kept).id == first.keyed.entity
+
+
+async def test_key_of_a_request_that_erases_its_caller_is_erased(keyed):
+    made, context = keyed
+    ctx = context("gone")
+    await ctx.write_aside(lambda tx: idempotency.forget_caller(tx, ALICE.subject))
+    await ctx.conclude(_keep, "x")
+    assert kept_of(made, "gone") == []
