@@ -44,19 +44,16 @@ def fill(file: Path, user: str, orders: int) -> None:
     with connection:
         connection.execute(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO orders (id, user_id, status, reason, on_shortage, created_ms, version)"
+            " INSERT INTO orders (id, user_id, status, reason, on_shortage, created_ms, version,"
+            " name, line1, city, postcode, country)"
             " SELECT printf('ord_00000000-0000-7000-9000-%012d', i), ?, 'cancelled', '',"
-            " 'backorder', 0, 1 FROM n",
+            " 'backorder', 0, 1, 'Alice', '1 Street', 'Hamburg', '1', 'DE' FROM n",
             (orders, user),
         )
         filled = "FROM orders WHERE id LIKE 'ord_00000000-0000-7000-9000-%'"
         connection.execute(
             f"INSERT INTO lines (order_id, n, product_id, quantity) SELECT id, 1, ?, 1 {filled}",
             (LAMP,),
-        )
-        connection.execute(
-            "INSERT INTO shipments (order_id, name, line1, city, postcode, country)"
-            f" SELECT id, 'Alice', '1 Street', 'Hamburg', '1', 'DE' {filled}"
         )
     connection.close()
 

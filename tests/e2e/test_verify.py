@@ -140,8 +140,9 @@ CASES: dict[tuple[str, str], Case] = {
         "{paid}",
     ),
     ("order", "each order is the effect of one key"): Case(
-        "INSERT INTO orders SELECT 'ord_twice', user_id, 'cancelled', reason, NULL, NULL, NULL, NULL,"
-        " on_shortage, NULL, 0, NULL, created_ms + 10000, 0 FROM orders WHERE id = '{paid}'",
+        "INSERT INTO orders (id, user_id, status, reason, on_shortage, created_ms, version)"
+        " SELECT 'ord_twice', user_id, 'cancelled', reason, on_shortage, created_ms + 10000, 0"
+        " FROM orders WHERE id = '{paid}'",
         "ord_twice",
     ),
     ("order", "an order's answer was given to its owner"): Case(

@@ -35,9 +35,10 @@ async def ship(ctx: Context, request: messages.Ship) -> OrderView:
 
 
 def _ship(tx: Tx, request: messages.Ship, actor: str) -> OrderView:
-    shipment = store.shipment(tx, request.id)
-    if shipment is not None and shipment.forgotten:
+    order = present(tx, request.id)
+    if order.forgotten:
         raise Conflict("its owner was erased: cancel it", code="address-forgotten")
+    model.require(order.status, "ship")
     store.set_parcel(tx, request.id, request.carrier, request.tracking)
     return _move(tx, request.id, "ship", None, "shipped", actor)
 

@@ -182,9 +182,7 @@ def _apply(tx: Tx, order_id: str, verdict: Verdict, hand: Placed | None = None) 
     """What is at hand of the order, if it still is so; else the order as it has become."""
     if hand is not None:
         with contextlib.suppress(StaleError):
-            return shown(
-                *_decided(tx, hand.order, hand.lines, verdict, as_placed=True), hand.ship_to
-            )
+            return shown(*_decided(tx, hand.order, hand.lines, verdict, as_placed=True))
     order = present(tx, order_id)
     if isinstance(verdict, messages.Held) and verdict.version <= replica.lost_version(tx, order_id):
         raise _OvertakenError

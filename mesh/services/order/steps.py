@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mesh.errors import Broken, Forbidden, NotFound
+from mesh.errors import Forbidden, NotFound
 from mesh.framework import iso
 from mesh.services.order import messages, model, store
-from mesh.services.order.messages import Address, LineView
+from mesh.services.order.messages import LineView
 from mesh.services.order.store import OrderRow
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ class Placed(Struct, frozen=True):
 
     order: OrderRow
     lines: list[LineView]
-    ship_to: Address
 
 
 class StaleError(Exception):
@@ -41,6 +40,7 @@ def place(
     Raises: Forbidden (`user-erased`): a token lives on for a moment.
     """
     move = model.move("", "create")
+    to = request.ship_to
     order = OrderRow(
         id=order_id,
         user_id=user_id,
@@ -50,15 +50,22 @@ def place(
         expected_total_minor=request.expected_total_minor,
         created_ms=tx.now_ms,
         version=1,
+        name=to.name,
+        line1=to.line1,
+        line2=to.line2,
+        city=to.city,
+        region=to.region,
+        postcode=to.postcode,
+        country=to.country,
     )
-    if not store.insert(tx, order, wanted, request.ship_to):
+    if not store.insert(tx, order, wanted):
         if store.is_erased(tx, user_id):
             raise Forbidden("this account was erased", code="user-erased")
         return None
     lines = [LineView(product_id, None, None, n, None) for product_id, n in wanted.items()]
     _note(tx, order, "", f"user:{user_id}", order.reason, lines)
     _leave(tx, order, move.defers)
-    return Placed(order, lines, request.ship_to)
+    return Placed(order, lines)
 
 
 def step(
@@ -158,35 +165,20 @@ def view(reads: Reader | Tx, order_id: str) -> OrderView:
 
 def show(reads: Reader | Tx, order: OrderRow) -> OrderView:
     """The same of a row."""
-    shipment = store.shipment(reads, order.id)
-    if shipment is None:
-        raise Broken(f"order {order.id} has no shipment")
-    return shown(
-        order,
-        store.lines(reads, order.id),
-        store.address(shipment),
-        shipment.carrier,
-        shipment.tracking,
-    )
+    return shown(order, store.lines(reads, order.id))
 
 
-def shown(
-    order: OrderRow,
-    lines: list[LineView],
-    ship_to: Address | None,
-    carrier: str | None = None,
-    tracking: str | None = None,
-) -> OrderView:
-    """The same of what is at hand."""
+def shown(order: OrderRow, lines: list[LineView]) -> OrderView:
+    """The same of a row and its lines."""
     return messages.OrderView(
         id=order.id,
         user_id=order.user_id,
         status=order.status,
         reason=order.reason,
         lines=lines,
-        ship_to=ship_to,
-        carrier=carrier,
-        tracking=tracking,
+        ship_to=store.address(order),
+        carrier=order.carrier,
+        tracking=order.tracking,
         on_shortage=order.on_shortage,
         subtotal_minor=order.subtotal_minor,
         shipping_minor=order.shipping_minor,

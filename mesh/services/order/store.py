@@ -21,7 +21,7 @@ OWED_MAX = 10
 
 
 class OrderRow(Struct, frozen=True):
-    """An order as it is stored."""
+    """An order as it is stored; of where it goes nothing is left once that was forgotten."""
 
     id: str
     user_id: str
@@ -31,6 +31,16 @@ class OrderRow(Struct, frozen=True):
     expected_total_minor: int | None
     created_ms: int
     version: int
+    name: str
+    line1: str
+    city: str
+    postcode: str
+    country: str
+    line2: str | None = None
+    region: str | None = None
+    carrier: str | None = None
+    tracking: str | None = None
+    forgotten: bool = False
     currency: str | None = None
     subtotal_minor: int | None = None
     shipping_minor: int | None = None
@@ -51,21 +61,6 @@ class StepRow(Struct, frozen=True):
     at_ms: int
 
 
-class ShipmentRow(Struct, frozen=True):
-    """Where an order goes, and how; empty words once that was forgotten."""
-
-    name: str
-    line1: str
-    line2: str | None
-    city: str
-    region: str | None
-    postcode: str
-    country: str
-    carrier: str | None
-    tracking: str | None
-    forgotten: bool
-
-
 class OwedRow(Struct, frozen=True):
     """Work left for later."""
 
@@ -78,17 +73,18 @@ class OwedRow(Struct, frozen=True):
 
 _ORDER = (
     "SELECT id, user_id, status, reason, currency, subtotal_minor, shipping_minor, total_minor,"
-    " on_shortage, expected_total_minor, hold_version, held_until_ms, created_ms, version"
-    " FROM orders"
+    " on_shortage, expected_total_minor, hold_version, held_until_ms, created_ms, version, name,"
+    " line1, line2, city, region, postcode, country, carrier, tracking, forgotten FROM orders"
 )
 
 
-def insert(tx: Tx, order: OrderRow, wanted: dict[str, int], to: Address) -> bool:
+def insert(tx: Tx, order: OrderRow, wanted: dict[str, int]) -> bool:
     """Add an order; False when it is there already, or its owner was erased."""
     added = tx.execute(
         "INSERT INTO orders (id, user_id, status, reason, on_shortage, expected_total_minor,"
-        " created_ms, version) SELECT :id, :user_id, :status, :reason, :on_shortage, :expected,"
-        " :created_ms, :version"
+        " created_ms, version, name, line1, line2, city, region, postcode, country)"
+        " SELECT :id, :user_id, :status, :reason, :on_shortage, :expected, :created_ms, :version,"
+        " :name, :line1, :line2, :city, :region, :postcode, :country"
         " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user_id = :user_id) ON CONFLICT DO NOTHING",
         id=order.id,
         user_id=order.user_id,
@@ -98,6 +94,13 @@ def insert(tx: Tx, order: OrderRow, wanted: dict[str, int], to: Address) -> bool
         expected=order.expected_total_minor,
         created_ms=order.created_ms,
         version=order.version,
+        name=order.name,
+        line1=order.line1,
+        line2=order.line2,
+        city=order.city,
+        region=order.region,
+        postcode=order.postcode,
+        country=order.country,
     )
     if not added:
         return False
@@ -110,18 +113,6 @@ def insert(tx: Tx, order: OrderRow, wanted: dict[str, int], to: Address) -> bool
             product_id=product_id,
             quantity=quantity,
         )
-    tx.execute(
-        "INSERT INTO shipments (order_id, name, line1, line2, city, region, postcode, country)"
-        " VALUES (:id, :name, :line1, :line2, :city, :region, :postcode, :country)",
-        id=order.id,
-        name=to.name,
-        line1=to.line1,
-        line2=to.line2,
-        city=to.city,
-        region=to.region,
-        postcode=to.postcode,
-        country=to.country,
-    )
     return True
 
 
@@ -153,18 +144,8 @@ def lines(reads: Reader | Tx, order_id: str) -> list[LineView]:
     )
 
 
-def shipment(reads: Reader | Tx, order_id: str) -> ShipmentRow | None:
-    """Where an order goes, and how."""
-    return reads.one(
-        ShipmentRow,
-        "SELECT name, line1, line2, city, region, postcode, country, carrier, tracking, forgotten"
-        " FROM shipments WHERE order_id = :id",
-        id=order_id,
-    )
-
-
-def address(row: ShipmentRow) -> Address | None:
-    """The address of a shipment, None once it was forgotten."""
+def address(row: OrderRow) -> Address | None:
+    """Where an order goes, None once that was forgotten."""
     if row.forgotten:
         return None
     return Address(
@@ -181,7 +162,7 @@ def address(row: ShipmentRow) -> Address | None:
 def set_parcel(tx: Tx, order_id: str, carrier: str | None, tracking: str | None) -> None:
     """Note who carries it, and under what number."""
     tx.execute(
-        "UPDATE shipments SET carrier = :carrier, tracking = :tracking WHERE order_id = :id",
+        "UPDATE orders SET carrier = :carrier, tracking = :tracking WHERE id = :id",
         id=order_id,
         carrier=carrier,
         tracking=tracking,
@@ -197,9 +178,8 @@ def is_erased(tx: Tx, user_id: str) -> bool:
 def forget_addresses(tx: Tx, user_id: str) -> None:
     """Leave nothing of where a person's orders went."""
     tx.execute(
-        "UPDATE shipments SET name = '', line1 = '', line2 = NULL, city = '', region = NULL,"
-        " postcode = '', country = '', tracking = NULL, forgotten = 1"
-        " WHERE order_id IN (SELECT id FROM orders WHERE user_id = :user_id)",
+        "UPDATE orders SET name = '', line1 = '', line2 = NULL, city = '', region = NULL,"
+        " postcode = '', country = '', tracking = NULL, forgotten = 1 WHERE user_id = :user_id",
         user_id=user_id,
     )
 
@@ -256,9 +236,8 @@ _SAVE = (
     " WHERE id = :id AND version = :version - 1"
 )
 _AS_PLACED = (
-    " AND NOT EXISTS (SELECT 1 FROM hold_lost h"
+    " AND forgotten = 0 AND NOT EXISTS (SELECT 1 FROM hold_lost h"
     " WHERE h.order_id = orders.id AND h.version >= :hold_version)"
-    " AND NOT EXISTS (SELECT 1 FROM erased e WHERE e.user_id = orders.user_id)"
 )
 
 
@@ -267,7 +246,7 @@ def save(tx: Tx, order: OrderRow, *, as_placed: bool = False) -> bool:
 
     Args:
         as_placed: it was not read in this transaction but placed in an earlier one: a hold that
-            was lost since, or an owner who was erased since, is a change as well.
+            was lost since, or an address forgotten since, is a change as well.
     """
     saved = tx.execute(
         f"{_SAVE}{_AS_PLACED}" if as_placed else _SAVE,
@@ -338,4 +317,5 @@ def owed(reads: Reader, order_id: str) -> list[OwedRow]:
     )
 
 
-UNSETTLED = "SELECT count(*) FROM orders WHERE status IN ('pending', 'paying')"
+UNSETTLED = "SELECT count(*) FROM deferred WHERE action IN ('decide', 'capture')"
+"""Orders that are pending or paying: each is driven on, and nothing else is."""

@@ -242,7 +242,7 @@ def see_order(tx: Tx, told: StatusChanged) -> None:
         " (order_id, user_id, status, version, total_minor, currency, heard_at_ms)"
         " SELECT :order_id, id, :status, :version, :total_minor, :currency, :now"
         " FROM users WHERE id = :user_id"
-        " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status,"
+        " ON CONFLICT (user_id, order_id) DO UPDATE SET status = excluded.status,"
         " version = excluded.version, total_minor = excluded.total_minor,"
         " currency = excluded.currency, heard_at_ms = excluded.heard_at_ms"
         " WHERE excluded.version > orders_seen.version",

@@ -15,19 +15,16 @@ def fill(tx):
     """Years of business: orders of one product, all over by now but the last few."""
     tx.execute(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :orders)"
-        " INSERT INTO orders (id, user_id, status, reason, on_shortage, created_ms, version)"
+        " INSERT INTO orders (id, user_id, status, reason, on_shortage, created_ms, version, name,"
+        " line1, city, postcode, country)"
         " SELECT printf('ord_00000000-0000-7000-8000-%012d', i), :user, 'cancelled', '',"
-        " 'backorder', 0, 1 FROM n",
+        " 'backorder', 0, 1, 'Alice', '1 Street', 'Hamburg', '1', 'DE' FROM n",
         orders=ORDERS,
         user=ALICE.id,
     )
     tx.execute(
         "INSERT INTO lines (order_id, n, product_id, quantity) SELECT id, 1, :lamp, 1 FROM orders",
         lamp=LAMP,
-    )
-    tx.execute(
-        "INSERT INTO shipments (order_id, name, line1, city, postcode, country)"
-        " SELECT id, 'Alice', '1 Street', 'Hamburg', '1', 'DE' FROM orders"
     )
 
 
