@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,18 @@ async def test_events_that_come_one_by_one_share_a_commit_and_none_follows(bench
     bench.committer.kick()
     await asyncio.sleep(2 * COMMIT_PACE_S)
     assert bench.groups == [0, 1, 5]
+
+
+async def test_timer_that_fires_a_little_early_is_not_set_again_and_again(bench, monkeypatch):
+    waits = []
+    loop = SimpleNamespace(call_later=lambda wait_s, _look: waits.append(wait_s))
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.committer, "_loop", loop)
+        bench.put(1)
+    (wait_s,) = waits
+    bench.now += wait_s - 0.0015  # as early as a loop may be
+    bench.committer._look()
+    await until(lambda: bench.groups == [0, 1, 1])
 
 
 async def test_event_after_a_pause_is_committed_at_once(bench):

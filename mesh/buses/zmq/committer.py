@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from mesh import clock
 from mesh.buses.zmq.log import Advancing, Group, Log, Seen
-from mesh.buses.zmq.protocol.timing import CREDIT_BYTES, CREDIT_MSGS
+from mesh.buses.zmq.protocol.timing import CREDIT_BYTES, CREDIT_MSGS, TIMER_SLACK_S
 from mesh.errors import LogBroken, StorageFull
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Committer:
             return True
         wait_s = self._begin_at - clock.monotonic_s()
         if wait_s > 0 and self._timer is None:
-            self._timer = self._loop.call_later(wait_s, self._look)
+            self._timer = self._loop.call_later(wait_s + TIMER_SLACK_S, self._look)
         return wait_s <= 0
 
     def _look(self) -> None:

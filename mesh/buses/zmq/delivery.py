@@ -20,7 +20,15 @@ from mesh.buses.zmq.protocol.subscription import (
     ReadCursor,
     Start,
 )
-from mesh.buses.zmq.protocol.timing import Begin, Reborn, Reconnect, Send, Tick, Unsent
+from mesh.buses.zmq.protocol.timing import (
+    TIMER_SLACK_S,
+    Begin,
+    Reborn,
+    Reconnect,
+    Send,
+    Tick,
+    Unsent,
+)
 from mesh.buses.zmq.wire import new_session
 from mesh.errors import Unavailable
 
@@ -30,9 +38,6 @@ if TYPE_CHECKING:
     from mesh.buses.contract import Inbox
     from mesh.buses.zmq.protocol.frames import Beat, Evt, Frame, ToConsumer
     from mesh.buses.zmq.protocol.subscription import Input
-
-TIMER_SLACK_S = 0.002
-"""Loops count in milliseconds; a timer that fires early would wait for the next tick."""
 
 T = TypeVar("T")
 _log = telemetry.logger("bus")

@@ -47,6 +47,10 @@ PACE_S = 0.005
 """While more and more is told, the outbox is read this often: what waited meanwhile is one message, one
 commit of the bus and one of each hearer. What is told after a pause goes at once."""
 
+TIMER_SLACK_S = 0.002
+"""Loops count in milliseconds, and so may call early: who looks at the time then asks for this much
+more, or would be called again and again until it has come."""
+
 REPORT_S = 0.1
 """Cursors are reported, and refusals repeated, at most this often."""
 
