@@ -12,7 +12,7 @@ from mesh.bus import ORIGIN, Cursor, Event, Link
 from mesh.framework.handling import ATTEMPTS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mesh.database import Reader, Transaction
     from mesh.framework.attempt import Attempt
@@ -162,3 +162,20 @@ def chained(events: Sequence[Event]) -> bool:
         and each.prev_epoch == before.epoch
         for before, each in pairwise(events)
     )
+
+
+def batches(
+    events: Sequence[Event], suspect: Suspect | None, most: int
+) -> Iterator[Sequence[Event]]:
+    """Runs that share a commit; an event under suspicion is alone, so that it harms no other."""
+    start = 0
+    for index, event in enumerate(events):
+        alone = suspect is not None and suspect.is_of(event)
+        if index > start and (alone or index - start == most):
+            yield events[start:index]
+            start = index
+        if alone:
+            yield events[index : index + 1]
+            start = index + 1
+    if start < len(events):
+        yield events[start:]

@@ -22,7 +22,7 @@ from mesh.framework.transaction import Tx, Vocabulary
 from mesh.histogram import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mesh.database import Database, Transaction
     from mesh.framework.attempt import AttemptMark
@@ -116,28 +116,31 @@ class ServiceInbox:
         if not self._database.writable:
             return Applied(await self.cursor(stream), PAUSE_S)
         answer = None
-        for batch in self._batches(stream, events):
+        for batch in cursors.batches(events, self._suspects.get(stream), BATCH_MAX):
             answer = await self._hand(batch)
             if answer.retry_after_s is not None:
                 return answer
         return answer or Applied(await self.cursor(stream))
 
     async def _hand(self, batch: Sequence[Event]) -> Applied:
-        """One transaction for all, where nothing fails; else one for each, to find what does."""
+        """One transaction for all; where that fails one for each, to find what does."""
         stream = batch[0].stream
         suspect = self._suspects.get(stream)
         if suspect is not None and suspect.is_of(batch[0]):
             return await self._face(batch[0], suspect)
-        if len(batch) > 1 and stream not in self._troubles.failing and cursors.chained(batch):
-            reactions = [self._reaction(event) for event in batch]
-            try:
-                cursor = await self._write(batch, reactions)
-            except Exception:  # noqa: BLE001  whatever it is, it is judged alone
+        if len(batch) > 1 and (stream in self._troubles.failing or not cursors.chained(batch)):
+            return await self._one_by_one(batch)
+        reactions = [self._reaction(event) for event in batch]
+        try:
+            cursor = await self._write(batch, reactions)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is judged alone
+            if len(batch) > 1:
                 return await self._one_by_one(batch)
-            for event, reaction in zip(batch, reactions, strict=True):
-                self._tell(event, reaction)
-            return Applied(cursor)
-        return await self._one_by_one(batch)
+            self._tell(batch[0], reactions[0], error)
+            return await self._failed(batch[0], error)
+        for event, reaction in zip(batch, reactions, strict=True):
+            self._tell(event, reaction)
+        return Applied(cursor)
 
     async def _one_by_one(self, batch: Sequence[Event]) -> Applied:
         """Each in its own transaction, which share a commit; stop at the first failure."""
@@ -154,21 +157,6 @@ class ServiceInbox:
             self._tell(event, reaction)
             cursor = outcome
         return Applied(cursor)
-
-    def _batches(self, stream: str, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-        """Runs that share a commit; an event under suspicion is alone, so that it harms no other."""
-        suspect = self._suspects.get(stream)
-        start = 0
-        for index, event in enumerate(events):
-            alone = suspect is not None and suspect.is_of(event)
-            if index > start and (alone or index - start == BATCH_MAX):
-                yield events[start:index]
-                start = index
-            if alone:
-                yield events[index : index + 1]
-                start = index + 1
-        if start < len(events):
-            yield events[start:]
 
     def _applied(self, event: Event) -> None:
         self.events_applied += 1

@@ -702,7 +702,8 @@ async def test_event_under_suspicion_is_handled_alone(fatal: Fatal):
     events = chain(5)
     fatal.die_at(events[2])
     inbox = await fatal.start("signal 11")
-    groups = [[event.seq for event in batch] for batch in inbox._batches("product", events)]
+    batches = cursors.batches(events, inbox._suspects["product"], BATCH_MAX)
+    groups = [[event.seq for event in batch] for batch in batches]
     assert groups == [[1, 2], [3], [4, 5]]
     await fatal.offer(events)
     assert (fatal.heard, fatal.parked) == ([1, 2, 3, 4, 5], [])
