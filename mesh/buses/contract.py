@@ -259,8 +259,13 @@ class Bus(Protocol):
     async def start(self) -> None:
         """Connect in the background; returns at once."""
 
-    def relay(self, outbox: Outbox) -> None:
-        """Begin to copy this producer's outbox to the bus, from wherever the bus stands."""
+    def relay(self, outbox: Outbox, *, pace_s: float | None = None) -> None:
+        """Begin to copy this producer's outbox to the bus, from wherever the bus stands.
+
+        Args:
+            pace_s: how long what is told in a row may wait for company, if not as long as the bus
+                thinks best; what is told after a pause goes at once.
+        """
 
     def wake(self) -> None:
         """The outbox has grown. Cheap; call it after every commit that told something."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mesh.framework.attempt import AttemptMark
     from mesh.framework.service import Listener
 
-BATCH_MAX = 16
+BATCH_MAX = 32
 """Events that share one transaction and one move of the cursor: a millisecond or two of work."""
 
 TWIN_S = 0.05

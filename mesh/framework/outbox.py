@@ -36,6 +36,10 @@ TRIM_ROWS_MAX = 2000
 """Rows removed in one transaction, for the writer's other work."""
 
 
+PACE_S = 0.02
+"""Events told in a row leave this often: each departure is work for the bus and for every hearer, and
+here there are requests to answer. What is told after a pause leaves at once."""
+
 WAITING_MAX = 10_000
 """Events whose wait for the bus is timed; while it is away for long, the earliest are not."""
 

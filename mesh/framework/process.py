@@ -34,7 +34,7 @@ from mesh.framework.erasure import Erasure
 from mesh.framework.figures import Counted
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.metrics import Metrics
-from mesh.framework.outbox import TRIM_ROWS_MAX, ServiceOutbox, Told, found_epoch
+from mesh.framework.outbox import PACE_S, TRIM_ROWS_MAX, ServiceOutbox, Told, found_epoch
 from mesh.framework.pages import Pages
 from mesh.framework.service import Listener, Service, check
 from mesh.framework.settings import Settings, settings
@@ -215,7 +215,7 @@ class _Process:
         wire.disturb(app.faults.feed)
         _gauges(metrics, store, inbox, work, app)
         await wire.start()
-        wire.relay(outbox)
+        wire.relay(outbox, pace_s=PACE_S)
         server = Server(app)
         pages.traffic = Traffic(self._service, client, app.gate.admission, server.everybody, work)
         metrics.also(pages.traffic)

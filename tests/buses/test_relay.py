@@ -27,10 +27,10 @@ class Reads(FileOutbox):
 class Bench:
     """A relay that is welcomed, and what it has sent."""
 
-    def __init__(self, outbox: Reads) -> None:
+    def __init__(self, outbox: Reads, pace_s: float | None = None) -> None:
         self.sent: list[int] = []
         self.came = asyncio.Event()
-        self.relay = Relay(outbox.stream, outbox, self.send)
+        self.relay = Relay(outbox.stream, outbox, self.send, pace_s=pace_s)
 
     def send(self, frame) -> bool:
         if isinstance(frame, Hello):
@@ -49,25 +49,27 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path):
+async def bench(tmp_path, request):
     outbox = Reads(tmp_path / "outbox.db", "order")
     outbox.tell(b"1")
-    made = Bench(outbox)
+    made = Bench(outbox, getattr(request, "param", None))
     await made.until(1)
     yield made, outbox
     await made.relay.close()
     outbox.db.close()
 
 
-async def test_what_is_told_in_a_row_travels_together(bench):
+@pytest.mark.parametrize("bench", [None, 0.02], indirect=True)
+async def test_what_is_told_in_a_row_travels_together(bench, request):
     made, outbox = bench
+    pace_s = request.node.callspec.params["bench"] or PACE_S
     since_s, before = clock.monotonic_s(), outbox.reads
     for number in range(2, 80):
         outbox.tell(b"%d" % number)
         made.relay.wake()
         await asyncio.sleep(0.001)
     await made.until(79)
-    paces = (clock.monotonic_s() - since_s) / PACE_S
+    paces = (clock.monotonic_s() - since_s) / pace_s
     assert outbox.reads - before <= 2 + paces
     assert made.sent == list(range(1, 80))
 

@@ -62,6 +62,7 @@ class ZmqBus:
         self._token = token
         self._addresses = [endpoint(directory, each) for each in (INGEST, FEED, FETCH)]
         self._outbox: Outbox | None = None
+        self._pace_s: float | None = None
         self._inboxes: dict[str, Inbox] = {}
         self._relay: Relay | None = None
         self._deliveries: dict[str, Delivery] = {}
@@ -92,15 +93,15 @@ class ZmqBus:
         self._started = True
         self._tick_timer = self._loop.call_later(TICK_S, self._tick)
         if self._outbox is not None:
-            self.relay(self._outbox)
+            self.relay(self._outbox, pace_s=self._pace_s)
         for stream, inbox in self._inboxes.items():
             self._deliver(stream, inbox)
 
-    def relay(self, outbox: Outbox) -> None:
+    def relay(self, outbox: Outbox, *, pace_s: float | None = None) -> None:
         """Begin to copy this producer's outbox to the bus, from wherever the bus stands."""
-        self._outbox = outbox
+        self._outbox, self._pace_s = outbox, pace_s
         if self._started:
-            self._relay = Relay(self._name, outbox, self._to_ingest)
+            self._relay = Relay(self._name, outbox, self._to_ingest, pace_s=pace_s)
 
     def wake(self) -> None:
         """The outbox has grown. Cheap; call it after every commit that told something."""

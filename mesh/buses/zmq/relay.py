@@ -42,8 +42,20 @@ _log = telemetry.logger("bus")
 class Relay:
     """Copies one outbox to the bus."""
 
-    def __init__(self, stream: str, outbox: Outbox, send: Callable[[Frame], bool]) -> None:
-        """Begin at once, on the running loop. `send` says whether the frame could be sent."""
+    def __init__(
+        self,
+        stream: str,
+        outbox: Outbox,
+        send: Callable[[Frame], bool],
+        *,
+        pace_s: float | None = None,
+    ) -> None:
+        """Begin at once, on the running loop.
+
+        Args:
+            send: says whether the frame could be sent.
+            pace_s: between two readings while more and more is told; PACE_S if not said.
+        """
         self._outbox = outbox
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -51,7 +63,8 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._woken = False
-        self._read_at = -PACE_S
+        self._pace_s = PACE_S if pace_s is None else pace_s
+        self._read_at = -self._pace_s
         self._closed = False
         self._unreported: Position | None = None
         self._reporting = False
@@ -75,11 +88,11 @@ class Relay:
         return self._state.fence
 
     def wake(self) -> None:
-        """The outbox has grown. It is read at once after a pause, else PACE_S after the last time."""
+        """The outbox has grown. It is read at once after a pause, else a pace after the last time."""
         if self._woken or self._closed:
             return
         self._woken = True
-        wait_s = self._read_at + PACE_S - clock.monotonic_s()
+        wait_s = self._read_at + self._pace_s - clock.monotonic_s()
         if wait_s > 0:
             self._timers["grown"] = self._loop.call_later(wait_s, self._grown)
         else:
