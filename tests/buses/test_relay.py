@@ -8,6 +8,7 @@ import pytest
 
 from mesh import clock
 from mesh.bus import ORIGIN
+from mesh.buses.zmq.client import ZmqBus
 from mesh.buses.zmq.protocol.frames import Hello, Put, Welcome
 from mesh.buses.zmq.protocol.timing import PACE_S
 from mesh.buses.zmq.relay import Relay
@@ -85,3 +86,17 @@ async def test_what_is_told_after_a_pause_goes_at_once(bench, monkeypatch):
     outbox.tell(b"2")
     made.relay.wake()
     await made.until(2)
+
+
+@pytest.mark.parametrize("first", ["relay", "start"])
+async def test_pace_is_the_one_that_the_producer_says(tmp_path, first):
+    outbox, bus = Reads(tmp_path / "outbox.db", "order"), ZmqBus(tmp_path / "run", "order")
+    if first == "relay":
+        bus.relay(outbox, pace_s=0.5)
+    await bus.start()
+    if first == "start":
+        bus.relay(outbox, pace_s=0.5)
+    assert bus._relay is not None
+    assert bus._relay._pace_s == 0.5
+    await bus.close()
+    outbox.db.close()
