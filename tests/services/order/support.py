@@ -123,11 +123,8 @@ class Interrupted:
 
 def offenders(room: Room) -> list[tuple[str, str]]:
     """Every row that breaks a promise of the table."""
-    return [
-        (row.sentence, offender)
-        for row in room.service.invariants
-        for offender in room.database.read.all(str, row.offenders)
-    ]
+    sentences = {row.name: row.sentence for row in room.service.invariants}
+    return [(sentences[name], one) for name, rows in room.offenders().items() for one in rows]
 
 
 async def wipe(room: Room) -> None:
