@@ -6,13 +6,15 @@ Syncs are seen where SQLite asks for them, in its file layer.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
-from mesh.databases.sqlite import checkpoints, connect, connections, delay, group
+from mesh.databases.sqlite import checkpoints, connect, connections, delay, group, writer
 from mesh.databases.sqlite.delay import DELAY_S, WARY_GROUPS
 from mesh.errors import NotFound
 from tests.databases.conftest import NOTES
@@ -258,20 +260,30 @@ async def test_close_leaves_everything_durable_even_if_it_cannot_checkpoint(tmp_
     assert (before, after) == (["a"], ["a", "b"])
 
 
-async def test_what_a_dead_process_left_unsynced_is_durable_before_it_is_read(tmp_path, file):
-    with recorded() as notes:
-        opened = await connect("sqlite://", file.parent, "notes")
-        await opened.migrate([NOTES])
-        await _add(opened.write, "a")
-        await _add(opened.write_delayed, "b")
-        image = tmp_path / "image"
-        shutil.copytree(file.parent, image)
-        notes.clear()
-        again = await connect("sqlite://", image, "notes")
-        synced = {each.path for each in notes if isinstance(each, Sync)}
-        await again.close()
-        await opened.close()
-    assert str(image / "notes.db-wal") in synced
+@pytest.mark.parametrize("locked", [False, True])
+async def test_what_a_dead_process_left_unsynced_is_durable_before_it_is_read(
+    database, tmp_path, file, ids, monkeypatch, locked
+):
+    await _add(database.write_delayed, "a")
+    image = tmp_path / "image"
+    shutil.copytree(file.parent, image)
+    foreign = sqlite3.connect(image / file.name, isolation_level=None)
+    if locked:
+        foreign.execute("BEGIN IMMEDIATE")
+    done, fsync, open_writer = [], os.fsync, writer.open_writer
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda file: (done.append(Path(f"/proc/self/fd/{file}").readlink()), fsync(file)),
+    )
+    monkeypatch.setattr(
+        writer, "open_writer", lambda file: (done.append("opened"), open_writer(file))[1]
+    )
+    again = await connect("sqlite://", image, "notes")
+    assert done == [image / "notes.db-wal", image, "opened"]
+    assert ids(again.read) == ["a", "first"]
+    foreign.close()
+    await again.close()
 
 
 async def test_setting_is_made_again_after_it_was_another(database, ask):

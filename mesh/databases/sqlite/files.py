@@ -40,8 +40,8 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -79,7 +79,7 @@ class Place:
     def _claim(self) -> None:
         if not self._directory.exists():  # inside a sandbox it does, and the parent is out of reach
             self._directory.mkdir(DIRECTORY_MODE, parents=True)
-            _sync_directory(self._directory.parent)
+            _sync(self._directory.parent)
         self._directory.chmod(DIRECTORY_MODE)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._lock = os.open(self._lock_file, flags, FILE_MODE)
@@ -89,6 +89,11 @@ class Place:
             raise AlreadyRunning(f"{self.file} is held by another process") from None
         self.marked = os.pread(self._lock, len(_MARK), 0) == _MARK
         self.unclean = self.wal.exists()
+        if self.unclean:
+            # Who died left it in the kernel's hands, and perhaps its name too; whoever reads it takes
+            # it for durable. Where the file is locked or the disk full no commit could sync it.
+            _sync(self.wal)
+            _sync(self._directory)
         if size_of(self.file) == 0:
             self._begin_anew()
         else:
@@ -103,7 +108,7 @@ class Place:
             what = "is empty" if self.file.exists() else "is gone"
             raise broken(self.file, f"{what}, but a database was here")
         os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-        _sync_directory(self._directory)
+        _sync(self._directory)
 
     def _check_header(self) -> None:
         descriptor = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
@@ -129,7 +134,7 @@ class Place:
         if not self.marked and self._lock is not None:
             os.pwrite(self._lock, _MARK, 0)
             os.fsync(self._lock)
-            _sync_directory(self._directory)
+            _sync(self._directory)
             self.marked = True
 
     def release(self) -> None:

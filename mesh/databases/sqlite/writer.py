@@ -376,12 +376,6 @@ class Writer:
         if self._place.marked and not self._statements.ask("SELECT 1 FROM sqlite_master LIMIT 1"):
             connection.close()
             raise broken(self._place.file, "holds no table, but a database was here")
-        if self._place.unclean:
-            try:  # who died left it in the kernel's hands; whoever reads it takes it for durable
-                self._checkpoints.sync()
-            except (DatabaseBusy, StorageFull) as error:
-                self.writable = not isinstance(error, StorageFull)
-                self._delay.committed(synced=False)
 
     def _post(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
