@@ -78,6 +78,7 @@ class Mesh:
             free_ports=self._asked.free_ports,
             linger=linger,
             watch=self._asked.watch,
+            options=self._asked.options,
             ignited=ignited,
             on_change=changed,
         )

@@ -27,3 +27,13 @@ class Asked(NamedTuple):
     free_ports: bool
     watch: bool
     no_sandbox: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """How, as it is typed: what a mesh that is begun again has to be asked for anew."""
+        said = {
+            "--free-ports": self.free_ports,
+            "--watch": self.watch,
+            "--no-sandbox": self.no_sandbox,
+        }
+        return [option for option, asked in said.items() if asked]

@@ -25,7 +25,6 @@ from mesh.commands import chaos as means
 from mesh.commands import output, verify, wait
 from mesh.commands.caller import Speakers, seeded_users
 from mesh.commands.peers import Peers
-from mesh.configs.check import BUS
 from mesh.errors import MeshError, NotRunning, ProgramFailed, ServiceUnavailable
 from mesh.exercise import checker, facts, history, plan, report
 from mesh.exercise.chaos import Chaos, Targets
@@ -145,23 +144,36 @@ class Trial:
         means.inflict(self.project, asked | ({"ms": fault.ms} if fault.ms else {}))
 
     def fell(self, wire: Wire | None = None) -> None:
-        """Kill the supervisor, which takes everything with it, and bring the mesh up again.
+        """Kill the supervisor, which takes everything with it, and bring up again what ran, as it was begun.
+
+        Its ports may be others then: `wire` is told, even if not everything came up.
 
         Raises: ProgramFailed, with what `mesh up` said.
         """
         remote = self.project.remote()
+        options = remote.run.get("options", [])
+        known = self.project.programs
         names = [
             str(row["name"])
             for row in remote.status()["services"]
-            if row["state"] != "stopped" and row["name"] != BUS
+            if row["state"] != "stopped" and row["name"] in known
         ]
         os.kill(int(remote.run["pid"]), signal.SIGKILL)
         until_s = clock.monotonic_s() + GONE_S
         while state.running(self.project.data) is not None and clock.monotonic_s() < until_s:
             sleep(wait.POLL_S)
         try:
+            self._up("--no-deps", *options, *names)
+        finally:
+            if wire is not None:
+                with contextlib.suppress(NotRunning):
+                    wire.urls = dict(self.project.running().services)
+
+    def _up(self, *words: str) -> None:
+        """`mesh up -d` as a process of its own. Raises: ProgramFailed."""
+        try:
             done = subprocess.run(  # noqa: S603  our own program
-                [*self._command(), "up", "-d", *names],
+                [*self._command(), "up", "-d", *words],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -171,8 +183,6 @@ class Trial:
             raise ProgramFailed(f"the mesh did not come up within {UP_S:g} s") from None
         if done.returncode:
             raise ProgramFailed("the mesh did not come up again", evidence=(done.stderr.strip(),))
-        if wire is not None:
-            wire.urls = dict(self.project.running().services)
 
     def _command(self) -> list[str]:
         """This very command line's beginning."""

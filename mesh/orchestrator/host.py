@@ -44,6 +44,7 @@ def supervise(
     free_ports: bool = False,
     linger: bool = True,
     watch: bool = False,
+    options: Sequence[str] = (),
     ignited: Ignited | None = None,
     on_change: Callable[[Status | Transition], None] = lambda _: None,
 ) -> Outcome:
@@ -56,6 +57,7 @@ def supervise(
         mint: makes a token for (subject, audience); called for the control socket.
         linger: go on when all programs have ended or failed by themselves.
         watch: restart programs whose files change (`Program.watch`).
+        options: noted for those who begin this mesh again.
         ignited: a starter that has begun already, to be used if it imports the same.
         on_change: told the first status, with every port known and nothing started, then every
             transition; what it raises at the status ends the mesh before it began. Called on the
@@ -93,7 +95,7 @@ def supervise(
         door = stack.enter_context(control.listening(sockets / "control.sock"))
         journal = logs.Journal(data_dir / "logs" / f"{plan.SUPERVISOR}.log")
         stack.callback(journal.close)
-        run = _described(project, data_dir, sockets, config_file, listeners)
+        run = _described(project, data_dir, sockets, config_file, options, listeners)
         stack.enter_context(state.published(run))
         written = [*(program.name for program in programs), plan.SUPERVISOR]
         paths = [data_dir / "logs" / f"{name}.log" for name in written]
@@ -203,6 +205,7 @@ def _described(
     data_dir: Path,
     sockets: Path,
     config_file: str,
+    options: Sequence[str],
     listeners: Mapping[str, Listener],
 ) -> state.Run:
     pid = os.getpid()
@@ -218,6 +221,7 @@ def _described(
         "config_file": config_file,
         "data_dir": str(data_dir),
         "started_at": clock.iso(clock.now_ms()),
+        "options": [*options],
         "services": {
             name: {"port": listener.number, "url": listener.url}
             for name, listener in listeners.items()

@@ -44,7 +44,11 @@ class Endpoint(TypedDict):
 
 
 class Run(TypedDict):
-    """`mesh.json`. `start_time` is in clock ticks since boot, as in /proc/<pid>/stat."""
+    """`mesh.json`.
+
+    `start_time` is in clock ticks since boot, as in /proc/<pid>/stat; `options` are those of `mesh up`
+    that have to be said again where this mesh is begun again.
+    """
 
     schema: str
     project: str
@@ -57,6 +61,7 @@ class Run(TypedDict):
     config_file: str
     data_dir: str
     started_at: str
+    options: list[str]
     services: dict[str, Endpoint]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 
 import pytest
 import yaml
 
 from tests.support.own import greeter_mesh
-from tests.support.running import RunningMesh, eventually
+from tests.support.running import SHOP, RunningMesh, eventually
 
 CHAOS = "kill,pause,drop,dup,reorder"
 
@@ -75,7 +76,8 @@ def test_faults_are_survived_and_every_unknown_is_resolved(tmp_path):
         mesh.down()
 
 
-def test_killed_supervisor_is_brought_up_again(tmp_path):
+def test_killed_supervisor_is_brought_up_again_as_it_was_begun(tmp_path):
+    """Also where the configured ports cannot be had."""
     from mesh.exercise import chaos
 
     targets = chaos.Targets(
@@ -87,7 +89,13 @@ def test_killed_supervisor_is_brought_up_again(tmp_path):
         if chaos.schedule((chaos.Paced("kill"),), targets, duration_s=7, seed=seed)[0].target
         == "supervisor"
     )
-    mesh = RunningMesh(tmp_path).up()
+    mesh = RunningMesh(tmp_path, environment={"MESH_FREE_PORTS": "0"})
+    config = yaml.safe_load(SHOP.read_text())
+    taken = socket.create_server(("127.0.0.1", 0))
+    config["services"]["order"]["port"] = taken.getsockname()[1]
+    (tmp_path / "mesh.yaml").write_text(yaml.safe_dump(config))
+    options = ["--free-ports", "--no-sandbox"]
+    mesh.up(*options)
     try:
         first = mesh.supervisor()
         found = exercised(
@@ -96,9 +104,13 @@ def test_killed_supervisor_is_brought_up_again(tmp_path):
         assert found["faults"][0]["fault"]["target"] == "supervisor"
         assert found["faults"][0]["refused"] is None
         assert found["ok"] is True
+        assert found["failed"] == 0, "visitors find the new ports"
         assert mesh.supervisor() != first
+        described = json.loads((tmp_path / "data" / "run" / "mesh.json").read_text())
+        assert described["options"] == options
     finally:
         mesh.down()
+        taken.close()
 
 
 def test_verdict_amid_a_run_has_no_false_alarm(mesh: RunningMesh):

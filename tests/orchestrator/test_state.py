@@ -41,6 +41,7 @@ def described(data, **changes):
         "config_file": "mesh.yaml",
         "data_dir": str(data),
         "started_at": "",
+        "options": [],
         "services": {},
     }
     return run | changes
