@@ -59,7 +59,7 @@ class Room:
     ) -> None:
         self.service = service
         self.database = store
-        self._file = directory / f"{service.name}.db"
+        self.file = directory / f"{service.name}.db"
         self.asked: list[str] = []
         self.away = False
         self.loses_answers = False
@@ -161,16 +161,17 @@ class Room:
         ]
 
     def offenders(self) -> dict[str, list[str]]:
-        """Every invariant of the table that does not hold, asked without a bound as of a copy."""
-        found: dict[str, list[str]] = {}
-        with contextlib.closing(
-            sqlite3.connect(f"{self._file.as_uri()}?mode=ro", uri=True)
-        ) as copy:
-            for row in self.service.invariants:
-                found.setdefault(row.name, []).extend(
-                    one for one, *_ in copy.execute(row.offenders)
-                )
-        return {name: rows for name, rows in found.items() if rows}
+        """Every invariant of the table that does not hold."""
+        return offenders(self.service, self.file)
+
+
+def offenders(service: Service, file: Path) -> dict[str, list[str]]:
+    """Every invariant of a service that does not hold, asked without a bound as of a copy."""
+    found: dict[str, list[str]] = {}
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as copy:
+        for row in service.invariants:
+            found.setdefault(row.name, []).extend(one for one, *_ in copy.execute(row.offenders))
+    return {name: rows for name, rows in found.items() if rows}
 
 
 class _Due(Struct):

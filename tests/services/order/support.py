@@ -9,6 +9,7 @@ from mesh.framework import Caller, Context
 from mesh.framework.deferred import DeferredWork
 from mesh.framework.inbox import ServiceInbox
 from mesh.framework.outbox import ServiceOutbox
+from tests.services import in_process
 from tests.services.order.conftest import ALICE, LAMP, MUG, SAM
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class Interrupted:
 def offenders(room: Room) -> list[tuple[str, str]]:
     """Every row that breaks a promise of the table."""
     sentences = {row.name: row.sentence for row in room.service.invariants}
-    return [(sentences[name], one) for name, rows in room.offenders().items() for one in rows]
+    found = in_process.offenders(room.service, room.file)
+    return [(sentences[name], one) for name, rows in found.items() for one in rows]
 
 
 async def wipe(room: Room) -> None:
