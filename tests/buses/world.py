@@ -44,6 +44,8 @@ class World:
         self.effects: list[Event] = []
         self.diverged: list[Event] = []
         self.lives = {"producer": 0, "bus": 0, "consumer": 0}
+        self.heard_life = {"producer": 0, "consumer": 0}
+        """Of the bus, by the latest heartbeat that each has heard in its own life; 0: none yet."""
         self.start_producer()
         self.start_bus()
         self.start_consumer()
@@ -88,6 +90,7 @@ class World:
 
     def start_producer(self) -> None:
         self.lives["producer"] += 1
+        self.heard_life["producer"] = 0
         self.producer = producer.Producer("s")
         self.to_producer(timing.Begin(self.random.getrandbits(32)))
 
@@ -210,10 +213,10 @@ class World:
         beat, life = broker.beat(self.bus), self.lives["bus"]
 
         def arrive() -> None:
-            if self.heard_life not in {0, life}:
-                self.to_producer(timing.Reborn())
-                self.to_consumer(timing.Reborn())
-            self.heard_life = life
+            for who, tell in (("producer", self.to_producer), ("consumer", self.to_consumer)):
+                if self.heard_life[who] not in {0, life}:
+                    tell(timing.Reborn())
+                self.heard_life[who] = life
             self.to_consumer(beat)
 
         self.carry(arrive)
@@ -222,7 +225,7 @@ class World:
 
     def start_consumer(self) -> None:
         self.lives["consumer"] += 1
-        self.heard_life = 0
+        self.heard_life["consumer"] = 0
         self.consumer = subscription.Consumer("c", "s")
         self.to_consumer(timing.Begin(self.random.getrandbits(32)))
 
