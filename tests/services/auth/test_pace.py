@@ -111,11 +111,11 @@ async def test_others_of_the_same_source_log_in_while_one_account_is_guessed_at(
 
 
 async def test_a_thousand_guesses_at_once_find_two_hashing_and_few_waiting(people, hashed):
-    """No clock stands still here: the pool itself is the bound."""
+    """No clock stands still here: the pool itself is the bound, or the wait for the writer."""
     found = await outcomes(
         *(verify(people, f"guess number {n}", f"nobody-{n}") for n in range(1000))
     )
-    assert set(found) <= {"bad-credentials", "throttled", "overloaded"}
+    assert set(found) <= {"bad-credentials", "throttled", "overloaded", "database-busy"}
     assert len(hashed) <= 30
     assert people.wires.computing == 0
     assert (await verify(people, name="bob", source=THERE)).subject == BOB
