@@ -172,8 +172,7 @@ class Context:
         kwargs: dict[str, object],
     ) -> T:
         result = fn(self._tx(inner), *args, **kwargs)
-        if self.keyed is not None and self.keyed.recorded != self.keyed.entity:
-            idempotency.record(inner, self.keyed)  # last: what `fn` refuses has changed nothing
+        self._note_key(inner)  # last: what `fn` refuses has changed nothing
         return result
 
     def _run_aside(
@@ -183,8 +182,7 @@ class Context:
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> T:
-        if self.keyed is not None and self.keyed.recorded != self.keyed.entity:
-            idempotency.record(inner, self.keyed)  # first: what is erased takes its key along
+        self._note_key(inner)  # first: what is erased takes its key along
         return fn(self._tx(inner), *args, **kwargs)
 
     def _run_last(
@@ -198,6 +196,10 @@ class Context:
         if self.keyed is not None:
             idempotency.store_answer(inner, self.keyed, self.status, result)
         return result
+
+    def _note_key(self, inner: Transaction) -> None:
+        if self.keyed is not None and self.keyed.recorded != self.keyed.entity:
+            idempotency.record(inner, self.keyed)
 
     def _tx(self, inner: Transaction) -> Tx:
         trace = Trace(self.trace.traceparent, self.trace.trace_id, self.cause)

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from mesh import clock, codec, telemetry
 from mesh.bus import EVENT_BYTES_MAX, Epoch, Event, Link, OutboxState, Position, Trace, chain_hash
@@ -147,28 +147,7 @@ class Log:
             )
         epoch, seq = end.current, end.seq + 1
         digest = chain_hash(end.hash, epoch, seq, *said)
-        tx.execute(
-            "INSERT INTO outbox"
-            " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body, acked)"
-            " VALUES (:seq, CASE (SELECT max(epoch) FROM mlp_epoch) WHEN :epoch THEN :epoch END,"
-            " :prev_epoch, CASE :seq WHEN 1 THEN :prev_hash ELSE"
-            " (SELECT hash FROM outbox WHERE seq = :seq - 1 AND hash = :prev_hash) END,"
-            " :hash, :id, :type, :key, :ts_ms, :trace, :body, :acked)",
-            seq=seq,
-            epoch=epoch,
-            prev_epoch=end.epoch,
-            prev_hash=end.hash,
-            hash=digest,
-            id=event_id,
-            type=event_type,
-            key=key,
-            ts_ms=ts_ms,
-            trace=origin,
-            body=body,
-            acked=acked,
-        )
-        self._end = _End(epoch, seq, digest, acked, epoch)
-        return Event(
+        event = Event(
             stream=event_type.split(".", 1)[0],
             epoch=epoch,
             seq=seq,
@@ -182,6 +161,18 @@ class Log:
             trace=origin,
             body=body,
         )
+        tx.execute(
+            "INSERT INTO outbox"
+            " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body, acked)"
+            " VALUES (:seq, CASE (SELECT max(epoch) FROM mlp_epoch) WHEN :epoch THEN :epoch END,"
+            " :prev_epoch, CASE :seq WHEN 1 THEN :prev_hash ELSE"
+            " (SELECT hash FROM outbox WHERE seq = :seq - 1 AND hash = :prev_hash) END,"
+            " :hash, :id, :type, :key, :ts_ms, :trace, :body, :acked)",
+            acked=acked,
+            **structs.asdict(event),
+        )
+        self._end = _End(epoch, seq, digest, acked, epoch)
+        return event
 
 
 class ServiceOutbox:
