@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mesh.bus import Trace
-    from mesh.database import Transaction, Value
+    from mesh.database import Transaction
     from mesh.framework.service import Tells
 
 T = TypeVar("T")
@@ -45,12 +45,22 @@ class Vocabulary:
 
 
 class Tx:
-    """One atomic change of this service's database. Valid inside the function it was given to."""
+    """One atomic change of this service's database. Valid inside the function it was given to.
 
-    __slots__ = ("_inner", "_vocabulary", "now_ms", "trace")
+    Attributes:
+        one: `one(shape, sql, **params)`: the first row as `shape` (a struct by column name, else the
+            first column), or None.
+        all: every row likewise; bound the statement.
+        execute: `execute(sql, **params)` runs one statement; returns how many rows it changed.
+            Raises: Conflict (code `constraint`).
+    """
+
+    __slots__ = ("_inner", "_vocabulary", "all", "execute", "now_ms", "one", "trace")
 
     def __init__(self, inner: Transaction, vocabulary: Vocabulary, trace: Trace) -> None:
         """`trace` is the cause that events and deferred work of this commit will carry."""
+        # The database's own: a dozen statements an order, and nothing is to be added to them.
+        self.one, self.all, self.execute = inner.one, inner.all, inner.execute
         self._inner = inner
         self._vocabulary = vocabulary
         self.trace = trace
@@ -60,21 +70,6 @@ class Tx:
     def cause(self) -> str:
         """What this change comes from: the id of the event handled, else of the request."""
         return self.trace.cause
-
-    def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
-        """The first row as `shape` (a struct by column name, else the first column), or None."""
-        return self._inner.one(shape, sql, **params)
-
-    def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
-        """Every row as `shape`; bound the statement."""
-        return self._inner.all(shape, sql, **params)
-
-    def execute(self, sql: str, **params: Value) -> int:
-        """Run one statement; returns how many rows it changed.
-
-        Raises: Conflict (code `constraint`).
-        """
-        return self._inner.execute(sql, **params)
 
     def new_id(self, prefix: str) -> str:
         """A time-sortable id such as `pay_0198c2d4-…`."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from mesh.database import Migration, connect, schemes
-from mesh.errors import Conflict, DatabaseBusy, InvalidInput, NotFound, SchemaMismatch
+from mesh.errors import Broken, Conflict, DatabaseBusy, InvalidInput, NotFound, SchemaMismatch
 
 NOTES = Migration(
     "test",
@@ -154,6 +154,47 @@ async def test_execute_returns_how_many_rows_it_changed(database):
         return counts
 
     assert await database.write(fn) == [1, 1, 1, 2, 0, 2, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("sql", "values", "expected"),
+    [
+        ("SELECT :a || :b || :a || :ab", {"a": "1", "b": "2", "ab": "3"}, "1213"),
+        ("SELECT :b || :a", {"a": "1", "b": "2"}, "21"),
+        ("SELECT :a", {"a": "1", "more": "2"}, "1"),
+        ("SELECT ':b' || :a", {"a": "1"}, ":b1"),
+        ("SELECT 'it''s :b' || :a", {"a": "1"}, "it's :b1"),
+        ('SELECT "x:b" || :a FROM (SELECT 0 AS "x:b")', {"a": "1"}, "01"),
+        ("SELECT :a -- not ':b\n || :c /* :d ' */ || ':e?'", {"a": "1", "c": "2"}, "12:e?"),
+        ("SELECT ':a'", {}, ":a"),
+        ("SELECT :größe||'$'", {"größe": "1"}, "1$"),
+    ],
+)
+async def test_values_are_found_by_their_names(database, sql, values, expected):
+    assert database.read.one(str, sql, **values) == expected
+    assert await database.write(lambda tx: tx.one(str, sql, **values)) == expected
+
+
+async def test_execute_binds_what_it_names(database):
+    def fn(tx):
+        tx.execute("INSERT INTO notes (size, body, id) VALUES (:n, :x, :x)", x="a", n=2)
+
+    await database.write(fn)
+    assert database.read.all(Note, "SELECT * FROM notes") == [Note("a", "a", 2)]
+
+
+async def test_value_that_is_missing_is_a_mistake_that_ends_nothing_else(database):
+    def fn(tx):
+        add(tx, "a")
+        with pytest.raises(Broken, match=":size") as raised:
+            tx.execute(INSERT, id="b", body="")
+        assert raised.value.code == "statement"
+        add(tx, "c")
+
+    await database.write(fn)
+    assert ids(database.read) == ["a", "c"]
+    with pytest.raises(Broken, match=":id"):
+        database.read.one(int, "SELECT :id")
 
 
 async def test_one_returns_what_a_change_returns(database):

@@ -116,6 +116,14 @@ async def test_only_statements_about_rows_are_let_through(database, add, ids, sq
         await database.scan(int, sql)
 
 
+@pytest.mark.parametrize("sql", ["SELECT ? + :a", "SELECT :a + @a", "SELECT $a", "SELECT ?1"])
+async def test_values_without_a_name_of_ours_are_refused(database, sql):
+    with pytest.raises(Broken, match=":name"):
+        await database.write(lambda tx: tx.execute(sql, a=1))
+    with pytest.raises(Broken, match=":name"):
+        database.read.one(int, sql, a=1)
+
+
 async def test_statement_mistakes_are_ours_not_damage(database):
     for sql, params in (("SELECT * FROM nowhere", {}), ("SELECT :id", {}), ("SELECT (", {})):
         with pytest.raises(Broken) as raised:

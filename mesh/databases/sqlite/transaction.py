@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from mesh.databases.contract import Value
     from mesh.databases.sqlite.statements import Statements
+    from mesh.errors import MeshError
 
 T = TypeVar("T")
 
@@ -22,10 +23,11 @@ class SqliteTransaction:
     statement after that would commit on its own).
     """
 
-    __slots__ = ("_over", "_statements", "callbacks", "durable", "scrubs")
+    __slots__ = ("_connection", "_over", "_statements", "callbacks", "durable", "scrubs")
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
+        self._connection = statements.connection
         self._over = False
         self.callbacks: list[Callable[[], None]] = []
         self.durable = False
@@ -34,12 +36,14 @@ class SqliteTransaction:
 
     def one(self, shape: type[T], sql: str, **params: Value) -> T | None:
         """The first row; None when there is none, or for NULL as a plain value."""
-        self._check()
+        if self._over or not self._connection.in_transaction:
+            raise self._dead()
         return self._statements.one(shape, sql, params)
 
     def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
         """Every row."""
-        self._check()
+        if self._over or not self._connection.in_transaction:
+            raise self._dead()
         return self._statements.all(shape, sql, params)
 
     def execute(self, sql: str, **params: Value) -> int:
@@ -47,7 +51,8 @@ class SqliteTransaction:
 
         Raises: Conflict (code `constraint`), StorageFull, DatabaseBroken.
         """
-        self._check()
+        if self._over or not self._connection.in_transaction:
+            raise self._dead()
         return self._statements.execute(sql, params)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
@@ -77,7 +82,10 @@ class SqliteTransaction:
         self._over = True
 
     def _check(self) -> None:
+        if self._over or not self._connection.in_transaction:
+            raise self._dead()
+
+    def _dead(self) -> MeshError:
         if self._over:
-            raise Broken("a transaction was used after its function had returned")
-        if not self._statements.connection.in_transaction:
-            raise self._statements.fault or Broken("the transaction is gone")
+            return Broken("a transaction was used after its function had returned")
+        return self._statements.fault or Broken("the transaction is gone")
