@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import HttpResponseParser
 
 from mesh import exchange
-from mesh.exchange import ANSWER_BYTES_MAX, Pool, UnreachableError
+from mesh.exchange import ANSWER_BYTES_MAX, Pool, UnreachableError, plain
+from mesh.framework.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ASKED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+TRACE = {"traceparent": f"00-{1:032x}-{1:016x}-01"}
+OURS = Reply(201, b"ok", {"ETag": '"1"', **TRACE}).written()
+ODD = OK.replace(b"OK\r\n", b"OK\r\nServer: x\r\n")
 HANG, HANG_UP = b"", None
 
 
@@ -78,6 +85,8 @@ async def peer() -> AsyncIterator[Peer]:
     ("raw", "status", "body"),
     [
         (OK, 200, b"ok"),
+        (ODD, 200, b"ok"),
+        (OURS, 201, b"ok"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, b""),
         (
@@ -106,6 +115,7 @@ async def test_answer_ends_where_it_says_and_its_connection_is_used_again(
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
         OK + OK,
+        ODD + ODD,
     ],
 )
 async def test_connection_is_not_used_again_when_it_is_over_or_more_came_than_was_asked(peer, raw):
@@ -114,6 +124,53 @@ async def test_connection_is_not_used_again_when_it_is_over_or_more_came_than_wa
         assert (await peer.ask()).body == b"ok"
     assert (await peer.ask()).body == b"ok"
     assert peer.connections == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"x" * 100_000])
+@pytest.mark.parametrize("beside", [{}, {"ETag": '"1"'}, {"Location": "/a"}, {"ETag": '"a.1"'}])
+@pytest.mark.parametrize("status", [200, 201, 202])
+def test_good_answers_of_our_services_need_no_parser(status, beside, body):
+    found = plain(Reply(status, body, {**beside, **TRACE}).written())
+    assert found == (status, {}, body)
+
+
+STATUSES = b"1.1 200 OK,1.1 202 ,1.1 204 No,1.1 205 No,1.1 304 No,1.1 404 No,1.0 200 OK,1.1 200,1.1 2000 OK"
+LENGTHS = b"3,03,+3,3 ,\t3,2,0,7,3;x,0x3,-1,9999999"
+LINES = b"""
+Date: now
+ETag: \xff
+ETag : 1
+ETag:1
+ folded
+Transfer-Encoding: chunked
+transfer-encoding: chunked
+Connection: close
+Connection: upgrade
+Upgrade: x
+Content-Length: 3
+Content-Length: 7
+content-length: 7
+ETag: 1\rConnection: close
+Date: 1\x00""".split(b"\n")
+
+
+async def test_what_needs_no_parser_is_what_a_parser_would_read():
+    loop, seen = asyncio.get_running_loop(), 0
+    heads = itertools.product(STATUSES.split(b","), LINES, LENGTHS.split(b","), LINES)
+    for status, before, length, after in heads:
+        lines = b"\r\n".join(filter(None, (before, b"Content-Length: " + length, after)))
+        raw = b"HTTP/%b\r\n%b\r\n\r\n1\r\n" % (status, lines)
+        found = plain(raw)
+        if found is None:
+            continue
+        seen += 1
+        parser = HttpResponseParser(BaseProtocol(loop), loop, 2**16, read_until_eof=True)
+        ((head, body),), upgraded, behind = parser.feed_data(raw)
+        assert (head.code, body.is_eof(), body.read_nowait(-1)) == (found.status, True, found.body)
+        assert [head.should_close, head.chunked, upgraded, behind] == [False, False, False, b""], (
+            raw
+        )
+    assert seen == 2 * 4  # two statuses, with and without a date on either side
 
 
 async def test_answer_without_a_length_ends_with_its_connection(peer):
@@ -147,7 +204,7 @@ async def test_answer_that_is_none_is_an_error_and_ends_its_connection(peer, raw
     assert peer.connections == 2
 
 
-@pytest.mark.parametrize("begun", [HANG, OK[:-1], OK[:20]])
+@pytest.mark.parametrize("begun", [HANG, OK[:-1], OK[:20], ODD[:-1]])
 async def test_time_holds_and_what_comes_too_late_is_nobodys_answer(peer, begun):
     peer.answers = [begun]
     with pytest.raises(TimeoutError):
