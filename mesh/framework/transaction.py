@@ -10,13 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh import clock, codec, telemetry
+from mesh.bus import Trace
 from mesh.errors import Broken
 from mesh.framework import outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mesh.bus import Trace
     from mesh.database import Transaction
     from mesh.framework.service import Tells
 
@@ -140,6 +140,13 @@ class Tx:
             cause=self.trace.cause,
         )
         self._inner.after_commit(partial(self._vocabulary.left, due_ms))
+
+    def resumed(self, traceparent: str, cause: str) -> Tx:
+        """The same transaction, on behalf of whoever left that work in rows of its own."""
+        came = telemetry.parse_traceparent(traceparent)
+        if came is None:
+            return self
+        return Tx(self._inner, self._vocabulary, Trace(traceparent, came.trace_id, cause))
 
     def erase(self, user_id: str) -> None:
         """Erase a person for good: rows, stored answers and bytes, also should a copy come back.

@@ -116,6 +116,14 @@ CASES: dict[tuple[str, str], Case] = {
     ("product", "stock is the sum of its ledger and of open holds"): Case(
         f"UPDATE products SET on_hand = on_hand + 1 WHERE id = '{LAMP}'", LAMP
     ),
+    ("product", "what is said of a hold is the same for each of its lines"): Case(
+        "INSERT INTO hold_lines SELECT order_id, '{rare}', quantity, unit_price_minor, 'expired',"
+        " version, expires_at_ms, traceparent, cause FROM hold_lines WHERE order_id = '{reserved}'",
+        "{reserved}",
+    ),
+    ("product", "whatever is held and not paid is looked at when its time is over"): Case(
+        "DELETE FROM deferred WHERE action = 'expire-holds'", "{reserved}"
+    ),
     ("product", "one event was told for each ledger row"): Case(
         "INSERT INTO ledger SELECT product_id, 1000, 0, 0, 0, 0, 'x', 'x', at_ms FROM ledger"
         f" WHERE product_id = '{LAMP}' LIMIT 1",
@@ -155,7 +163,9 @@ CASES: dict[tuple[str, str], Case] = {
         "UPDATE orders SET status = 'pending' WHERE id = '{reserved}'", "{reserved}"
     ),
     ("order", "stock is held for an order as long as its status says so"): Case(
-        "UPDATE holds SET state = 'released' WHERE order_id = '{paid}'", "{paid}", file="product"
+        "UPDATE hold_lines SET state = 'released' WHERE order_id = '{paid}'",
+        "{paid}",
+        file="product",
     ),
     ("order", "what is held is what was ordered"): Case(
         "UPDATE hold_lines SET quantity = 7 WHERE order_id = '{paid}'", "{paid}", file="product"

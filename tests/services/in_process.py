@@ -32,18 +32,23 @@ if TYPE_CHECKING:
     from mesh.client import Call, Envelope
     from mesh.database import Database
     from mesh.framework import Caller, Service
+    from mesh.telemetry import TraceContext
 
 THREADS = 2
 PROJECT = "shop"
 FRAMEWORK = Path(identity.__file__).parent / "schema"
 
 
+NOWHERE = Trace()
+
+
 class Told:
     """One row of the outbox."""
 
-    def __init__(self, kind: str, body: dict[str, object]) -> None:
+    def __init__(self, kind: str, body: dict[str, object], trace: Trace = NOWHERE) -> None:
         self.type = kind
         self.data = body
+        self.trace = trace
 
 
 class Room:
@@ -84,13 +89,14 @@ class Room:
         key: str | None = None,
         match: str | None = None,
         source: str = "127.0.0.1",
+        trace: TraceContext | None = None,
     ) -> object:
         """Answer one request. `members` is a struct or a dict, as JSON would carry it."""
         row = next(row for row in self.service.operations if row.name == name)
         identity.admit(caller, row.allow)
         self.asked.append(name)
         takes = codec.convert(codec.plain(members), row.takes)
-        trace = telemetry.new_trace()
+        trace = trace or telemetry.new_trace()
         ctx = Context(self.wires, caller, trace, "req_test", clock.monotonic_s() + 5.0)
         ctx.source = source
         if row.match:
@@ -129,7 +135,7 @@ class Room:
         done = []
         while rows := self.database.read.all(
             _Due,
-            "SELECT action, key, args FROM deferred WHERE due_ms <= :now ORDER BY due_ms LIMIT 10",
+            "SELECT action, key, args, generation FROM deferred WHERE due_ms <= :now ORDER BY due_ms LIMIT 10",
             now=clock.now_ms(),
         ):
             for due in rows:
@@ -138,7 +144,7 @@ class Room:
                 until_s = clock.monotonic_s() + 5.0
                 ctx = Context(self.wires, who, telemetry.new_trace(), "evt_test", until_s)
                 await row.action(ctx, codec.decode(due.args, row.takes))
-                await self.transact(lambda tx, due=due: tx.undefer(due.action, key=due.key))
+                await self.transact(_done, due)
                 done.append(due.action)
         return done
 
@@ -152,10 +158,14 @@ class Room:
     def told(self, kind: str = "") -> list[Told]:
         """What it has told, in order."""
         rows = self.database.read.all(
-            _Row, "SELECT type, body FROM outbox WHERE seq > 0 ORDER BY seq LIMIT 1000"
+            _Row, "SELECT type, body, trace FROM outbox WHERE seq > 0 ORDER BY seq LIMIT 1000"
         )
         return [
-            Told(row.type, codec.decode(row.body, dict[str, object]))
+            Told(
+                row.type,
+                codec.decode(row.body, dict[str, object]),
+                codec.decode(row.trace, Trace),
+            )
             for row in rows
             if row.type.startswith(kind)
         ]
@@ -178,11 +188,23 @@ class _Due(Struct):
     action: str
     key: str
     args: bytes
+    generation: int
+
+
+def _done(tx: Tx, due: _Due) -> None:
+    """As the framework has it: what was deferred again meanwhile stays owed."""
+    tx.execute(
+        "DELETE FROM deferred WHERE action = :action AND key = :key AND generation = :generation",
+        action=due.action,
+        key=due.key,
+        generation=due.generation,
+    )
 
 
 class _Row(Struct):
     type: str
     body: bytes
+    trace: bytes
 
 
 class _Client:

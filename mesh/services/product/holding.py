@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesh.errors import Broken, Conflict, Gone, NotFound
+from mesh.errors import Broken, Conflict, Gone, MeshError, NotFound, Refused
 from mesh.services.product import messages, model, stock, store
 
 if TYPE_CHECKING:
     from mesh.framework import Context, Reader, Tx
     from mesh.services.product.messages import HoldView, QuotedLine
+
+EXPIRED_AT_ONCE = 16
+"""Holds that are given back in one transaction: a few milliseconds of work."""
 
 
 async def hold(ctx: Context, request: messages.Hold) -> HoldView:
@@ -65,10 +68,11 @@ def _hold(tx: Tx, order_id: str, wanted: dict[str, int]) -> HoldView:
 def _held(tx: Tx, order_id: str, version: int, lines: list[QuotedLine]) -> HoldView:
     """The hold of lines whose stock was taken just now."""
     expires_at_ms = tx.now_ms + model.HOLD_MS
-    store.put_hold(tx, order_id, version, expires_at_ms)
+    first_ms = store.first_end(tx)
+    if first_ms is None or first_ms > expires_at_ms:
+        _look_at(tx, expires_at_ms)
     for line in lines:
-        store.put_hold_line(tx, order_id, line)
-    tx.defer("expire-hold", messages.ExpireHold(order_id), key=order_id, on_ms=expires_at_ms)
+        store.put_hold_line(tx, order_id, version, expires_at_ms, line)
     return messages.HoldView(order_id, "held", version, expires_at_ms, lines)
 
 
@@ -112,7 +116,6 @@ def _commit(tx: Tx, order_id: str) -> HoldView:
     found = _not_gone(tx, order_id)
     if found.state == "held":
         store.set_hold_state(tx, order_id, "committed")
-        tx.undefer("expire-hold", key=order_id)
     return _view(tx, order_id)
 
 
@@ -130,7 +133,6 @@ def _ship(tx: Tx, order_id: str) -> HoldView:
         for line in store.hold_lines(tx, order_id):
             stock.move(tx, line.product_id, -line.quantity, -line.quantity, "ship", order_id)
         store.set_hold_state(tx, order_id, "shipped")
-        tx.undefer("expire-hold", key=order_id)
     return _view(tx, order_id)
 
 
@@ -155,21 +157,49 @@ def _release(tx: Tx, order_id: str) -> None:
     elif found.state in model.OPEN:
         _give_back(tx, order_id, "release")
     store.set_hold_state(tx, order_id, "released")
-    tx.undefer("expire-hold", key=order_id)
 
 
-async def expire_hold(ctx: Context, request: messages.ExpireHold) -> None:
-    """Deferred: give back stock that was held but not paid in time."""
-    await ctx.write(_expire, request.order_id)
+async def expire_holds(ctx: Context, _: messages.ExpireHolds) -> None:
+    """Deferred: give back all stock that was held but not paid in time, and come again for the rest.
+
+    A hold that cannot be given back keeps back no other; for its sake all this is tried again.
+    """
+    failed: MeshError | None = None
+    last = store.Over(0, "", "", "")
+    while due := store.over(ctx.read, ctx.now_ms, last, EXPIRED_AT_ONCE):
+        last = due[-1]
+        try:
+            await ctx.write(_expire, *due)
+        except (Refused, Broken):
+            for each in due:
+                try:
+                    await ctx.write(_expire, each)
+                except (Refused, Broken) as error:
+                    failed = error
+    if failed is not None:
+        raise failed
+    await ctx.write(_look_again)
 
 
-def _expire(tx: Tx, order_id: str) -> None:
-    found = store.get_hold(tx, order_id)
-    if found is None or found.state != "held" or found.expires_at_ms > tx.now_ms:
-        return
-    _give_back(tx, order_id, "expire")
-    store.set_hold_state(tx, order_id, "expired")
-    tx.tell(messages.HoldExpired(order_id, found.version))
+def _expire(tx: Tx, *due: store.Over) -> None:
+    for each in due:
+        found = store.get_hold(tx, each.order_id)
+        if found is not None and found.state == "held" and found.expires_at_ms <= tx.now_ms:
+            its = tx.resumed(each.traceparent, each.cause)
+            _give_back(its, each.order_id, "expire")
+            store.set_hold_state(its, each.order_id, "expired")
+            its.tell(messages.HoldExpired(each.order_id, found.version))
+
+
+def _look_again(tx: Tx) -> None:
+    first_ms = store.first_end(tx)
+    if first_ms is not None:
+        _look_at(tx, first_ms)
+
+
+def _look_at(tx: Tx, on_ms: int) -> None:
+    """Look for holds that are over once the first one is; there is always such a look to come."""
+    tx.defer("expire-holds", messages.ExpireHolds(), key="all", on_ms=on_ms)
 
 
 def _give_back(tx: Tx, order_id: str, reason: str) -> None:

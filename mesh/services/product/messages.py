@@ -294,10 +294,8 @@ class HoldExpired(Struct, frozen=True):
     version: int
 
 
-class ExpireHold(Struct, frozen=True):
+class ExpireHolds(Struct, frozen=True):
     """Deferred: the date of a hold has come."""
-
-    order_id: str
 
 
 class SeedProduct(Struct, frozen=True, forbid_unknown_fields=True):

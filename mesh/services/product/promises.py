@@ -17,13 +17,26 @@ LEFT JOIN (
     FROM ledger GROUP BY product_id
 ) l ON l.product_id = p.id
 LEFT JOIN (
-    SELECT product_id, sum(quantity) AS quantity
-    FROM hold_lines JOIN holds USING (order_id)
+    SELECT product_id, sum(quantity) AS quantity FROM hold_lines
     WHERE state IN ('held', 'committed') GROUP BY product_id
 ) h ON h.product_id = p.id
 WHERE p.on_hand <> coalesce(l.on_hand, 0)
    OR p.reserved <> coalesce(l.reserved, 0)
    OR p.reserved <> coalesce(h.quantity, 0)
+"""
+
+HOLD_IS_ONE = """
+SELECT order_id, count(DISTINCT state) || ' states, ' || count(DISTINCT version) || ' versions, '
+    || count(DISTINCT expires_at_ms) || ' dates'
+FROM hold_lines GROUP BY order_id
+HAVING count(DISTINCT state) > 1 OR count(DISTINCT version) > 1 OR count(DISTINCT expires_at_ms) > 1
+"""
+
+HOLDS_END = """
+SELECT order_id, 'nobody looks at it when its time is over' FROM hold_lines l
+WHERE state = 'held' AND NOT EXISTS (
+    SELECT 1 FROM deferred
+    WHERE action = 'expire-holds' AND (due_ms <= l.expires_at_ms OR attempts > 0))
 """
 
 TOLD = """

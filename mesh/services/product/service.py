@@ -178,7 +178,7 @@ service = Service(
         Tells("product.low_stock", messages.LowStock, key="product_id"),
         Tells("product.hold_expired", messages.HoldExpired, key="order_id"),
     ),
-    deferred=(Deferred("expire-hold", holding.expire_hold, messages.ExpireHold),),
+    deferred=(Deferred("expire-holds", holding.expire_holds, messages.ExpireHolds),),
     invariants=(
         Invariant(
             "no-oversell",
@@ -191,6 +191,18 @@ service = Service(
             "stock is the sum of its ledger and of open holds",
             promises.CONSERVED,
             "products",
+        ),
+        Invariant(
+            "hold-is-one",
+            "what is said of a hold is the same for each of its lines",
+            promises.HOLD_IS_ONE,
+            of="hold_lines",
+        ),
+        Invariant(
+            "holds-end",
+            "whatever is held and not paid is looked at when its time is over",
+            promises.HOLDS_END,
+            of="hold_lines",
         ),
         Invariant(
             "changes-told", "one event was told for each ledger row", promises.TOLD, of="ledger"

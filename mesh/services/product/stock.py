@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.errors import Conflict
+from mesh.errors import Broken, Conflict
 from mesh.services.product import messages, model, store
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def take(tx: Tx, product_id: str, quantity: int, order_id: str) -> messages.Quot
 
     None, nothing being changed, when it has one, there is not enough, or it is not sold.
     """
-    stock = store.take(tx, product_id, quantity, order_id)
-    if stock is None:
+    if not store.take(tx, product_id, quantity, order_id):
         return None
+    stock = _stock(tx, product_id)
     _tell(tx, product_id, stock, 0, quantity, "hold", order_id)
     _tell_edges(tx, product_id, stock, -quantity)
     return messages.QuotedLine(
@@ -51,10 +51,16 @@ def begin(tx: Tx, product_id: str, on_hand: int, reason: str) -> None:
 
 
 def _change(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> Stock:
-    stock = store.move_stock(tx, product_id, d_on_hand, d_reserved)
-    if stock is None:
+    if not store.move_stock(tx, product_id, d_on_hand, d_reserved):
         raise Conflict("less would be left than is reserved", code="would-oversell")
-    return stock
+    return _stock(tx, product_id)
+
+
+def _stock(tx: Tx, product_id: str) -> Stock:
+    found = store.stock(tx, product_id)
+    if found is None:
+        raise Broken(f"product {product_id} vanished within a transaction")
+    return found
 
 
 def _tell_edges(tx: Tx, product_id: str, stock: Stock, d_available: int) -> None:

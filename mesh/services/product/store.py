@@ -25,20 +25,15 @@ _VIEW = (
 
 
 class Stock(Struct, frozen=True):
-    """A product's stock after a change."""
+    """A product's stock, and what is to be said of a line of it."""
 
     sku: str
+    name: str
     on_hand: int
     reserved: int
     available: int
     low_water: int
     stock_version: int
-
-
-class Taken(Stock, frozen=True):
-    """The same, with what is to be said of a line of it."""
-
-    name: str
     unit_price_minor: int
     currency: str
 
@@ -70,6 +65,15 @@ class OpenHoldRow(Struct, frozen=True):
     state: HoldState
     quantity: int
     expires_at_ms: int
+
+
+class Over(Struct, frozen=True):
+    """A hold whose time is over, and the request that it was made for."""
+
+    expires_at_ms: int
+    order_id: str
+    traceparent: str
+    cause: str
 
 
 def insert(tx: Tx, product_id: str, product: CreateProduct | SeedProduct) -> None:
@@ -188,38 +192,45 @@ def quoted(reads: Reader | Tx, product_id: str, quantity: int) -> QuotedLine | N
     )
 
 
-def move_stock(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> Stock | None:
-    """Change a product's stock; None when that would leave the bounds 0 ≤ reserved ≤ on_hand."""
+def stock(tx: Tx, product_id: str) -> Stock | None:
+    """A product's stock as it is by now."""
     return tx.one(
         Stock,
+        "SELECT sku, name, on_hand, reserved, on_hand - reserved AS available, low_water,"
+        " stock_version, price_minor AS unit_price_minor, currency FROM products WHERE id = :id",
+        id=product_id,
+    )
+
+
+def move_stock(tx: Tx, product_id: str, d_on_hand: int, d_reserved: int) -> bool:
+    """Change a product's stock; False when that would leave the bounds 0 ≤ reserved ≤ on_hand."""
+    changed = tx.execute(
         "UPDATE products SET on_hand = on_hand + :d_on_hand, reserved = reserved + :d_reserved,"
         " stock_version = stock_version + 1"
         " WHERE id = :id AND reserved + :d_reserved >= 0"
-        " AND reserved + :d_reserved <= on_hand + :d_on_hand"
-        " RETURNING sku, on_hand, reserved, on_hand - reserved AS available, low_water,"
-        " stock_version",
+        " AND reserved + :d_reserved <= on_hand + :d_on_hand",
         id=product_id,
         d_on_hand=d_on_hand,
         d_reserved=d_reserved,
     )
+    return changed == 1
 
 
-def take(tx: Tx, product_id: str, quantity: int, order_id: str) -> Taken | None:
+def take(tx: Tx, product_id: str, quantity: int, order_id: str) -> bool:
     """Reserve for an order that has no hold yet.
 
-    None, nothing being changed, when it has one, there is not enough, or it is not sold.
+    False, nothing being changed, when it has one, there is not enough, or it is not sold.
     """
-    return tx.one(
-        Taken,
+    changed = tx.execute(
         "UPDATE products SET reserved = reserved + :quantity, stock_version = stock_version + 1"
         " WHERE id = :id AND status = 'active' AND on_hand - reserved >= :quantity"
-        " AND NOT EXISTS (SELECT 1 FROM holds WHERE order_id = :order_id)"
-        " RETURNING sku, on_hand, reserved, on_hand - reserved AS available, low_water,"
-        " stock_version, name, price_minor AS unit_price_minor, currency",
+        " AND NOT EXISTS (SELECT 1 FROM hold_lines WHERE order_id = :order_id)"
+        " AND NOT EXISTS (SELECT 1 FROM never_held WHERE order_id = :order_id)",
         id=product_id,
         quantity=quantity,
         order_id=order_id,
     )
+    return changed == 1
 
 
 def append_ledger(
@@ -247,7 +258,9 @@ def get_hold(reads: Reader | Tx, order_id: str) -> HoldRow | None:
     """An order's hold, in whatever state."""
     return reads.one(
         HoldRow,
-        "SELECT order_id, state, version, expires_at_ms FROM holds WHERE order_id = :order_id",
+        "SELECT order_id, state, version, expires_at_ms FROM hold_lines WHERE order_id = :order_id"
+        " UNION ALL SELECT order_id, 'released', 0, 0 FROM never_held WHERE order_id = :order_id"
+        " LIMIT 1",
         order_id=order_id,
     )
 
@@ -264,24 +277,36 @@ def hold_lines(reads: Reader | Tx, order_id: str) -> list[QuotedLine]:
     )
 
 
+_OPEN = "state IN ('held', 'committed')"
+"""As the index says it."""
+
 OPEN_HOLDS = (
-    "SELECT l.order_id, h.state, l.quantity, h.expires_at_ms FROM holds h"
-    " JOIN hold_lines l ON l.order_id = h.order_id AND l.product_id = :id"
-    " WHERE h.state IN ('held', 'committed') ORDER BY h.order_id LIMIT :most"
+    "SELECT order_id, state, quantity, expires_at_ms FROM hold_lines"  # noqa: S608  our own
+    f" WHERE product_id = :id AND {_OPEN} ORDER BY order_id LIMIT :most"
 )
 """Who holds some of a product, the oldest order first; there may be many to look through."""
 
 
-def put_hold(tx: Tx, order_id: str, version: int, expires_at_ms: int) -> None:
-    """Hold, for the first time or anew."""
-    tx.execute(
-        "INSERT INTO holds (order_id, state, version, expires_at_ms)"
-        " VALUES (:order_id, 'held', :version, :expires_at_ms)"
-        " ON CONFLICT (order_id) DO UPDATE SET state = 'held', version = excluded.version,"
-        " expires_at_ms = excluded.expires_at_ms",
-        order_id=order_id,
-        version=version,
-        expires_at_ms=expires_at_ms,
+def over(reads: Reader, now_ms: int, after: Over, most: int) -> list[Over]:
+    """Holds whose time is over, those that ended first, beyond `after`."""
+    return reads.all(
+        Over,
+        "SELECT DISTINCT expires_at_ms, order_id, traceparent, cause FROM hold_lines"  # noqa: S608  our own
+        f" WHERE {_OPEN} AND state = 'held' AND expires_at_ms <= :now"
+        " AND (expires_at_ms, order_id) > (:after_ms, :after_id)"
+        " ORDER BY expires_at_ms, order_id LIMIT :most",
+        now=now_ms,
+        after_ms=after.expires_at_ms,
+        after_id=after.order_id,
+        most=most,
+    )
+
+
+def first_end(tx: Tx) -> int | None:
+    """When the first of all holds ends that may end."""
+    return tx.one(
+        int,
+        f"SELECT min(expires_at_ms) FROM hold_lines WHERE {_OPEN} AND state = 'held'",  # noqa: S608  our own
     )
 
 
@@ -290,31 +315,35 @@ def clear_hold_lines(tx: Tx, order_id: str) -> None:
     tx.execute("DELETE FROM hold_lines WHERE order_id = :order_id", order_id=order_id)
 
 
-def put_hold_line(tx: Tx, order_id: str, line: QuotedLine) -> None:
-    """One product of a hold."""
+def put_hold_line(
+    tx: Tx, order_id: str, version: int, expires_at_ms: int, line: QuotedLine
+) -> None:
+    """One product of a hold, on behalf of whoever this change comes from."""
     tx.execute(
-        "INSERT INTO hold_lines (order_id, product_id, quantity, unit_price_minor)"
-        " VALUES (:order_id, :product_id, :quantity, :unit_price_minor)"
-        " ON CONFLICT (order_id, product_id) DO UPDATE SET quantity = excluded.quantity,"
-        " unit_price_minor = excluded.unit_price_minor",
+        "INSERT INTO hold_lines (order_id, product_id, quantity, unit_price_minor, state, version,"
+        " expires_at_ms, traceparent, cause)"
+        " VALUES (:order_id, :product_id, :quantity, :unit_price_minor, 'held', :version,"
+        " :expires_at_ms, :traceparent, :cause)",
         order_id=order_id,
         product_id=line.product_id,
         quantity=line.quantity,
         unit_price_minor=line.unit_price_minor,
+        version=version,
+        expires_at_ms=expires_at_ms,
+        traceparent=tx.trace.traceparent,
+        cause=tx.trace.cause,
     )
 
 
 def put_tombstone(tx: Tx, order_id: str) -> None:
     """A release that came before its hold: no later hold may succeed."""
-    tx.execute(
-        "INSERT INTO holds (order_id, state, version, expires_at_ms)"
-        " VALUES (:order_id, 'released', 0, 0)",
-        order_id=order_id,
-    )
+    tx.execute("INSERT INTO never_held (order_id) VALUES (:order_id)", order_id=order_id)
 
 
 def set_hold_state(tx: Tx, order_id: str, state: HoldState) -> None:
     """Move a hold to another state."""
     tx.execute(
-        "UPDATE holds SET state = :state WHERE order_id = :order_id", order_id=order_id, state=state
+        "UPDATE hold_lines SET state = :state WHERE order_id = :order_id",
+        order_id=order_id,
+        state=state,
     )

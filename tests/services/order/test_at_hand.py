@@ -156,7 +156,7 @@ async def test_nothing_is_read_of_an_order_that_is_as_it_was_placed(order, produ
 @pytest.mark.parametrize("on_hand", [5, 0])
 @pytest.mark.parametrize("who", [ALICE, SAM])
 async def test_cancelled_order_stays_cancelled_when_the_answer_comes_after(
-    order, product, who, on_hand
+    order, product, wall, who, on_hand
 ):
     await plant(product, on_hand)
 
@@ -170,6 +170,8 @@ async def test_cancelled_order_stays_cancelled_when_the_answer_comes_after(
     assert placed == await order.ask("get", {"id": placed.id}, caller=ALICE)
     await work(order)
     assert product.database.read.one(int, "SELECT reserved FROM products") == 0
+    wall.forward(HOLD_MS / 1000)
+    await work(product)
     assert left(order) == left(product) == offenders(product) == offenders(order) == []
 
 

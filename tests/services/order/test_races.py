@@ -39,7 +39,7 @@ async def test_hold_is_asked_for_again_when_its_expiry_overtakes_the_answer(orde
 
     async def expires():
         wall.forward(HOLD_S + 1)
-        assert await work(product) == ["expire-hold"]
+        assert await work(product) == ["expire-holds"]
         await deliver(product, order)
 
     Interrupted(order, HOLD, expires)
@@ -250,6 +250,7 @@ async def test_order_expires_when_its_date_came_while_it_was_being_paid(order, p
     await work(order)
     assert status_of(order, placed.id) == "expired"
     assert hold_of(product, placed.id).startswith("released")
+    assert await work(product) == ["expire-holds"]
     assert left(order) == left(product) == []
 
 

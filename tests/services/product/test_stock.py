@@ -7,103 +7,12 @@ import random
 from collections import Counter
 
 import pytest
-from msgspec import Struct
 
 from mesh.errors import Conflict, Gone, NotFound
-from mesh.framework import Caller
-from mesh.services.product import holding, messages, model
+from mesh.services.product import messages, model
 from mesh.services.product.service import service
-from tests.services.in_process import Clock, outcomes, room
-
-LAMP = "prd_00000000-0000-7000-8000-000000000001"
-MUG = "prd_00000000-0000-7000-8000-000000000002"
-ORDER = Caller("service", "order")
-SAM = Caller("user", "usr_sam", ("staff",))
-HOLD_S = model.HOLD_MS / 1000
-
-
-def order_id(number: int) -> str:
-    return f"ord_00000000-0000-7000-8000-{number:012d}"
-
-
-ONE, TWO = order_id(1), order_id(2)
-
-
-class Stock(Struct):
-    on_hand: int
-    reserved: int
-    stock_version: int
-
-
-class Shop:
-    """The real product, in words of stock."""
-
-    def __init__(self, made, wall: Clock) -> None:
-        self.room = made
-        self.wall = wall
-
-    def hold(self, order: str, lines: dict[str, int]):
-        wanted = [{"product_id": product, "quantity": n} for product, n in lines.items()]
-        return self.room.ask("hold", {"order_id": order, "lines": wanted}, caller=ORDER)
-
-    def commit(self, order: str):
-        return self.room.ask("commit-hold", {"order_id": order}, caller=ORDER)
-
-    def release(self, order: str):
-        return self.room.ask("release-hold", {"order_id": order}, caller=ORDER)
-
-    def restock(self, product: str, delta: int):
-        members = {"id": product, "delta": delta, "reason": "count"}
-        return self.room.ask("restock", members, caller=SAM)
-
-    async def run_due(self) -> int:
-        """Run the deferred work whose date has come, as the framework does."""
-        due = self.room.database.read.all(
-            str, "SELECT key FROM deferred WHERE due_ms <= :now ORDER BY key", now=self.wall.now_ms
-        )
-        for key in due:
-            await self.room.transact(holding._expire, key)
-            await self.room.transact(lambda tx, key: tx.undefer("expire-hold", key=key), key)
-        return len(due)
-
-    async def expire(self) -> int:
-        self.wall.forward(HOLD_S)
-        return await self.run_due()
-
-    def stock(self, product: str) -> Stock:
-        found = self.room.database.read.one(
-            Stock,
-            "SELECT on_hand, reserved, stock_version FROM products WHERE id = :id",
-            id=product,
-        )
-        assert found is not None
-        return found
-
-    def reserved(self, product: str = LAMP) -> int:
-        return self.stock(product).reserved
-
-    def deferred(self) -> list[str]:
-        return self.room.database.read.all(str, "SELECT key FROM deferred ORDER BY key")
-
-    def ledger(self) -> int:
-        return self.room.database.read.one(int, "SELECT count(*) FROM ledger")
-
-    def changes(self) -> list[dict[str, object]]:
-        return [event.data for event in self.room.told("product.stock_changed")]
-
-
-@pytest.fixture
-async def shop(tmp_path, monkeypatch):
-    """Ten lamps and two mugs; wall time stands still until it is moved."""
-    wall = Clock(monkeypatch)
-    async with room(service, tmp_path) as made:
-        products = [
-            messages.SeedProduct(LAMP, "LAMP-1", "Desk lamp", 2490, "EUR", 10),
-            messages.SeedProduct(MUG, "MUG-1", "Mug", 990, "EUR", 2),
-        ]
-        await made.plant(messages.Seed(products))
-        yield Shop(made, wall)
-        assert made.offenders() == {}
+from tests.services.in_process import outcomes, room
+from tests.services.product.conftest import HOLD_S, LAMP, MUG, ONE, ORDER, SAM, TWO, Shop, order_id
 
 
 async def test_hold_takes_every_line_when_there_is_enough(shop: Shop):
@@ -140,7 +49,7 @@ async def test_hold_takes_nothing_when_one_line_is_short(shop: Shop):
         (MUG, 3, 2),
     ]
     assert (shop.reserved(LAMP), shop.reserved(MUG)) == (0, 0)
-    assert (shop.ledger(), len(shop.room.told()), shop.deferred()) == (ledger, told, [])
+    assert (shop.ledger(), len(shop.room.told()), shop.looks()) == (ledger, told, [])
 
 
 async def test_hold_takes_nothing_when_a_product_is_unknown(shop: Shop):
@@ -168,7 +77,7 @@ async def test_hold_of_one_line_changes_nothing_when_it_is_refused(
         await shop.hold(ONE, {product: quantity})
     assert caught.value.code == code
     assert (shop.reserved(LAMP), shop.reserved(MUG)) == (0, 0)
-    assert (shop.ledger(), len(shop.room.told()), shop.deferred()) == (ledger, told, [])
+    assert (shop.ledger(), len(shop.room.told()), shop.looks()) == (ledger, told, [])
     with pytest.raises(NotFound):
         await shop.room.ask("get-hold", {"order_id": ONE}, caller=ORDER)
 
@@ -196,7 +105,7 @@ async def test_release_gives_back_once(shop: Shop):
     await shop.release(ONE)
     ledger = shop.ledger()
     await shop.release(ONE)
-    assert (shop.reserved(), shop.ledger(), shop.deferred()) == (5, ledger, [TWO])
+    assert (shop.reserved(), shop.ledger()) == (5, ledger)
     with pytest.raises(Gone):
         await shop.hold(ONE, {LAMP: 3})
     with pytest.raises(Gone):
@@ -217,47 +126,6 @@ async def test_release_gives_back_what_was_committed(shop: Shop):
     await shop.commit(ONE)
     await shop.release(ONE)
     assert shop.reserved() == 0
-
-
-async def test_expiry_gives_back_and_tells_the_version(shop: Shop):
-    await shop.hold(ONE, {LAMP: 3, MUG: 1})
-    assert await shop.expire() == 1
-    assert (shop.reserved(LAMP), shop.reserved(MUG), shop.deferred()) == (0, 0, [])
-    told = [event.data for event in shop.room.told("product.hold_expired")]
-    assert told == [{"order_id": ONE, "version": 1}]
-    with pytest.raises(Gone):
-        await shop.commit(ONE)
-
-
-async def test_expiry_does_nothing_before_its_date(shop: Shop):
-    await shop.hold(ONE, {LAMP: 3})
-    shop.wall.forward(HOLD_S - 0.001)
-    assert await shop.run_due() == 0
-    await shop.room.transact(holding._expire, ONE)
-    assert (shop.reserved(), shop.room.told("product.hold_expired")) == (3, [])
-
-
-async def test_hold_after_expiry_has_the_next_version(shop: Shop):
-    await shop.hold(ONE, {LAMP: 3})
-    await shop.expire()
-    again = await shop.hold(ONE, {MUG: 2})
-    assert (again.version, again.state) == (2, "held")
-    assert again.expires_at_ms == shop.wall.now_ms + model.HOLD_MS
-    assert (shop.reserved(LAMP), shop.reserved(MUG)) == (0, 2)
-    await shop.expire()
-    assert [event.data["version"] for event in shop.room.told("product.hold_expired")] == [1, 2]
-
-
-async def test_committed_hold_does_not_expire(shop: Shop):
-    await shop.hold(ONE, {LAMP: 3})
-    committed = await shop.commit(ONE)
-    assert (committed.state, committed.version) == ("committed", 1)
-    assert shop.deferred() == []
-    assert (await shop.commit(ONE)).state == "committed"
-    shop.wall.forward(HOLD_S + 1)
-    await shop.room.transact(holding._expire, ONE)
-    assert (shop.reserved(), shop.room.told("product.hold_expired")) == (3, [])
-    assert (await shop.hold(ONE, {LAMP: 3})).state == "committed"
 
 
 async def test_commit_is_refused_when_nothing_was_ever_held(shop: Shop):
@@ -411,4 +279,4 @@ async def test_stock_agrees_with_its_model_on_a_random_walk(shop: Shop, seed: in
             assert stock.reserved == expected.reserved(product)
         assert shop.room.offenders() == {}
     assert expirations, "the walk never saw a hold expire"
-    assert len(shop.room.told("product.hold_expired")) == expirations
+    assert len(shop.ended()) == expirations
