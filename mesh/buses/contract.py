@@ -259,12 +259,12 @@ class Bus(Protocol):
     async def start(self) -> None:
         """Connect in the background; returns at once."""
 
-    def relay(self, outbox: Outbox, *, pace_s: float | None = None) -> None:
+    def relay(self, outbox: Outbox, *, pace_s: float = 0.0) -> None:
         """Begin to copy this producer's outbox to the bus, from wherever the bus stands.
 
         Args:
-            pace_s: how long what is told in a row may wait for company, if not as long as the bus
-                thinks best; what is told after a pause goes at once.
+            pace_s: how long what is told in a row may wait for company, beside what is told while the
+                last of it is still being read; what is told after a pause goes at once.
         """
 
     def wake(self) -> None:

@@ -36,7 +36,7 @@ TRIM_ROWS_MAX = 2000
 """Rows removed in one transaction, for the writer's other work."""
 
 
-PACE_S = 0.02
+PACE_S = 0.05
 """Events told in a row leave this often: each departure is work for the bus and for every hearer, and
 here there are requests to answer. What is told after a pause leaves at once."""
 
@@ -44,7 +44,7 @@ WAITING_MAX = 10_000
 """Events whose wait for the bus is timed; while it is away for long, the earliest are not."""
 
 
-RECENT_MAX = 128
+RECENT_MAX = 256
 """Events kept at hand after their commit: the bus asks for them at once, a few at a time, and a look
 into the table costs more than the telling did."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mesh.buses.contract import Event, Link
 
-COMMIT_PACE_S = 0.02
+COMMIT_PACE_S = 0.05
 """From the beginning of one commit to that of the next. What comes after a pause goes at once."""
 
 HURRY_EVENTS = CREDIT_MSGS // 4

@@ -17,7 +17,6 @@ from mesh.buses.zmq.protocol.producer import (
     StateRead,
 )
 from mesh.buses.zmq.protocol.timing import (
-    PACE_S,
     REPORT_S,
     Begin,
     Grown,
@@ -48,13 +47,13 @@ class Relay:
         outbox: Outbox,
         send: Callable[[Frame], bool],
         *,
-        pace_s: float | None = None,
+        pace_s: float = 0.0,
     ) -> None:
         """Begin at once, on the running loop.
 
         Args:
             send: says whether the frame could be sent.
-            pace_s: between two readings while more and more is told; PACE_S if not said.
+            pace_s: from one reading to the next while more and more is told.
         """
         self._outbox = outbox
         self._send = send
@@ -63,8 +62,8 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._woken = False
-        self._pace_s = PACE_S if pace_s is None else pace_s
-        self._read_at = -self._pace_s
+        self._pace_s = pace_s
+        self._read_at = -pace_s
         self._closed = False
         self._unreported: Position | None = None
         self._reporting = False
