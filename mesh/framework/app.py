@@ -24,7 +24,7 @@ from mesh.framework.router import Router
 from mesh.resilience.admission import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Container, Mapping
 
     from mesh.framework.idempotency import Keyed
     from mesh.framework.identity import Caller, Identity
@@ -62,7 +62,8 @@ class App:
         self._pages = pages
         self._fatal = fatal
         self.faults = Faults()
-        self.controls: Mapping[tuple[str, str], Page] = {}
+        self._controls: Mapping[tuple[str, str], Page] = {}
+        self._always: Container[str] = pages
         self._running = idempotency.Running()
         self.gate = Gate(Admission())
         self._bodies = Bodies()
@@ -70,6 +71,16 @@ class App:
         self.in_flight = 0
         self.last_request_s = 0.0
         self.draining = False
+
+    @property
+    def controls(self) -> Mapping[tuple[str, str], Page]:
+        """Method and path → what the operator may have done."""
+        return self._controls
+
+    @controls.setter
+    def controls(self, table: Mapping[tuple[str, str], Page]) -> None:
+        self._controls = table
+        self._always = {*self._pages, *(path for _, path in table)}
 
     async def handle(self, request: Request) -> Reply:
         """Answer one request; never raises."""
@@ -80,7 +91,7 @@ class App:
         name = "other"
         try:
             reading.check_origin(request)
-            page = self.controls.get((request.method, request.path))
+            page = self._controls.get((request.method, request.path))
             if page is None and request.method == "GET":
                 page = self._pages.get(request.path)
             if page is not None:
@@ -120,10 +131,10 @@ class App:
         now_s = clock.monotonic_s()
         if self.draining or not self.gate.admission.full(now_s):
             return None
-        refused = shedding.refusal(data, self._always_answered)
+        refused = shedding.refusal(data, self._always)
         if refused is not None:
             self.gate.admission.refuse(now_s)
-            self._metrics.request("other", 503, 0.0)
+            self._metrics.refused()
         return refused
 
     def _admissible(self) -> None:
@@ -132,9 +143,6 @@ class App:
         if self.gate.admission.late(now_s):
             self.gate.admission.refuse(now_s)
             raise Overloaded(shedding.DETAIL)
-
-    def _always_answered(self, path: str) -> bool:
-        return path in self._pages or any(path == theirs for _, theirs in self.controls)
 
     def _served(
         self,

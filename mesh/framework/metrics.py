@@ -27,21 +27,21 @@ their counts are exact and may be added up over services."""
 FAILED_FROM = 500
 """Statuses from here on are our failures."""
 
+REFUSED = 503
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _US_PER_S = 1_000_000
 
 
 class Metrics(Collector):
-    """One registry a process.
-
-    Attributes:
-        window: of all requests.
-    """
+    """One registry a process."""
 
     def __init__(self) -> None:
         """Nothing was counted yet."""
-        self.window = Window(WINDOW_S)
+        self._window = Window(WINDOW_S)
+        self._refused = 0
+        """At the door, and not yet among the others."""
         self._answered: dict[tuple[str, int], int] = defaultdict(int)
         self._took: dict[str, Histogram] = defaultdict(Histogram)
         self._registry = CollectorRegistry()
@@ -53,9 +53,28 @@ class Metrics(Collector):
         took_us = int(seconds * _US_PER_S)
         number = bucket(took_us)
         self._took[operation].put(number, took_us)
-        self.window.now.put(number, took_us)
+        self._window.now.put(number, took_us)
         if status >= FAILED_FROM:
-            self.window.failures += 1
+            self._window.failures += 1
+
+    def refused(self) -> None:
+        """One request was answered with 503 at the door, in no time."""
+        self._refused += 1
+
+    @property
+    def window(self) -> Window:
+        """Of all requests."""
+        self._add_refused()
+        return self._window
+
+    def _add_refused(self) -> None:
+        count, self._refused = self._refused, 0
+        if count:
+            none = Histogram({0: count})
+            self._answered["other", REFUSED] += count
+            self._took["other"].merge(none)
+            self._window.now.merge(none)
+            self._window.failures += count
 
     def gauge(self, name: str, sentence: str, value: Callable[[], float]) -> None:
         """A figure that is read when somebody asks."""
@@ -67,6 +86,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The requests, as the registry wants them."""
+        self._add_refused()
         answered = CounterMetricFamily(
             "mesh_requests", "Requests answered", labels=["operation", "status"]
         )

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser
 
 from mesh import clock, telemetry
 from mesh.errors import InvalidInput
+from mesh.framework import heads
+from mesh.framework.heads import Heads
 from mesh.framework.problems import problem
 from mesh.framework.request import Request
 
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
     from mesh.framework.app import App
     from mesh.framework.connections import Connections
-
-LINE_BYTES_MAX = 4096
-HEADER_BYTES_MAX = 8190
-
-READ_BYTES = 64 * 1024
-"""Of a body that nobody reads yet, a few times over."""
 
 UNREAD_S = 10.0
 """So long the rest of a body that nobody wants is taken: hung up on while it sends, a client would
@@ -59,6 +54,7 @@ class Connection(BaseProtocol):
         "_ends",
         "_expected",
         "_fed",
+        "_heads",
         "_last",
         "_request",
         "_stuck",
@@ -72,16 +68,7 @@ class Connection(BaseProtocol):
     def __init__(self, everybody: Connections, app: App) -> None:
         """Nobody has come yet."""
         loop = asyncio.get_running_loop()
-        parser = HttpRequestParser(
-            self,
-            loop,
-            READ_BYTES,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            auto_decompress=False,
-            max_msg_queue_size=1,
-        )
-        super().__init__(loop, parser)
+        super().__init__(loop, heads.parser(self, loop))
         self._all = everybody
         self._app = app
         self._behind = b""
@@ -89,6 +76,7 @@ class Connection(BaseProtocol):
         self._ends = False
         self._expected = False
         self._fed = False
+        self._heads = Heads(self, loop)
         self._last = False
         self._request: Request | None = None
         self._stuck: asyncio.TimerHandle | None = None
@@ -148,22 +136,39 @@ class Connection(BaseProtocol):
             self._pause_reading_for_buffer()
             return
         if self._fed:
+            self._heads.missing -= len(data)
             self._feed(data)
-            return
-        admission = self._app.gate.admission
-        refusal = None if admission.roomy or self._paused else self._app.refusal(data)
-        if refusal is not None and self.transport is not None:
-            self.transport.write(refusal)
+        else:
+            self._begun(data)
+
+    def _begun(self, data: bytes) -> None:
+        """The first bytes of a request, mostly all of it."""
+        if self._heads.clear and self._refused(data):
             self._rests()
             return
-        if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
-            self._expected = True
-            admission.coming += 1
-        self._fed = True
         self.idle_since_s = None
+        request = self._heads.at_once(data, self.address)
+        if request is not None:
+            self._body_came()
+            self._expect()
+            self._start(request)
+            return
+        if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
+            self._expect()
+        self._fed = True
         self._feed(data)
-        if not self._whole:  # most requests come in one piece
+        if not self._whole:
             self._all.owes(self)
+
+    def _refused(self, data: bytes) -> bool:
+        """Whether that was one request, and is answered since there is no time for it."""
+        if self._app.gate.admission.roomy or self._paused or self.transport is None:
+            return False
+        refusal = self._app.refusal(data)
+        if refusal is None:
+            return False
+        self.transport.write(refusal)
+        return True
 
     def _feed(self, data: bytes) -> None:
         if self._parser is None:
@@ -180,7 +185,6 @@ class Connection(BaseProtocol):
 
     def _begin(self, request: Request) -> None:
         """A head has come; the body may still be on its way."""
-        self._request = request
         if "Expect" in request.headers and self._awaited(request) and self.transport is not None:
             self.transport.write(GO_ON)
         if request.content.is_eof():
@@ -189,6 +193,10 @@ class Connection(BaseProtocol):
                 self._all.settled(self)
         else:
             request.content.on_eof(self._body_came)
+        self._start(request)
+
+    def _start(self, request: Request) -> None:
+        self._request = request
         self.task = self._loop.create_task(self._serve(request))
 
     @staticmethod
@@ -196,6 +204,10 @@ class Connection(BaseProtocol):
         """Whether the client sends the body once it is told to (RFC 9110, 10.1.1); curl does."""
         wish = request.headers["Expect"].lower()
         return wish == "100-continue" and not request.old and not request.content.is_eof()
+
+    def _expect(self) -> None:
+        self._expected = True
+        self._app.gate.admission.coming += 1
 
     def _no_longer_expected(self) -> None:
         self._expected = False
@@ -250,14 +262,19 @@ class Connection(BaseProtocol):
         if self._parser is None:
             return
         behind, self._behind = self._behind, b""
-        self._parser.message_consumed()
-        self._feed(behind)
-        self._fed = self._request is not None or bool(behind)
+        if self._fed:
+            self._parser.message_consumed()
+            self._fed = not self._heads.at_the_end()
+        if self._fed:
+            self._feed(behind)
+            self._fed = self._request is not None or bool(behind)
+        elif behind:
+            self._begun(behind)
         if self._ends:
             return
         if self._last and self._request is None:
             self.close()
-        elif not self._fed:
+        elif self._request is None and not self._fed:
             self._rests()
         elif not self._whole:
             self._all.owes(self)

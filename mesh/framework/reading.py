@@ -70,10 +70,11 @@ def at_hand(request: Request) -> bytes | None:
     """The whole body if it is here: nothing to wait for, no timer to set. Raises as `whole`."""
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise InvalidInput("encoded bodies are not taken", code="content-encoding")
-    content = request.content
-    if not content.is_eof():
-        return None
-    raw = content.read_nowait(-1)
+    raw = request.body
+    if raw is None:
+        if not request.content.is_eof():
+            return None
+        raw = request.content.read_nowait(-1)
     if len(raw) > codec.BODY_BYTES_MAX:
         raise TooLarge(f"the body is over {codec.BODY_BYTES_MAX} bytes")
     return raw

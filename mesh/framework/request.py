@@ -26,7 +26,8 @@ class Request:
         path: percent-decoded, without the query.
         route: the same but for %2F and %25, so that a field in it may hold a slash.
         headers: by name in any case.
-        content: the body, all of it once `content.is_eof()`.
+        body: all of it, where it came in one piece with the head.
+        content: else the body, all of it once `content.is_eof()`.
         remote: the address it came from.
         keep_alive: whether the client means to ask again on this connection, and may: behind chunks
             the parser takes the last trailer for a header of what follows, and behind a request to
@@ -36,6 +37,7 @@ class Request:
 
     __slots__ = (
         "_url",
+        "body",
         "content",
         "headers",
         "keep_alive",
@@ -47,13 +49,20 @@ class Request:
         "target",
     )
 
-    def __init__(self, head: RawRequestMessage, content: StreamReader, remote: str) -> None:
+    def __init__(
+        self,
+        head: RawRequestMessage,
+        content: StreamReader,
+        remote: str,
+        body: bytes | None = None,
+    ) -> None:
         """As aiohttp's parser read it. Raises: HttpProcessingError."""
         if head.path is None:
             raise BadHttpMessage("no target")
         self.method = head.method
         self.target = target = head.path
         self.headers: Mapping[str, str] = head.headers
+        self.body = body
         self.content = content
         self.remote = remote
         self.keep_alive = not (head.should_close or head.chunked or head.upgrade)

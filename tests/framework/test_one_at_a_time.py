@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+from itertools import pairwise
 
 import pytest
 
-from mesh.framework import connections, protocol
+from mesh.framework import connections, heads, protocol
+from mesh.framework.gate import Gate
+from mesh.resilience.admission import Admission
 from tests.framework.server import served
 
 HOST = b"Host: localhost\r\n"
@@ -69,6 +73,61 @@ async def test_hundreds_sent_at_once_are_all_answered_in_order(client):
     sent = [str(number) for number in range(400)]
     client.send(*(GET % each.encode() for each in sent))
     assert [(await client.answer())[1]["id"] for _ in sent] == sent
+
+
+STREAM = (
+    GET % b"a",
+    SIZED % b"open-things" + BODY,
+    b"\r\n" + GET % b"b",
+    GET % b"c?depth=2",
+    SIZED.replace(b"15", b"2") % b"open-things" + b"{}",
+    GET % b"d",
+    CHUNKED % b"open-things" + b"f\r\n" + BODY + b"\r\n0\r\n\r\n",
+)
+"""The last one on its connection comes in chunks."""
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_requests_are_the_same_wherever_they_are_cut(client, seed):
+    chance = random.Random(seed)
+    sent = b"".join(STREAM)
+    ends = [sum(map(len, STREAM[:number])) for number in range(len(STREAM) + 1)]
+    cuts = {0, len(sent), *chance.sample(range(len(sent)), seed), *chance.sample(ends, seed // 2)}
+    for begin, end in pairwise(sorted(cuts)):
+        client.send(sent[begin:end])
+        await asyncio.sleep(chance.choice((0, 0.01)))
+    answers = [await client.answer() for _ in STREAM]
+    assert [status for status, _ in answers] == [200, 201, 200, 200, 400, 200, 201]
+    assert [told["id"] for status, told in answers if status == 200] == list("abcd")
+    assert await client.gone()
+
+
+async def test_what_goes_on_with_a_request_is_not_taken_for_another_one(shelf, client):
+    half = b"GET /things/b HTTP/1.1\r\n" + HOST + b"X: "
+    client.send(SIZED % b"slow-things", BODY, half)
+    await shelf.shelf.entered.wait()
+    shelf.shelf.gate.set()
+    assert (await client.answer())[0] == 201
+    shelf.app.gate = Gate(Admission(places_max=0, waiting_max=0))
+    for rest, answered in (GET.replace(HOST, b"") % b"c", b"b"), (GET % b"d", b"d"):
+        client.send(rest)
+        status, told = await client.answer()
+        assert (status, told["instance"]) == (503, "/things/" + answered.decode())
+
+
+async def test_connection_is_not_idle_while_what_came_meanwhile_is_at_work(shelf, client):
+    client.send(SIZED % b"slow-things", BODY)
+    await shelf.shelf.entered.wait()
+    client.send(SIZED % b"slow-things", BODY)
+    await asyncio.sleep(0.01)
+    shelf.shelf.entered.clear()
+    shelf.shelf.gate.set()  # for who waits now
+    shelf.shelf.gate.clear()
+    assert (await client.answer())[0] == 201
+    await shelf.shelf.entered.wait()
+    assert shelf.everybody.idle == {}
+    shelf.shelf.gate.set()
+    assert (await client.answer())[0] == 201
 
 
 async def test_client_that_asks_before_it_sends_its_body_is_told_to_go_on(client):
@@ -136,7 +195,7 @@ async def test_connection_ends_when_a_body_that_nobody_wanted_does_not(client, m
 
 
 async def test_large_body_that_nobody_wanted_is_taken_and_the_answer_kept(client):
-    size = 8 * protocol.READ_BYTES
+    size = 8 * heads.READ_BYTES
     client.send(
         b"POST /nowhere HTTP/1.1\r\n",
         HOST,

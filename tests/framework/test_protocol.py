@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from mesh.framework import protocol
+from mesh.framework import heads, protocol
 from mesh.framework.gate import Gate
 from mesh.resilience.admission import Admission
 from tests.framework.server import served
@@ -127,6 +127,7 @@ async def test_tunnel_to_nowhere_is_no_request(connect):
 
 async def test_connection_is_dropped_when_the_parser_itself_fails(shelf, connect, monkeypatch):
     reader, writer = await connect()
+    monkeypatch.setattr(heads, "Request", None)
     monkeypatch.setattr(protocol, "Request", None)
     writer.write(GET)
     assert await reader.read(-1) == b""

@@ -17,10 +17,6 @@ GET = b"GET /things/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def never(path: str) -> bool:
-    return False
-
-
 @pytest.mark.parametrize(
     "data",
     [
@@ -28,10 +24,12 @@ def never(path: str) -> bool:
         GET,
         GET.replace(b"/a ", b"/a?depth=2 "),
         GET.replace(b"\r\n\r\n", b"\r\ncontent-length:0\r\n\r\n"),
+        GET.replace(b"\r\n\r\n", b"\r\nConnection: Keep-Alive\r\n\r\n"),
+        POST.replace(b"\r\n\r\n", b"\r\ntraceparent: none\r\nX-Content-Length: 3\r\n\r\n"),
     ],
 )
 def test_whole_request_is_refused(data):
-    assert shedding.refusal(data, never) is not None
+    assert shedding.refusal(data, ()) is not None
 
 
 @pytest.mark.parametrize(
@@ -47,6 +45,9 @@ def test_whole_request_is_refused(data):
         GET.replace(b"/a", b'/"a'),
         GET.replace(b"/a", b"/" + 300 * b"a"),
         GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+        GET.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive, close\r\n\r\n"),
+        GET.replace(b"\r\n\r\n", b"\r\n Folded: yes\r\n\r\n"),
+        GET.replace(b"GET", b"get"),
         POST.replace(b"15", b"+15"),
         POST.replace(b"Content-Length: 15", b"Content-Length: 15\r\nContent-Length: 15"),
         POST.replace(b"Content-Length: 15", b"Content-Length : 15"),
@@ -59,11 +60,11 @@ def test_whole_request_is_refused(data):
     ],
 )
 def test_anything_else_is_looked_at_properly(data):
-    assert shedding.refusal(data, never) is None
+    assert shedding.refusal(data, ()) is None
 
 
 def test_health_is_always_answered():
-    assert shedding.refusal(LIVEZ, lambda path: path == "/livez") is None
+    assert shedding.refusal(LIVEZ, {"/livez"}) is None
 
 
 async def read(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], dict[str, object]]:
@@ -71,6 +72,36 @@ async def read(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], dict[
     headers = dict(line.split(": ", 1) for line in head[1:] if line)
     raw = await reader.readexactly(int(headers["Content-Length"]))
     return int(head[0].split(" ")[1]), headers, json.loads(raw)
+
+
+@pytest.mark.parametrize("around", [b"", b"\r\nX: y"])
+def test_refusal_names_the_trace_and_the_path(around):
+    trace = b"traceparent: 00-" + b"ab" * 16 + b"-0123456789abcdef-01"
+    for lines in (
+        trace + b"\r\nContent-Length: 15",
+        b"Content-Length: 15" + around + b"\r\n" + trace,
+    ):
+        answer = shedding.refusal(POST.replace(b"Content-Length: 15", lines), ())
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\ntraceparent: 00-" + b"ab" * 16 + b"-0000000000000001-01" in head
+        assert b"\r\nContent-Length: %d" % len(body) in head
+        assert json.loads(body)["trace_id"] == "ab" * 16
+        assert json.loads(body)["instance"] == "/things"
+
+
+async def test_request_behind_one_in_pieces_is_refused_before_it_is_parsed(tmp_path):
+    async with served(tmp_path) as server, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for begin, end in (0, -15), (-15, None):
+            writer.write(POST[begin:end])
+            await asyncio.sleep(0.01)
+        assert (await read(reader))[0] == 401
+        server.app.gate = Gate(Admission(places_max=0, waiting_max=0))
+        writer.write(GET)
+        status, headers, _ = await read(reader)
+        assert (status, headers["traceparent"].split("-")[2]) == (503, "0000000000000001")
+        assert server.app.gate.admission.shed == 1
+        writer.close()
 
 
 async def test_refused_connection_goes_on_and_is_answered_once_there_is_room(tmp_path):
