@@ -151,7 +151,7 @@ class Connection(BaseProtocol):
         if request is not None:
             self._body_came()
             self._expect()
-            self._start(request)
+            self._begin(request)
             return
         if b"\r\n\r\n" in data.lstrip():  # a head that may never come whole is not waited for
             self._expect()
@@ -176,14 +176,14 @@ class Connection(BaseProtocol):
         try:
             messages, _, _ = self._parser.feed_data(data)
             for head, content in messages:  # one at most, as the parser was told
-                self._begin(Request(head, content, self.address))
+                self._parsed(Request(head, content, self.address))
         except HttpProcessingError as error:
             self._unreadable(error)
         except Exception:  # of the parser's: nothing is known of what follows
             log.exception("what was sent could not be read")
             self.drop()
 
-    def _begin(self, request: Request) -> None:
+    def _parsed(self, request: Request) -> None:
         """A head has come; the body may still be on its way."""
         if "Expect" in request.headers and self._awaited(request) and self.transport is not None:
             self.transport.write(GO_ON)
@@ -193,9 +193,9 @@ class Connection(BaseProtocol):
                 self._all.settled(self)
         else:
             request.content.on_eof(self._body_came)
-        self._start(request)
+        self._begin(request)
 
-    def _start(self, request: Request) -> None:
+    def _begin(self, request: Request) -> None:
         self._request = request
         self.task = self._loop.create_task(self._serve(request))
 
