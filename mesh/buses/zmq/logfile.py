@@ -9,6 +9,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from mesh import clock
+from mesh.binding import bind_as_they_are
 from mesh.errors import AlreadyRunning, InvalidInput, LogBroken, SchemaMismatch, StorageFull
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def connect(
         # SQLite takes the mode of -wal and -shm from the file; never opened here again (Q6).
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     path.chmod(0o600)
+    bind_as_they_are()
     with contextlib.ExitStack() as opened:
         writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         opened.callback(writer.close)

@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from mesh.binding import bind_as_they_are
 from mesh.clock import MS_PER_S
 from mesh.databases.sqlite.faults import broken, fault
 
@@ -51,6 +52,7 @@ READER: dict[str, str | int] = {
 def _open(
     file: Path, mode: str, settings: dict[str, str | int], *, one_thread: bool
 ) -> sqlite3.Connection:
+    bind_as_they_are()
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(file.absolute()))}?mode={mode}",
