@@ -6,7 +6,6 @@ mended by reading again.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -118,17 +117,10 @@ class Log:
         if len(body) > EVENT_BYTES_MAX:
             raise TooLarge(f"an event of {len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
         said = (clock.uuid7(), event_type, key, ts_ms, codec.encode(trace), body)
-        if self._end is not None:
-            with contextlib.suppress(Conflict):
-                return self._add(tx, self._end, said, acked)
-        end = tx.one(
-            _End,
-            "SELECT epoch, seq, hash, acked, (SELECT max(epoch) FROM mlp_epoch) AS current"
-            " FROM mlp_head",
-        )
-        if end is None:
-            raise Broken("the outbox has no head")
-        return self._add(tx, end, said, acked)
+        try:
+            return self._add(tx, self._end or _read_end(tx), said, acked)
+        except Conflict:
+            return self._add(tx, _read_end(tx), said, acked)
 
     def _add(
         self,
@@ -173,6 +165,16 @@ class Log:
         )
         self._end = _End(epoch, seq, digest, acked, epoch)
         return event
+
+
+def _read_end(tx: Transaction) -> _End:
+    end = tx.one(
+        _End,
+        "SELECT epoch, seq, hash, acked, (SELECT max(epoch) FROM mlp_epoch) AS current FROM mlp_head",
+    )
+    if end is None:
+        raise Broken("the outbox has no head")
+    return end
 
 
 class ServiceOutbox:
