@@ -130,7 +130,8 @@ class ServiceInbox:
             return await self._face(batch[0], suspect)
         if len(batch) > 1 and (stream in self._troubles.failing or not cursors.chained(batch)):
             return await self._one_by_one(batch)
-        reactions = [self._reaction(event) for event in batch]
+        last = {(each.type, each.key): each for each in batch}
+        reactions = [self._reaction(each, last=last[each.type, each.key] is each) for each in batch]
         try:
             cursor = await self._write(batch, reactions)
         except Exception as error:  # noqa: BLE001  whatever it is, it is judged alone
@@ -180,8 +181,10 @@ class ServiceInbox:
             self._suspects.pop(event.stream)
         return answer
 
-    def _reaction(self, event: Event) -> Reaction | None:
-        return Reaction(event) if event.type in self._listeners else None
+    def _reaction(self, event: Event, *, last: bool = True) -> Reaction | None:
+        """What is done about it. `last`: of those that came together and are about the same."""
+        row = self._listeners.get(event.type)
+        return Reaction(event) if row is not None and (last or not row.newest) else None
 
     def _write(
         self, batch: Sequence[Event], reactions: Sequence[Reaction | None]

@@ -133,7 +133,8 @@ class Listener(Generic[In]):
 
     An event that it fails at for good is parked and the stream goes on; with `halt` the stream
     stops there instead, for what must not be passed over even for a while. With `aside` it runs off
-    the event loop, for what looks through many rows or waits for a disk.
+    the event loop, for what looks through many rows or waits for a disk. With `newest` it is run for
+    the last of those about one subject that came together: for who keeps nothing of those before it.
     """
 
     event: str
@@ -141,6 +142,7 @@ class Listener(Generic[In]):
     reads: type[In]
     halt: bool = False
     aside: bool = False
+    newest: bool = False
 
     @property
     def stream(self) -> str:

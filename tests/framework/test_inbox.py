@@ -105,6 +105,7 @@ class Hearer:
             Listener("product.thing_counted", self.on_counted, Counted, halt=halt),
             Listener("order.thing_counted", self.on_counted, Counted),
             Listener("user.thing_counted", self.on_counted, Counted),
+            Listener("order.thing_seen", self.on_counted, Counted, newest=True),
         ]
         words = self.room.wires.vocabulary
         return ServiceInbox(
@@ -168,13 +169,15 @@ def chain(
     epoch: int = 1,
     kind: str = "thing_counted",
     trace: Trace | None = None,
+    keys: str = "k",
 ) -> list[Event]:
-    """Events as a producer makes them, numbered by their sequence."""
+    """Events as a producer makes them, numbered by their sequence, about each of `keys` in turn."""
     made, now = [], clock.now_ms()
     for seq in range(before.seq + 1, before.seq + count + 1):
         about, body = clock.uuid7(), codec.encode(Counted(f"{stream}-{seq}", seq))
         origin, kind_text = codec.encode(trace or Trace()), f"{stream}.{kind}"
-        digest = chain_hash(before.hash, epoch, seq, about, kind_text, "k", now, origin, body)
+        key = keys[seq % len(keys)]
+        digest = chain_hash(before.hash, epoch, seq, about, kind_text, key, now, origin, body)
         made.append(
             Event(
                 stream,
@@ -185,7 +188,7 @@ def chain(
                 hash=digest,
                 id=about,
                 type=kind_text,
-                key="k",
+                key=key,
                 ts_ms=now,
                 trace=origin,
                 body=body,
@@ -290,6 +293,25 @@ async def test_failure_among_many_is_tried_alone_and_counted_once(hearer: Hearer
     assert (row["sequence"], row["attempts"]) == ("3", ATTEMPTS_MAX)
     assert hearer.called.count(3) == 1 + ATTEMPTS_MAX
     assert [each.type for each in hearer.room.told()] == ["auth.thing_echoed"] * 4
+
+
+async def test_listener_of_the_newest_hears_the_last_of_each_subject_that_came_together(hearer):
+    events = chain(5, stream="order", kind="thing_seen", keys="ab")
+    applied = await hearer.inbox.apply("order", events[:4])
+    assert (applied.cursor.link, hearer.heard) == (events[3].link, [3, 4])
+    assert hearer.inbox.events_applied == 4
+    await hearer.inbox.apply("order", events[4:])
+    assert hearer.heard == [3, 4, 5]
+
+
+async def test_listener_of_the_newest_that_fails_is_given_each_alone(hearer: Hearer):
+    events = chain(4, stream="order", kind="thing_seen")
+    hearer.failing[4] = ValueError("no")
+    await hearer.offer(events, "order")
+    assert hearer.called == [4, 1, 2, 3, *[4] * ATTEMPTS_MAX]
+    assert (hearer.heard, await hearer.seq("order")) == ([1, 2, 3], 4)
+    (row,) = hearer.parked
+    assert (row["sequence"], row["attempts"]) == ("4", ATTEMPTS_MAX)
 
 
 async def test_batch_with_a_hole_stops_before_it(hearer: Hearer):

@@ -240,7 +240,12 @@ service = Service(
         calls.ERASE_CREDENTIALS,
     ),
     listeners=(
-        Listener("order.status_changed", listeners.on_order_status_changed, messages.StatusChanged),
+        Listener(
+            "order.status_changed",
+            listeners.on_order_status_changed,
+            messages.StatusChanged,
+            newest=True,
+        ),
     ),
     tells=(
         Tells("user.registered", messages.Registered, key="user_id"),
