@@ -4,7 +4,7 @@
 
 Everything in turns (ours, by hand, …, ours, …) in one run on one machine, so a slow minute hits
 all; quoted are medians, and medians of each round's ratio to *by hand*. Ours has identity, keys,
-deadlines, events through the bus and three commits with fsync an order; by hand has two; the
+deadlines, events through the bus and two commits with fsync an order, as by hand; the
 frameworks have none with fsync. Clients are closed loops in a process beside the services. Ours
 and *by hand* get the same one over HTTP, the frameworks their own client.
 """

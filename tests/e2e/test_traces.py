@@ -6,7 +6,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from mesh.tracing.tail import Tail
+import psutil
+
 from tests.support.collector import attributes, collecting
 from tests.support.running import RunningMesh, eventually
 
@@ -87,17 +88,18 @@ def test_a_story_spans_call_commits_events_and_listeners_and_is_exported(tmp_pat
 
 
 def test_a_retry_after_a_kill_is_seen_in_the_story(mesh: RunningMesh):
+    mesh.run("restart", "order")  # it keeps no connection to product now
     mesh.run("chaos", "latency", "product", "--ms", "500")
-    tail = Tail(mesh.directory / "data")
-    tail.read()
+    running = mesh.services()
+    order = psutil.Process(running["order"]["pid"])
+
+    def product_is_asked() -> bool:
+        peers = [each.raddr for each in order.net_connections("tcp") if each.raddr]
+        return any(peer.port == running["product"]["port"] for peer in peers)
+
     call = mesh.start("call", "order", "create", "--json")
-    pid = mesh.services()["product"]["pid"]
-
-    def order_is_pending() -> bool:
-        return any(each.service == "order" and each.kind == "commit" for each in tail.read())
-
-    eventually(order_is_pending, within_s=30)
-    os.kill(pid, signal.SIGKILL)
+    eventually(product_is_asked, within_s=30)
+    os.kill(running["product"]["pid"], signal.SIGKILL)
     _, err = call.communicate(timeout=30)
     assert call.returncode == 0, err
     mesh.idle()

@@ -137,7 +137,8 @@ async def _hold(ctx: Context, order_id: str) -> HoldNow:
 
 
 def _lines(ctx: Context, order_id: str) -> list[LineSeen]:
-    seen = replica.seen(ctx.read, order_id)
+    lines = store.lines(ctx.read, order_id)
+    seen = replica.seen(ctx.read, [line.product_id for line in lines])
     return [
         LineSeen(
             line.product_id,
@@ -148,7 +149,7 @@ def _lines(ctx: Context, order_id: str) -> list[LineSeen]:
             row.available if row else None,
             discontinued=row.discontinued if row else False,
         )
-        for line in store.lines(ctx.read, order_id)
+        for line in lines
         for row in [seen.get(line.product_id)]
     ]
 

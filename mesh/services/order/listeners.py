@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.services.order import forgetting, messages, placing, replica
+from mesh.services.order import forgetting, messages, model, placing, replica, store
 
 if TYPE_CHECKING:
     from mesh.framework import Tx
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 def on_stock_changed(tx: Tx, event: messages.StockChanged) -> None:
     """Remember the newest stock; where more came free, wake the backorders that wait for it.
 
-    A hold takes stock away, so an order's own hold wakes nobody.
+    A hold takes stock away, so an order's own hold wakes nobody. One for an order that is not here is
+    either early, or of a process that died before it wrote the order down.
     """
     replica.see_stock(tx, event.product_id, event.stock_version, event.available)
+    if event.reason == "hold" and not store.exists(tx, event.ref):
+        tx.defer("disown", messages.Owed(event.ref), key=event.ref, after_s=model.DRIVE_AFTER_S)
     freed = event.d_on_hand - event.d_reserved
     if freed > 0:
         _wake(tx, event.product_id)

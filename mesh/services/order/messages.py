@@ -284,6 +284,8 @@ class StockChanged(Struct, frozen=True):
     available: int
     d_on_hand: int
     d_reserved: int
+    reason: str
+    ref: str
     stock_version: int
 
 

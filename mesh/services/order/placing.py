@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mesh.errors import (
     Broken,
     Conflict,
+    Forbidden,
     Gone,
     InvalidInput,
     NotFound,
@@ -20,10 +21,10 @@ from mesh.errors import (
 )
 from mesh.framework import facts, facts_as
 from mesh.services.order import messages, model, payments, replica, store
-from mesh.services.order.steps import StaleError, place, present, show, shown, step, view
+from mesh.services.order.steps import Decided, begin, place, present, show, shown, step, view
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from mesh.framework import Call, Context, Tx
     from mesh.services.order.messages import LineView, OrderView
@@ -35,6 +36,10 @@ Out = TypeVar("Out")
 
 ASK_AGAIN_MAX = 5
 """Answers in a row that events may overtake before the order is left to its deferred work."""
+
+SHORT = "insufficient-stock"
+
+_TOO_FAST = "stock changes faster than it can be asked for"
 
 
 class Refusal(Struct, frozen=True):
@@ -51,36 +56,63 @@ class _OvertakenError(Exception):
 
 
 async def create(ctx: Context, request: messages.PlaceOrder) -> OrderView:
-    """Take an order and hold its stock.
+    """Take an order, its stock being held.
 
     Effects, in order:
-        1. the order and its first `order.status_changed` are committed as `pending`
-        2. product is asked to hold; the hold's key is the order's id
-        3. the order is committed as `reserved`, `backordered` or `rejected`, with the answer
-    With product away it stays `pending` (202) and is decided later.
+        1. product is asked to hold; the hold's key is the order's id
+        2. the order is committed as `reserved`, `backordered` or `rejected`, with the answer
+    With product away it is committed as `pending` (202) and decided later. A hold whose order was never
+    written down, since this process died between the two, is noticed by its event and given back.
     """
-    wanted = model.merged(request.lines)
-    order_id = ctx.entity_id("ord")
-    placed = await ctx.write(place, order_id, ctx.caller.id, request, wanted)
+    placed = begin(ctx.entity_id("ord"), ctx.caller.id, request, ctx.now_ms)
     try:
-        return await _decide(ctx, order_id, ctx.conclude, placed)
+        for _ in range(ASK_AGAIN_MAX):
+            verdict = await _ask_to_hold(ctx, placed.order.id, placed.lines)
+            with contextlib.suppress(_OvertakenError):
+                return await ctx.conclude(_place, placed, verdict)
+        raise ServiceUnavailable(_TOO_FAST)
     except Unavailable as error:
-        ctx.log.info("an order stays pending", extra=facts(order=order_id, why=str(error)))
+        ctx.log.info("an order stays pending", extra=facts(order=placed.order.id, why=str(error)))
         ctx.status = 202
-        ctx.headers["Location"] = f"/orders/{order_id}"
-        return await ctx.conclude(view, order_id)
+        ctx.headers["Location"] = f"/orders/{placed.order.id}"
+        return await ctx.conclude(_leave_pending, placed)
+
+
+def _place(tx: Tx, placed: Placed, verdict: Verdict) -> OrderView:
+    """Write down a new order as product has answered."""
+    decided = _judged(tx, placed.order, placed.lines, verdict)
+    order = place(tx, placed, decided)
+    if order is not None:
+        return shown(order, decided.lines)
+    if _is_there(tx, placed.order):
+        return _apply(tx, placed.order.id, verdict)
+    raise _OvertakenError
+
+
+def _leave_pending(tx: Tx, placed: Placed) -> OrderView:
+    order = place(tx, placed)
+    if order is None and not _is_there(tx, placed.order):
+        raise Broken(f"order {placed.order.id} can be neither written nor found")
+    return view(tx, placed.order.id) if order is None else shown(order, placed.lines)
+
+
+def _is_there(tx: Tx, order: OrderRow) -> bool:
+    """Whether an earlier try wrote it down. Raises: Forbidden: a token lives on for a moment."""
+    if store.is_erased(tx, order.user_id) and not store.exists(tx, order.id):
+        raise Forbidden("this account was erased", code="user-erased")
+    return store.exists(tx, order.id)
 
 
 async def decide(ctx: Context, request: messages.Owed) -> None:
     """Deferred: drive on an order that is still pending."""
-    await _decide(ctx, request.order_id, ctx.write)
+    await _decide(ctx, request.order_id)
 
 
 async def wake(ctx: Context, request: messages.Wake) -> None:
     """Deferred: try the backorders of a product, the oldest first; one that does not fit is passed."""
     orders = replica.waiting(ctx.read, request.product_id, request.after)
     for order_id in orders:
-        await _decide(ctx, order_id, ctx.write)
+        await _decide(ctx, order_id)
     if len(orders) == replica.WAKE_MAX:
         await ctx.write(_wake_rest, messages.Wake(request.product_id, orders[-1]))
 
@@ -117,34 +149,29 @@ def lose_hold(tx: Tx, order_id: str, version: int) -> None:
         step(tx, order, "expired", "hold expired", actor="product")
 
 
-async def _decide(
-    ctx: Context,
-    order_id: str,
-    write: Callable[..., Awaitable[OrderView]],
-    placed: Placed | None = None,
-) -> OrderView:
-    """Ask product to hold and apply its answer, unless events have overtaken it meanwhile.
+async def disown(ctx: Context, request: messages.Owed) -> None:
+    """Deferred: stock is held for an order that was not written down when that was heard."""
+    await ctx.write(_disown, request.order_id)
 
-    Args:
-        placed: an order that was placed just now, so that nothing is read of it.
-    """
+
+def _disown(tx: Tx, order_id: str) -> None:
+    """Give back what is held for nobody. Should somebody still be about to write it down, they ask again."""
+    if not store.exists(tx, order_id):
+        replica.lose_hold(tx, order_id, replica.EVERY_VERSION)
+        tx.defer("release", messages.Owed(order_id), key=order_id)
+
+
+async def _decide(ctx: Context, order_id: str) -> None:
+    """Ask product to hold and apply its answer, unless events have overtaken it meanwhile."""
     for _ in range(ASK_AGAIN_MAX):
-        hand, placed = placed, None
-        if hand is not None:
-            lines = hand.lines
-        else:
-            order = store.get(ctx.read, order_id)
-            if order is None:
-                raise Broken(f"order {order_id} is gone")
-            if order.status not in model.UNDECIDED:
-                return await write(view, order_id)
-            lines = store.lines(ctx.read, order_id)
-        verdict = await _ask_to_hold(ctx, order_id, lines)
-        try:
-            return await write(_apply, order_id, verdict, hand)
-        except _OvertakenError:
-            continue
-    raise ServiceUnavailable("stock changes faster than it can be asked for")
+        order = present(ctx.read, order_id)
+        if order.status not in model.UNDECIDED:
+            return
+        verdict = await _ask_to_hold(ctx, order_id, store.lines(ctx.read, order_id))
+        with contextlib.suppress(_OvertakenError):
+            await ctx.write(_apply, order_id, verdict)
+            return
+    raise ServiceUnavailable(_TOO_FAST)
 
 
 def _quantities(lines: Sequence[LineView]) -> dict[str, int]:
@@ -156,7 +183,7 @@ async def _ask_to_hold(ctx: Context, order_id: str, lines: Sequence[LineView]) -
     try:
         return await ask(ctx, messages.HOLD, messages.Hold(order_id, wanted))
     except Conflict as error:
-        if error.code == "insufficient-stock":
+        if error.code == SHORT:
             return facts_as(error, messages.Short)
         return Refusal(error.code)
     except (NotFound, Gone, InvalidInput) as error:
@@ -178,54 +205,40 @@ async def ask(ctx: Context, call: Call[In, Out], request: In) -> Out:
         raise ServiceUnavailable("product does not take what order asks") from error
 
 
-def _apply(tx: Tx, order_id: str, verdict: Verdict, hand: Placed | None = None) -> OrderView:
-    """What is at hand of the order, if it still is so; else the order as it has become."""
-    if hand is not None:
-        with contextlib.suppress(StaleError):
-            return shown(*_decided(tx, hand.order, hand.lines, verdict, as_placed=True))
+def _apply(tx: Tx, order_id: str, verdict: Verdict) -> OrderView:
+    """Move an order as product has answered, if it still waits for that; the order as it is then."""
     order = present(tx, order_id)
     if isinstance(verdict, messages.Held) and verdict.version <= replica.lost_version(tx, order_id):
         raise _OvertakenError
     if order.status in model.UNDECIDED:
-        order, _ = _decided(tx, order, store.lines(tx, order_id), verdict)
+        lines = store.lines(tx, order_id)
+        to = _judged(tx, order, lines, verdict)
+        if (order.status, to.cause) != ("backordered", "short"):
+            order = step(tx, to.order, to.cause, to.reason, actor="order", lines=lines)
+            if to.lines is not lines:
+                store.set_line_prices(tx, order_id, to.lines)
     elif isinstance(verdict, messages.Held) and order.status in model.TERMINAL:
         tx.defer("release", messages.Owed(order_id), key=order_id)
     return show(tx, order)
 
 
-def _decided(
-    tx: Tx, order: OrderRow, lines: list[LineView], verdict: Verdict, *, as_placed: bool = False
-) -> tuple[OrderRow, list[LineView]]:
-    """The order and its lines, moved as product has answered.
-
-    Raises: StaleError, nothing being done; _OvertakenError.
-    """
+def _judged(tx: Tx, order: OrderRow, lines: list[LineView], verdict: Verdict) -> Decided:
+    """The move that product's answer leads to. Raises: _OvertakenError."""
     if isinstance(verdict, Refusal):
-        reason = verdict.reason
-        order = step(tx, order, "refused", reason, actor="order", lines=lines, as_placed=as_placed)
-        return order, lines
+        return Decided(order, lines, "refused", verdict.reason)
     if isinstance(verdict, messages.Short):
-        if model.short_overtaken(verdict, _quantities(lines), replica.seen(tx, order.id)):
+        wanted = _quantities(lines)
+        if model.short_overtaken(verdict, wanted, replica.seen(tx, wanted)):
             raise _OvertakenError
-        if order.status == "backordered":
-            return order, lines
     order, priced, problem = _priced(order, lines, verdict.lines)
-    if isinstance(verdict, messages.Held):
-        cause, reason = "held", "stock held"
-        if problem is None:
-            order = replace(
-                order, hold_version=verdict.version, held_until_ms=verdict.expires_at_ms
-            )
-    else:
-        cause, reason = "short", "insufficient-stock"
-        if problem is None and order.on_shortage == "reject":
-            problem = reason
     if problem is not None:
-        cause, reason = "refused", problem
-    order = step(tx, order, cause, reason, actor="order", lines=priced, as_placed=as_placed)
-    if priced is not lines:
-        store.set_line_prices(tx, order.id, verdict.lines)
-    return order, priced
+        return Decided(order, priced, "refused", problem)
+    if isinstance(verdict, messages.Held):
+        held = replace(order, hold_version=verdict.version, held_until_ms=verdict.expires_at_ms)
+        return Decided(held, priced, "held", "stock held")
+    if order.on_shortage == "reject":
+        return Decided(order, priced, "refused", SHORT)
+    return Decided(order, priced, "short", SHORT)
 
 
 def _priced(

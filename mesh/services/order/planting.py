@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from mesh.errors import Broken
-from mesh.services.order import messages, model, payments, steps, store
+from mesh.services.order import messages, model, payments, steps
 from mesh.services.order.messages import LINES_MAX, Address, OrderId, ProductId, Text
 
 if TYPE_CHECKING:
@@ -53,38 +53,38 @@ def plant(tx: Tx, seed: Seed) -> None:
 
 
 def _plant(tx: Tx, seed: SeedOrder) -> None:
-    lines = [messages.OrderLine(line.product_id, line.quantity) for line in seed.lines]
-    wanted = model.merged(lines)
-    steps.place(tx, seed.id, seed.user_id, messages.PlaceOrder(lines, seed.ship_to), wanted)
-    order = _reserved(tx, steps.present(tx, seed.id), seed, wanted)
-    if seed.status == "reserved":
+    wanted = [messages.OrderLine(line.product_id, line.quantity) for line in seed.lines]
+    placed = steps.begin(
+        seed.id, seed.user_id, messages.PlaceOrder(wanted, seed.ship_to), tx.now_ms
+    )
+    order = steps.place(tx, placed, _held(placed, seed, tx.now_ms), actor=ACTOR)
+    if order is None or seed.status == "reserved":
         return
     order = _paid(tx, order)
     for cause in {"shipped": ["ship"], "delivered": ["ship", "deliver"]}.get(seed.status, []):
         order = steps.step(tx, order, cause, "seeded", actor=ACTOR)
 
 
-def _reserved(tx: Tx, order: OrderRow, seed: SeedOrder, wanted: dict[str, int]) -> OrderRow:
+def _held(placed: steps.Placed, seed: SeedOrder, now_ms: int) -> steps.Decided:
     quoted = [
         messages.HeldLine(
             line.product_id, line.sku, line.name, line.unit_price_minor, seed.currency
         )
         for line in seed.lines
     ]
-    sums = model.sums(wanted, quoted)
+    sums = model.sums({line.product_id: line.quantity for line in placed.lines}, quoted)
     if sums is None:
-        raise Broken(f"the seeded order {order.id} costs nothing that could be told")
-    store.set_line_prices(tx, order.id, quoted)
+        raise Broken(f"the seeded order {seed.id} costs nothing that could be told")
     priced = replace(
-        order,
+        placed.order,
         currency=sums.currency,
         subtotal_minor=sums.subtotal_minor,
         shipping_minor=sums.shipping_minor,
         total_minor=sums.total_minor,
         hold_version=1,
-        held_until_ms=tx.now_ms + model.SEED_HELD_MS,
+        held_until_ms=now_ms + model.SEED_HELD_MS,
     )
-    return steps.step(tx, priced, "held", "stock held", actor=ACTOR)
+    return steps.Decided(priced, model.quoted(placed.lines, quoted), "held", "stock held")
 
 
 def _paid(tx: Tx, order: OrderRow) -> OrderRow:

@@ -112,14 +112,20 @@ WHERE o.status <> 'pending'
 UNION ALL
 SELECT order_id, 'held without an order' FROM product.holds
 WHERE state IN ('held', 'committed', 'shipped') AND order_id NOT IN (SELECT id FROM orders)
+  AND order_id NOT IN (SELECT key FROM deferred WHERE action IN ('disown', 'release'))
+  AND order_id NOT IN (SELECT json_extract(CAST(e.body AS TEXT), '$.ref')
+                       FROM product.outbox e JOIN mlp_cursor c ON c.stream = 'product'
+                       WHERE e.type = 'product.stock_changed' AND e.seq > c.seq)
 """
-"""What is still to be done for an order, or to be heard, is under way: deferred, told, waking."""
+"""What is still to be done for an order, or to be heard, is under way: deferred, told, waking. So is an
+order whose stock is held already and that is about to be written down."""
 
 HELD_LINES_AGREE = """
 SELECT order_id, quantity || ' of ' || product_id || ' on one side only' FROM (
     SELECT order_id, product_id, quantity FROM product.hold_lines
     UNION ALL SELECT order_id, product_id, quantity FROM lines
 ) WHERE order_id IN (SELECT order_id FROM product.holds WHERE state IN ('held', 'committed'))
+  AND order_id IN (SELECT id FROM orders)
 GROUP BY order_id, product_id, quantity HAVING count(*) <> 2
 """
 

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from mesh.services.order.messages import LINES_MAX
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mesh.framework import Reader, Tx
 
 WAKE_MAX = 200
 """Backorders of one product that are tried in one go."""
+
+
+EVERY_VERSION = 2**62
+"""Of a hold: later than any there will be."""
 
 
 class SeenRow(Struct, frozen=True):
@@ -66,16 +70,14 @@ def see_discontinued(tx: Tx, product_id: str, version: int) -> None:
     )
 
 
-def seen(reads: Reader | Tx, order_id: str) -> dict[str, SeenRow]:
-    """The newest heard of each product of an order."""
-    rows = reads.all(
-        SeenRow,
+def seen(reads: Reader | Tx, product_ids: Iterable[str]) -> dict[str, SeenRow]:
+    """The newest heard of each of these products."""
+    sql = (
         "SELECT product_id, stock_version, available, price_minor, discontinued"
-        " FROM stock_seen JOIN lines USING (product_id) WHERE order_id = :id LIMIT :most",
-        id=order_id,
-        most=LINES_MAX,
+        " FROM stock_seen WHERE product_id = :id"
     )
-    return {row.product_id: row for row in rows}
+    rows = [reads.one(SeenRow, sql, id=product_id) for product_id in product_ids]
+    return {row.product_id: row for row in rows if row is not None}
 
 
 def lose_hold(tx: Tx, order_id: str, version: int) -> None:

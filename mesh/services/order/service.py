@@ -171,6 +171,7 @@ service = Service(
         Deferred("decide", placing.decide, messages.Owed, asks=(messages.HOLD,)),
         Deferred("wake", placing.wake, messages.Wake, asks=(messages.HOLD,)),
         Deferred("release", placing.release, messages.Owed, asks=(messages.RELEASE_HOLD,)),
+        Deferred("disown", placing.disown, messages.Owed),
         Deferred("abandon", forgetting.abandon, messages.Abandon),
         Deferred("ship-hold", fulfilling.ship_hold, messages.Owed, asks=(messages.SHIP_HOLD,)),
         Deferred("capture", paying.capture, messages.Owed, asks=(messages.COMMIT_HOLD,)),

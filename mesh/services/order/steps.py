@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-from mesh.errors import Forbidden, NotFound
+from mesh.errors import Broken, NotFound
 from mesh.framework import iso
 from mesh.services.order import messages, model, store
 from mesh.services.order.messages import LineView
@@ -22,33 +22,32 @@ if TYPE_CHECKING:
 
 
 class Placed(Struct, frozen=True):
-    """An order as it was placed, in the hands of whoever placed it."""
+    """An order that is not written down yet, as its owner placed it."""
 
     order: OrderRow
     lines: list[LineView]
 
 
-class StaleError(Exception):
-    """An order that was placed in an earlier transaction is no longer as it was then."""
+class Decided(Struct, frozen=True):
+    """The move that an answer of product's leads to: the order before it, but for what was said of it."""
+
+    order: OrderRow
+    lines: list[LineView]
+    cause: str
+    reason: str
 
 
-def place(
-    tx: Tx, order_id: str, user_id: str, request: messages.PlaceOrder, wanted: dict[str, int]
-) -> Placed | None:
-    """The first step; None when it was made before under the same key.
-
-    Raises: Forbidden (`user-erased`): a token lives on for a moment.
-    """
-    move = model.move("", "create")
+def begin(order_id: str, user_id: str, request: messages.PlaceOrder, now_ms: int) -> Placed:
+    """A new order, its lines merged. Raises: InvalidInput for more of one product than is sold."""
     to = request.ship_to
     order = OrderRow(
         id=order_id,
         user_id=user_id,
-        status=cast("messages.Status", move.target),
+        status=cast("messages.Status", model.move("", "create").target),
         reason="placed",
         on_shortage=request.on_shortage,
         expected_total_minor=request.expected_total_minor,
-        created_ms=tx.now_ms,
+        created_ms=now_ms,
         version=1,
         name=to.name,
         line1=to.line1,
@@ -58,14 +57,34 @@ def place(
         postcode=to.postcode,
         country=to.country,
     )
-    if not store.insert(tx, order, wanted):
-        if store.is_erased(tx, user_id):
-            raise Forbidden("this account was erased", code="user-erased")
+    wanted = model.merged(request.lines)
+    return Placed(order, [LineView(product, None, None, n, None) for product, n in wanted.items()])
+
+
+def place(
+    tx: Tx, placed: Placed, decided: Decided | None = None, *, actor: str = "order"
+) -> OrderRow | None:
+    """Write down a new order: its first step, and its second where that is known already.
+
+    Returns: the order; None, nothing being done, where it is there already, its owner was erased,
+        or its hold was lost.
+    """
+    first, owner = placed.order, f"user:{placed.order.user_id}"
+    if decided is None:
+        if not store.insert(tx, first, placed.lines):
+            return None
+        store.append_step(tx, first, "", owner)
+        _tell(tx, first, "", first.reason, placed.lines)
+        _leave(tx, first, model.move("", "create").defers)
+        return first
+    last, defers = _moved(decided.order, decided.cause, decided.reason)
+    if not store.insert(tx, last, decided.lines):
         return None
-    lines = [LineView(product_id, None, None, n, None) for product_id, n in wanted.items()]
-    _note(tx, order, "", f"user:{user_id}", order.reason, lines)
-    _leave(tx, order, move.defers)
-    return Placed(order, lines)
+    store.append_first_steps(tx, first, last, owner, actor)
+    _tell(tx, first, "", first.reason, placed.lines)
+    _tell(tx, last, first.status, last.reason, placed.lines)
+    _leave(tx, last, defers)
+    return last
 
 
 def step(
@@ -77,9 +96,8 @@ def step(
     actor: str,
     told: str | None = None,
     lines: list[LineView] | None = None,
-    as_placed: bool = False,
 ) -> OrderRow:
-    """Move an order, with whatever else of it has changed.
+    """Move an order that was read in this transaction, with whatever else of it has changed.
 
     Args:
         cause: of the table of moves.
@@ -87,29 +105,28 @@ def step(
         told: the same for everybody, where `reason` is somebody's own words: events say nothing
             that may be about a person.
         lines: the order's, where they are at hand.
-        as_placed: `order` was not read in this transaction but placed in an earlier one.
 
-    Raises: Broken when the table has no such move; StaleError, nothing being done, when the order
-        has changed since it was placed.
+    Raises: Broken when the table has no such move, or the order was read earlier.
     """
-    move = model.move(order.status, cause)
-    moved = replace(
-        order,
-        status=cast("messages.Status", move.target),
-        reason=reason,
-        version=order.version + 1,
-    )
-    if not store.save(tx, moved, as_placed=as_placed):
-        raise StaleError
-    _note(tx, moved, order.status, actor, told or reason, lines or store.lines(tx, order.id))
+    moved, defers = _moved(order, cause, reason)
+    if not store.save(tx, moved):
+        raise Broken(f"order {order.id} was not read in the transaction that moves it")
+    store.append_step(tx, moved, order.status, actor)
+    _tell(tx, moved, order.status, told or reason, lines or store.lines(tx, order.id))
     tx.undefer(*model.OF_A_STATUS, key=order.id)
-    _leave(tx, moved, move.defers)
+    _leave(tx, moved, defers)
     return moved
 
 
-def _note(tx: Tx, order: OrderRow, old: str, actor: str, told: str, lines: list[LineView]) -> None:
-    """Write down and tell the step by which an order came to be as it is now."""
-    store.append_step(tx, order, old, actor)
+def _moved(order: OrderRow, cause: str, reason: str) -> tuple[OrderRow, tuple[str, ...]]:
+    """The order after this move, and the work that it leaves. Raises: Broken."""
+    move = model.move(order.status, cause)
+    status = cast("messages.Status", move.target)
+    return replace(order, status=status, reason=reason, version=order.version + 1), move.defers
+
+
+def _tell(tx: Tx, order: OrderRow, old: str, told: str, lines: list[LineView]) -> None:
+    """Tell the step by which an order came to be as it is now."""
     tx.tell(
         messages.StatusChanged(
             order_id=order.id,

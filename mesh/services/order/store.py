@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mesh.framework import Reader, Tx
-    from mesh.services.order.messages import HeldLine, ListOrders
+    from mesh.services.order.messages import ListOrders
 
 LINES_MAX = 50
 STEPS_MAX = 1000
@@ -78,20 +78,38 @@ _ORDER = (
 )
 
 
-def insert(tx: Tx, order: OrderRow, wanted: dict[str, int]) -> bool:
-    """Add an order; False when it is there already, or its owner was erased."""
+_INSERT = (
+    "INSERT INTO orders (id, user_id, status, reason, currency, subtotal_minor, shipping_minor,"
+    " total_minor, on_shortage, expected_total_minor, hold_version, held_until_ms, created_ms,"
+    " version, name, line1, line2, city, region, postcode, country)"
+    " SELECT :id, :user_id, :status, :reason, :currency, :subtotal, :shipping,"
+    " :total, :on_shortage, :expected, :hold_version, :held_until, :created_ms,"
+    " :version, :name, :line1, :line2, :city, :region, :postcode, :country"
+    " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user_id = :user_id)"
+)
+_HELD = (
+    "(:hold_version = 0 OR NOT EXISTS"
+    " (SELECT 1 FROM hold_lost WHERE order_id = :id AND version >= :hold_version))"
+)
+"""What events have told of a hold may be newer than the answer that promised it."""
+
+
+def insert(tx: Tx, order: OrderRow, lines: Sequence[LineView]) -> bool:
+    """Add an order; False when it is there already, its owner was erased or its hold was lost."""
     added = tx.execute(
-        "INSERT INTO orders (id, user_id, status, reason, on_shortage, expected_total_minor,"
-        " created_ms, version, name, line1, line2, city, region, postcode, country)"
-        " SELECT :id, :user_id, :status, :reason, :on_shortage, :expected, :created_ms, :version,"
-        " :name, :line1, :line2, :city, :region, :postcode, :country"
-        " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user_id = :user_id) ON CONFLICT DO NOTHING",
+        f"{_INSERT} AND {_HELD} ON CONFLICT DO NOTHING",
         id=order.id,
         user_id=order.user_id,
         status=order.status,
         reason=order.reason,
+        currency=order.currency,
+        subtotal=order.subtotal_minor,
+        shipping=order.shipping_minor,
+        total=order.total_minor,
         on_shortage=order.on_shortage,
         expected=order.expected_total_minor,
+        hold_version=order.hold_version,
+        held_until=order.held_until_ms,
         created_ms=order.created_ms,
         version=order.version,
         name=order.name,
@@ -104,16 +122,24 @@ def insert(tx: Tx, order: OrderRow, wanted: dict[str, int]) -> bool:
     )
     if not added:
         return False
-    for n, (product_id, quantity) in enumerate(wanted.items(), 1):
+    for n, line in enumerate(lines, 1):
         tx.execute(
-            "INSERT INTO lines (order_id, n, product_id, quantity)"
-            " VALUES (:id, :n, :product_id, :quantity)",
+            "INSERT INTO lines (order_id, product_id, n, sku, name, quantity, unit_price_minor)"
+            " VALUES (:id, :product_id, :n, :sku, :name, :quantity, :price)",
             id=order.id,
+            product_id=line.product_id,
             n=n,
-            product_id=product_id,
-            quantity=quantity,
+            sku=line.sku,
+            name=line.name,
+            quantity=line.quantity,
+            price=line.unit_price_minor,
         )
     return True
+
+
+def exists(reads: Reader | Tx, order_id: str) -> bool:
+    """Whether this order was written down."""
+    return reads.one(int, "SELECT 1 FROM orders WHERE id = :id", id=order_id) is not None
 
 
 def get(reads: Reader | Tx, order_id: str) -> OrderRow | None:
@@ -229,27 +255,13 @@ def history(reads: Reader, order_id: str) -> list[StepRow]:
     )
 
 
-_SAVE = (
-    "UPDATE orders SET status = :status, reason = :reason, currency = :currency,"
-    " subtotal_minor = :subtotal, shipping_minor = :shipping, total_minor = :total,"
-    " hold_version = :hold_version, held_until_ms = :held_until, version = :version"
-    " WHERE id = :id AND version = :version - 1"
-)
-_AS_PLACED = (
-    " AND forgotten = 0 AND NOT EXISTS (SELECT 1 FROM hold_lost h"
-    " WHERE h.order_id = orders.id AND h.version >= :hold_version)"
-)
-
-
-def save(tx: Tx, order: OrderRow, *, as_placed: bool = False) -> bool:
-    """Write back everything of an order that may change; False when it has changed meanwhile.
-
-    Args:
-        as_placed: it was not read in this transaction but placed in an earlier one: a hold that
-            was lost since, or an address forgotten since, is a change as well.
-    """
+def save(tx: Tx, order: OrderRow) -> bool:
+    """Write back everything of an order that may change; False when it is not at the version before."""
     saved = tx.execute(
-        f"{_SAVE}{_AS_PLACED}" if as_placed else _SAVE,
+        "UPDATE orders SET status = :status, reason = :reason, currency = :currency,"
+        " subtotal_minor = :subtotal, shipping_minor = :shipping, total_minor = :total,"
+        " hold_version = :hold_version, held_until_ms = :held_until, version = :version"
+        " WHERE id = :id AND version = :version - 1",
         id=order.id,
         status=order.status,
         reason=order.reason,
@@ -264,11 +276,13 @@ def save(tx: Tx, order: OrderRow, *, as_placed: bool = False) -> bool:
     return saved == 1
 
 
+_STEP = "INSERT INTO history (order_id, version, old, new, reason, actor, cause, at_ms) VALUES"
+
+
 def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:
     """Note the step by which an order came to be as it is now, and whether it waits for stock."""
     tx.execute(
-        "INSERT INTO history (order_id, version, old, new, reason, actor, cause, at_ms)"
-        " VALUES (:id, :version, :old, :new, :reason, :actor, :cause, :now)",
+        f"{_STEP} (:id, :version, :old, :new, :reason, :actor, :cause, :now)",
         id=order.id,
         version=order.version,
         old=old,
@@ -278,6 +292,30 @@ def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:
         cause=tx.cause,
         now=tx.now_ms,
     )
+    _queue(tx, order, old)
+
+
+def append_first_steps(tx: Tx, first: OrderRow, last: OrderRow, owner: str, actor: str) -> None:
+    """Note both steps of an order that was decided before it was written down."""
+    tx.execute(
+        f"{_STEP} (:id, :first, '', :placed, :placed_reason, :owner, :cause, :now),"
+        " (:id, :version, :placed, :new, :reason, :actor, :cause, :now)",
+        id=last.id,
+        first=first.version,
+        placed=first.status,
+        placed_reason=first.reason,
+        owner=owner,
+        version=last.version,
+        new=last.status,
+        reason=last.reason,
+        actor=actor,
+        cause=tx.cause,
+        now=tx.now_ms,
+    )
+    _queue(tx, last, first.status)
+
+
+def _queue(tx: Tx, order: OrderRow, old: str) -> None:
     if order.status == "backordered":
         tx.execute(
             "INSERT INTO backorders (product_id, order_id)"
@@ -292,7 +330,7 @@ def append_step(tx: Tx, order: OrderRow, old: str, actor: str) -> None:
         )
 
 
-def set_line_prices(tx: Tx, order_id: str, quoted: Sequence[HeldLine]) -> None:
+def set_line_prices(tx: Tx, order_id: str, quoted: Sequence[LineView]) -> None:
     """Keep what product said of each line, once: an order costs what it was first quoted."""
     for line in quoted:
         tx.execute(

@@ -200,20 +200,29 @@ async def test_released_hold_is_not_taken_again_when_the_request_comes_late(orde
     assert hold_of(product, placed.id) == "released 0"
 
 
-async def test_hold_is_given_back_when_the_order_is_cancelled_while_it_is_asked_for(order, product):
-    await plant(product, 1)
+@pytest.mark.parametrize("on_hand", [1, 0])
+@pytest.mark.parametrize("who", [ALICE, SAM])
+async def test_order_stays_cancelled_when_the_answer_comes_after(
+    order, product, wall, who, on_hand
+):
+    await plant(product, on_hand)
+    product.away = True
+    placed = await create(order, 1, key="k")
+    product.away = False
 
     async def cancelled():
-        placed = order.database.read.one(str, "SELECT id FROM orders")
-        await order.ask("cancel", {"id": placed}, caller=ALICE)
+        await order.ask("cancel", {"id": placed.id}, caller=who)
         await work(order)
 
     Interrupted(order, HOLD, cancelled)
-    placed = await create(order, 1, key="k")
+    wall.forward(DRIVE_AFTER_S)
+    assert await work(order, only={"decide"}) == ["decide"]
     await work(order)
-    assert placed.status == "cancelled"
+    shown = await order.ask("get", {"id": placed.id}, caller=ALICE)
+    assert (shown.status, shown.version, shown.total_minor) == ("cancelled", 2, None)
     assert hold_of(product, placed.id).startswith("released")
-    assert offenders(product) == offenders(order) == []
+    assert product.database.read.one(int, "SELECT reserved FROM products") == 0
+    assert left(order) == offenders(product) == offenders(order) == []
 
 
 async def test_payment_is_driven_on_when_an_earlier_ones_answer_comes_late(order, product, wall):

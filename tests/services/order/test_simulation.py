@@ -55,7 +55,8 @@ SABOTAGE = {
     "answers are not kept": (idempotency, "store_answer", lambda *_: None),
     "what is sold no longer is forgotten": (replica, "see_discontinued", lambda *_: None),
     "what is shipped stays on the shelf": (holding, "_ship", holding._commit),
-    "what was placed is believed to be so for ever": (store, "_AS_PLACED", " OR id = :id"),
+    "a hold that was lost is believed in": (store, "_HELD", "1"),
+    "what is held for nobody is kept": (placing, "_disown", lambda *_: None),
     "orders do not expire": (placing, "_expire", _keep_for_ever),
 }
 

@@ -38,16 +38,15 @@ def _take(tx, order_id: str, wanted: dict[str, int]):
         holding.model, store.move_stock = kept
 
 
-def _move(tx, product_id: str, d_on_hand: int, d_reserved: int):
-    return tx.one(
-        store.Stock,
+def _move(tx, product_id: str, d_on_hand: int, d_reserved: int) -> bool:
+    changed = tx.execute(
         "UPDATE products SET on_hand = on_hand + :d_on_hand, reserved = reserved + :d_reserved,"
-        " stock_version = stock_version + 1 WHERE id = :id RETURNING sku, on_hand, reserved,"
-        " on_hand - reserved AS available, low_water, stock_version",
+        " stock_version = stock_version + 1 WHERE id = :id",
         id=product_id,
         d_on_hand=d_on_hand,
         d_reserved=d_reserved,
     )
+    return changed == 1
 
 
 service = replace(

@@ -26,14 +26,14 @@ class Mute:
         self._tx.after_commit(lambda: untold.append(data))
 
 
-note = steps._note
+told = steps._tell
 
 
-def _note(tx, *rest) -> None:
-    note(Mute(tx), *rest)
+def _mute(tx, *rest) -> None:
+    told(Mute(tx), *rest)
 
 
-steps._note = _note
+steps._tell = _mute
 
 
 def _tell(tx, data: object) -> None:
