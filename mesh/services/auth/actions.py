@@ -6,23 +6,26 @@ Idempotency-Key would be, so actions that answer with tokens store no answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from mesh.errors import Conflict, NotFound, Overloaded, Unauthenticated
+from mesh.errors import Conflict, NotFound, Unauthenticated
 from mesh.framework import facts, iso, tokens
-from mesh.services.auth import keys, model, store
+from mesh.services.auth import guessing, keys, model, store
 from mesh.services.auth.messages import (
     CredentialsView,
     Explanation,
     Keys,
     KeySet,
     SessionRevoked,
+    SignedIn,
     Tokens,
     Verified,
 )
 
 if TYPE_CHECKING:
-    from mesh.framework import Context, Reader, Tx
+    from collections.abc import Callable
+
+    from mesh.framework import Context, Tx
     from mesh.services.auth.messages import (
         Ended,
         EndSessions,
@@ -35,10 +38,13 @@ if TYPE_CHECKING:
         Seed,
         SessionRef,
         SetCredentials,
+        SignIn,
         SubjectRef,
         VerifyCredentials,
     )
-    from mesh.services.auth.model import Credentials, Session, Tries
+    from mesh.services.auth.model import Credentials, Session
+
+T = TypeVar("T")
 
 ISSUER = "auth"
 
@@ -60,7 +66,11 @@ async def set_credentials(ctx: Context, request: SetCredentials) -> CredentialsV
         if made is not None:
             return made
         known = store.credentials_of(ctx.read, request.subject)
-    if known is not None and known.login == request.login and await _is_right(ctx, known, request):
+    if (
+        known is not None
+        and known.login == request.login
+        and await guessing.guess(ctx, known, request, _no_more)
+    ):
         return CredentialsView(known.subject, known.version)
     raise Conflict("this subject has credentials already", code="credentials-exist")
 
@@ -74,13 +84,51 @@ async def verify_credentials(ctx: Context, request: VerifyCredentials) -> Verifi
     Effects: a failure is counted, for this login and the source and for the source alone; a
         success clears the former and renews an outdated hash.
     """
+    known, _ = await _proven(ctx, request, _no_more)
+    return Verified(known.subject)
+
+
+async def sign_in(ctx: Context, request: SignIn) -> SignedIn:
+    """Check a login and a password as `verify_credentials` does, and open a session at once.
+
+    That is done for the subject that was named, whom user has found fit to come in, or for nobody.
+
+    Raises: Unauthenticated (`bad-credentials`), Throttled, Overloaded.
+    Effects: as of verify_credentials and issue_token, the success and the session in one transaction.
+    """
+    refresh = model.new_refresh_token(request.roles)
+    session_id = ctx.entity_id("ses")
+
+    def enter(tx: Tx, known: Credentials) -> tuple[tokens.SigningKey, Session] | None:
+        if known.subject != request.subject:
+            return None
+        return _open(tx, session_id, known.subject, model.refresh_hash(refresh))
+
+    known, opened = await _proven(ctx, request, enter)
+    if opened is None:
+        return SignedIn(known.subject, None)
+    key, session = opened
+    return SignedIn(known.subject, _tokens(ctx, key, session, request.roles, refresh))
+
+
+async def _proven(
+    ctx: Context,
+    request: VerifyCredentials | SignIn,
+    then: Callable[[Tx, Credentials], T],
+) -> tuple[Credentials, T]:
+    """Whose login and password these are, and what else their success brought about."""
     known = store.credentials_by_login(ctx.read, request.login)
-    if not await _is_right(ctx, known, request) or known is None:
+    found = await guessing.guess(ctx, known, request, then)
+    if known is None or found is None:
         raise Unauthenticated("the login or the password is wrong", code="bad-credentials")
     if model.is_outdated(known.hash):
         phc = await ctx.compute(model.hash_password, request.password)
         await ctx.write(store.rehash, known, phc)
-    return Verified(known.subject)
+    return known, found[0]
+
+
+def _no_more(_: Tx, known: Credentials) -> None:
+    """That the password is right is all that was asked."""
 
 
 async def issue_token(ctx: Context, request: IssueToken) -> Tokens:
@@ -204,64 +252,6 @@ def plant(tx: Tx, seed: Seed) -> None:
     """Credentials that a new mesh begins with."""
     for row in seed.credentials:
         store.put_credentials(tx, row.subject, row.login, row.hash)
-
-
-async def _is_right(
-    ctx: Context, known: Credentials | None, shown: SetCredentials | VerifyCredentials
-) -> bool:
-    """Whether the password is right, at the pace that earlier failures allow.
-
-    The guess is noted before it is hashed, so that those that come at the same time see one another.
-
-    Raises: Throttled, before any hashing; Overloaded.
-    """
-    _check_pace(ctx.read, shown, ctx.now_ms)  # the writer is not to be guessed busy
-    guess = ctx.new_id("gss")
-    counted = await ctx.write(_begin_guess, guess, shown)
-    phc = model.hash_of_nobody() if known is None else known.hash
-    try:
-        right = await ctx.compute(model.matches, phc, shown.password)
-    except Overloaded:
-        await ctx.write(store.drop_guess, guess)
-        raise
-    await ctx.write(_end_guess, guess, shown, right=right, counted=counted)
-    return right
-
-
-def _check_pace(
-    read: Reader | Tx, shown: SetCredentials | VerifyCredentials, now_ms: int
-) -> Tries | None:
-    """The tries with this one counted in advance; None when it is free. Raises: Throttled."""
-    tries = store.tries(read, shown.login, shown.source)
-    model.check_pace(tries, store.pace(read, shown.login, shown.source, now_ms), now_ms)
-    return model.next_turn(tries, now_ms)
-
-
-def _begin_guess(tx: Tx, guess: str, shown: SetCredentials | VerifyCredentials) -> bool:
-    counted = _check_pace(tx, shown, tx.now_ms)
-    store.put_guess(tx, guess, shown.login, shown.source)
-    if counted is not None:
-        store.put_tries(tx, shown.login, shown.source, counted)
-    return counted is not None
-
-
-def _end_guess(
-    tx: Tx,
-    guess: str,
-    shown: SetCredentials | VerifyCredentials,
-    *,
-    right: bool,
-    counted: bool,
-) -> None:
-    if right:
-        store.drop_guess(tx, guess)
-        store.clear_tries(tx, shown.login, shown.source)
-        return
-    store.fail_guess(tx, guess)
-    store.sweep_tries(tx, tx.now_ms - model.FORGET_MS)
-    if not counted:
-        tries = store.tries(tx, shown.login, shown.source)
-        store.put_tries(tx, shown.login, shown.source, model.after_failure(tries, tx.now_ms))
 
 
 def _set(tx: Tx, request: SetCredentials, phc: str) -> CredentialsView | None:

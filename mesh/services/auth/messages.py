@@ -61,6 +61,19 @@ class Verified(Struct, frozen=True):
     subject: str
 
 
+class SignIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """A login and a password to check, and whom to open a session for if they are that subject's.
+
+    `subject` null: for nobody, whoever it is.
+    """
+
+    login: Login
+    password: Annotated[str, SECRET, Meta(max_length=PASSWORD_CHARACTERS[1])]
+    source: Source = ""
+    subject: Subject | None = None
+    roles: Annotated[tuple[Role, ...], Meta(max_length=8)] = ()
+
+
 class IssueToken(Struct, frozen=True, forbid_unknown_fields=True):
     """A subject to open a session for, and the roles its tokens shall name."""
 
@@ -87,6 +100,13 @@ class Tokens(Struct, frozen=True):
     refresh_token: str
     expires_in: int
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  a scheme's name, not a secret
+
+
+class SignedIn(Struct, frozen=True):
+    """Whose credentials they are; `tokens` null: they are not those of the subject that was named."""
+
+    subject: str
+    tokens: Tokens | None
 
 
 class SessionRef(Struct, frozen=True, forbid_unknown_fields=True):

@@ -43,6 +43,17 @@ service = Service(
             example=messages.VerifyCredentials("alice@shop.example", "demo-shop-pass"),
         ),
         Operation(
+            "sign-in",
+            "POST /credentials/sign-in",
+            actions.sign_in,
+            messages.SignIn,
+            messages.SignedIn,
+            allow=services("user"),
+            example=messages.SignIn(
+                "alice@shop.example", "demo-shop-pass", subject=ALICE, roles=("customer",)
+            ),
+        ),
+        Operation(
             "issue-token",
             "POST /tokens",
             actions.issue_token,

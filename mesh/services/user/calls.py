@@ -41,6 +41,16 @@ class Proven(Struct, frozen=True):
     subject: str
 
 
+class SignIn(Struct, frozen=True):
+    """What auth is to check, and for whom it is to open a session then; None: for nobody."""
+
+    login: str
+    password: str
+    source: str
+    subject: str | None
+    roles: tuple[Role, ...]
+
+
 class Grant(Struct, frozen=True):
     """Whom auth is to open a session for."""
 
@@ -62,12 +72,20 @@ class Granted(Struct, frozen=True):
     expires_in: int
 
 
+class SignedIn(Struct, frozen=True):
+    """Whose credentials they are, says auth, and the session if they are that subject's."""
+
+    subject: str
+    tokens: Granted | None
+
+
 SET_CREDENTIALS = Call(
     "auth", "PUT /credentials/{subject}", FirstCredentials, Kept, Policy(timeout_s=AUTH_S)
 )
 VERIFY_CREDENTIALS = Call(
     "auth", "POST /credentials/verify", Shown, Proven, Policy(timeout_s=AUTH_S)
 )
+SIGN_IN = Call("auth", "POST /credentials/sign-in", SignIn, SignedIn, Policy(timeout_s=AUTH_S))
 ISSUE_TOKEN = Call("auth", "POST /tokens", Grant, Granted)
 END_SESSION = Call("auth", "DELETE /sessions/{id}", SessionRef, type(None))
 END_SESSIONS = Call(

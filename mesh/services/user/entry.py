@@ -64,21 +64,26 @@ async def login(ctx: Context, request: messages.Login) -> SessionView:
 
     Raises: Unauthenticated (`bad-credentials`), Forbidden (`user-suspended`), Throttled;
         ServiceUnavailable when auth is away.
-    Effects, in order: 1. auth asked whose credentials these are
-                       2. auth asked for a session, unless they are refused
-                       3. the history's line committed
+    Effects, in order: 1. auth asked whose credentials these are, and for a session if they are
+                          those of somebody who may come in; for anybody it is asked alike
+                       2. the history's line committed
     """
     email = model.normal(request.email)
+    named = store.user_by_email(ctx.read, email)
+    active = named.id if named is not None and named.status == "active" else None
+    roles = tuple(store.roles(ctx.read, active or ""))
+    shown = calls.SignIn(email, request.password, ctx.source, active, roles)
     try:
-        shown = calls.Shown(email, request.password, ctx.source)
-        proven = await _ask_auth(ctx, calls.VERIFY_CREDENTIALS, shown)
+        proven = await _ask_auth(ctx, calls.SIGN_IN, shown)
         user = model.check_may_log_in(store.user(ctx.read, proven.subject))
     except (Forbidden, Unauthenticated) as refusal:
         known = store.user_by_email(ctx.read, email)
         known_id = known.id if known else None
         await ctx.write(_note, ctx.new_id("lgn"), known_id, "refused", ctx.caller.subject)
         raise (refusal if isinstance(refusal, Forbidden) else model.bad_credentials()) from None
-    return await _open_session(ctx, user, "accepted")
+    if proven.tokens is None:  # it is active since just now, or has just got this e-mail
+        return await _open_session(ctx, user, "accepted")
+    return await _let_in(ctx, ctx.new_id("lgn"), user, roles, proven.tokens, "accepted")
 
 
 async def act_as(ctx: Context, request: messages.ActAs) -> SessionView:
@@ -183,10 +188,22 @@ async def _ask_auth(
 
 
 async def _open_session(ctx: Context, user: User, outcome: Outcome) -> SessionView:
-    """A session, unless the user has changed while auth opened it: then nobody gets its tokens."""
+    """Ask auth for a session, and let the user in with it."""
     login_id = ctx.new_id("lgn")
     roles = tuple(store.roles(ctx.read, user.id))
     granted = await _ask_auth(ctx, calls.ISSUE_TOKEN, calls.Grant(user.id, roles), key=login_id)
+    return await _let_in(ctx, login_id, user, roles, granted, outcome)
+
+
+async def _let_in(
+    ctx: Context,
+    login_id: str,
+    user: User,
+    roles: tuple[messages.Role, ...],
+    granted: calls.Granted,
+    outcome: Outcome,
+) -> SessionView:
+    """What auth has granted, unless the user has changed meanwhile: then nobody gets its tokens."""
     if not await ctx.write(_enter, login_id, user.id, roles, outcome, ctx.caller.subject):
         raise ServiceUnavailable("the roles have changed just now")
     return SessionView(

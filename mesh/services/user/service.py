@@ -234,6 +234,7 @@ service = Service(
     asks=(
         calls.SET_CREDENTIALS,
         calls.VERIFY_CREDENTIALS,
+        calls.SIGN_IN,
         calls.ISSUE_TOKEN,
         calls.END_SESSION,
         calls.END_SESSIONS,

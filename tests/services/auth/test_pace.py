@@ -16,9 +16,10 @@ RIGHT = "correct staple"
 HERE, THERE = "127.0.0.1", "127.0.0.2"
 
 
-@pytest.fixture
-async def people(auth):
-    """Two who have a password."""
+@pytest.fixture(params=["verify-credentials", "sign-in"])
+async def people(auth, request):
+    """Two who have a password, which is guessed in one way or the other."""
+    auth.guessed_by = request.param
     for subject, name in ((ALICE, "alice"), (BOB, "bob")):
         request = {"subject": subject, "login": f"{name}@shop.example", "password": RIGHT}
         await auth.ask("set-credentials", request, caller=USER)
@@ -27,7 +28,9 @@ async def people(auth):
 
 async def verify(auth, password=RIGHT, name="alice", source=HERE):
     request = {"login": f"{name}@shop.example", "password": password, "source": source}
-    return await auth.ask("verify-credentials", request, caller=USER)
+    if auth.guessed_by == "sign-in":
+        request["subject"] = ALICE if name == "alice" else BOB
+    return await auth.ask(auth.guessed_by, request, caller=USER)
 
 
 async def fail(auth, times, name="alice", source=HERE):

@@ -32,6 +32,7 @@ def test_table_is_sound():
     assert set(document(service, "1")["paths"]) == {
         "/credentials/{subject}",
         "/credentials/verify",
+        "/credentials/sign-in",
         "/tokens",
         "/tokens/refresh",
         "/tokens/revoke",
@@ -57,7 +58,7 @@ def test_operation_lets_in_whom_it_lists_and_nobody_else(row, who):
 @pytest.mark.parametrize("row", service.operations, ids=lambda row: row.name)
 async def test_example_is_taken_by_its_own_operation(auth, row):
     assert codec.convert(codec.plain(row.example), row.takes) == row.example
-    if row.name not in {"verify-credentials", "refresh-token"}:
+    if row.name not in {"verify-credentials", "sign-in", "refresh-token"}:
         if row.name == "explain":
             known = {"subject": row.example.id, "login": "a@b.c", "password": "demo-shop-pass"}
             await auth.ask("set-credentials", known, caller=USER)
@@ -78,7 +79,7 @@ def test_secrets_that_come_in_are_marked(row):
 
 async def test_promises_hold_after_some_use(auth):
     for row in service.operations:
-        if row.name not in {"verify-credentials", "refresh-token"}:
+        if row.name not in {"verify-credentials", "sign-in", "refresh-token"}:
             await auth.ask(row.name, row.example, caller=by(row))
     assert auth.offenders() == {}
     assert len(service.invariants) == 3

@@ -249,7 +249,7 @@ async def test_nobody_gets_a_session_that_was_opened_while_their_rights_changed(
 
     async def slowly(ctx, call, request, **more):
         answer = await real(ctx, call, request, **more)
-        if call.route == "POST /tokens":
+        if call.route == "POST /credentials/sign-in":
             words = {"id": IDS["bob"]} | ({"role": "staff"} if verb == "grant" else {})
             await shop.ask(verb, words, caller=ADA)
         return answer

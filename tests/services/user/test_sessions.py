@@ -78,7 +78,7 @@ async def refusal(asked):
 
 async def test_login_gives_tokens_in_the_users_name_and_roles_once_auth_has_said_yes(shop, auth):
     held = await login(shop, email="Sam@shop.example")
-    assert auth.asked == ["verify-credentials", "issue-token"]
+    assert auth.asked == ["sign-in"]
     found = await auth.ask("jwks", {})
     known = {key.kid: tokens.public_key(key.x) for key in found.keys}
     said = tokens.verify(held.access_token, known, iss="auth", aud=PROJECT, life_s=600)
@@ -99,7 +99,7 @@ async def test_unknown_email_and_wrong_password_are_refused_alike(shop, auth):
         (Unauthenticated, "bad-credentials", "the e-mail or the password is wrong")
     }
     assert set(commits) == {(1, 2)}
-    assert auth.asked == ["verify-credentials"] * 3
+    assert auth.asked == ["sign-in"] * 3
 
 
 @pytest.mark.parametrize("password", ["", "x", "x" * 128])
@@ -152,6 +152,30 @@ async def test_suspended_user_is_told_so_only_with_the_right_password(shop):
     await set_status(shop, "alice", "suspended")
     assert (await refusal(login(shop, "wrong password")))[1] == "bad-credentials"
     assert (await refusal(login(shop)))[:2] == (Forbidden, "user-suspended")
+
+
+@pytest.mark.parametrize("status", ["pending", "suspended", "closed"])
+async def test_no_session_is_opened_for_who_may_not_come_in(shop, auth, status):
+    await set_status(shop, "alice", status)
+    await refusal(login(shop))
+    assert auth.asked == ["sign-in"]
+    assert auth.database.read.one(int, "SELECT count(*) FROM sessions") == 0
+
+
+async def test_who_is_found_to_be_another_than_was_named_is_let_in_by_a_second_ask(shop, auth):
+    """The e-mail has just become somebody else's."""
+
+    def swap(tx):
+        tx.execute("UPDATE credentials SET login = 'x' WHERE subject = :id", id=IDS["bob"])
+        tx.execute(
+            "UPDATE credentials SET login = 'bob@shop.example' WHERE subject = :id",
+            id=IDS["alice"],
+        )
+
+    await auth.transact(swap)
+    held = await login(shop, email="bob@shop.example")
+    assert auth.asked == ["sign-in", "issue-token"]
+    assert (held.user_id, held.roles) == (IDS["alice"], ("customer",))
 
 
 async def test_credentials_of_a_subject_that_user_does_not_know_let_nobody_in(shop, auth):
