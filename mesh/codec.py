@@ -57,6 +57,11 @@ def decode(raw: bytes | str, shape: type[T]) -> T:
         raise InvalidInput(str(error)) from None
 
 
+def encode_lines(rows: Sequence[object]) -> bytes:
+    """Compact UTF-8 JSON, one value a line. Raises: ValueError (a text that is no Unicode)."""
+    return _encoder.encode_lines(rows)
+
+
 def decode_lines(raw: bytes, shape: type[T]) -> list[T]:
     """Lines that we wrote ourselves; one that is damaged is left out."""
     decoder = msgspec.json.Decoder(shape)

@@ -48,9 +48,10 @@ def first_step(
     finally:
         if theirs is None and wanted.recording and trace.sampled:
             values = (service, request.method, request.target, answered)
-            name = f"mesh call {service} {operation}"
+            ended_s, name = clock.monotonic_s(), f"mesh call {service} {operation}"
             recorder.note(
-                peers.project.data / COMMANDS, "call", trace, name, begun_s, status, values
+                peers.project.data / COMMANDS,
+                (trace.trace_id, trace.span_id, "", "call", name, begun_s, ended_s, status, values),
             )
     told = parse_traceparent(theirs)
     return answer, told.trace_id if told is not None else trace.trace_id

@@ -1,8 +1,7 @@
 """Takes the spans of one process where the work is done, and writes them from a thread.
 
-Taking one is making its line, while all that it says is at hand: kept as it is for a thread to
-encode, it costs more than that. The writes are the thread's, a few times a second. What cannot be
-taken or written is dropped and counted.
+Taking one is appending a tuple; everything else (wall time, encoding, the write) is the thread's,
+a few times a second. What cannot be taken or written is dropped and counted.
 """
 
 from __future__ import annotations
@@ -13,24 +12,25 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mesh import clock, codec
+from mesh.tracing.context import TraceContext
 from mesh.tracing.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mesh.tracing.context import TraceContext
     from mesh.tracing.span import Value
 
+    Taken = tuple[str, str, str, str, str, float, float, str, tuple[Value, ...]]
     _Row = tuple[str, str, str, str, str, int, int, str, tuple[Value, ...]]
 
 FLUSH_S = 0.05
 """A span is on file this long after its end: below what a person notices."""
 
 PENDING_MAX = 20_000
-"""Spans that wait for the thread, about 4 MB: seconds of a busy service."""
+"""Spans that wait for the thread, about 10 MB: seconds of a busy service."""
 
-BATCH_MAX = 2_000
-"""Written in one go: 2 MB at most, half of what a piece may hold."""
+BATCH_MAX = 256
+"""Encoded and written in one go: well under a millisecond in which nobody else can run."""
 
 TEXT_CHARS_MAX = 200
 """Of a name or a value in a line that is too long; a path can be as long as a request's head."""
@@ -51,9 +51,7 @@ class Recorder:
         """Off."""
         self.dropped = 0
         self._on = self._asleep = False
-        self._pending: deque[bytes] = deque()
-        self._offset_s = 0.0
-        """From the monotonic clock to wall time, as it was when anybody looked last."""
+        self._pending: deque[Taken] = deque()
         self._bell = threading.Event()
         self._closing = threading.Event()
         self._store: Store | None = None
@@ -61,7 +59,6 @@ class Recorder:
 
     def start(self, folder: Path) -> None:
         """Take spans from now on. Raises: OSError."""
-        self._offset_s = clock.offset_s()
         self._store = Store(folder)
         self._closing.clear()
         self._on = True
@@ -82,16 +79,13 @@ class Recorder:
         """One piece of work has ended; times are of the monotonic clock."""
         if not (self._on and trace.sampled):
             return
-        if len(self._pending) >= PENDING_MAX:
+        pending = self._pending
+        if len(pending) >= PENDING_MAX:
             self.dropped += 1
             return
-        if self._asleep:
-            self._offset_s = clock.offset_s()
-        line = encoded(self._offset_s, kind, trace, parent_id, name, start_s, end_s, status, values)
-        if not line:
-            self.dropped += 1
-            return
-        self._pending.append(line)
+        pending.append(
+            (trace.trace_id, trace.span_id, parent_id, kind, name, start_s, end_s, status, values)
+        )
         if self._asleep:
             self._asleep = False
             self._bell.set()
@@ -106,8 +100,9 @@ class Recorder:
         status: str = "",
         values: tuple[Value, ...] = (),
     ) -> None:
-        """The same for a piece that nothing else is part of."""
-        self.record(kind, parent.child(), parent.span_id, name, start_s, end_s, status, values)
+        """The same for a piece that nothing else is part of: its id is made by the thread."""
+        step = TraceContext(parent.trace_id, "", parent.sampled)
+        self.record(kind, step, parent.span_id, name, start_s, end_s, status, values)
 
     def close(self) -> None:
         """Write what was taken, and take no more. Idempotent."""
@@ -128,7 +123,6 @@ class Recorder:
             if not self._pending:
                 self._sleep()
             else:
-                self._offset_s = clock.offset_s()  # the wall clock may have been set
                 while self._pending:
                     self._write()
 
@@ -144,34 +138,45 @@ class Recorder:
         assert self._store is not None
         pending = self._pending
         batch = [pending.popleft() for _ in range(min(BATCH_MAX, len(pending)))]
-        if not self._store.append(b"\n".join((*batch, b""))):
-            self.dropped += len(batch)
+        lines = encoded(batch, clock.offset_s())
+        written = lines.count(b"\n") if self._store.append(lines) else 0
+        self.dropped += len(batch) - written
 
 
-def encoded(
-    offset_s: float,
-    kind: str,
-    trace: TraceContext,
-    parent_id: str,
-    name: str,
-    start_s: float,
-    end_s: float,
-    status: str,
-    values: tuple[Value, ...],
-) -> bytes:
-    """A line as `span.py` describes it, without its end; nothing for a span that no JSON can hold.
+def encoded(batch: list[Taken], offset_s: float) -> bytes:
+    """Lines as `span.py` describes them; nothing for spans that no JSON can hold.
 
     Args:
         offset_s: from the monotonic clock to wall time.
     """
-    trace_id, span_id = trace.trace_id, trace.span_id
+    rows = [
+        (
+            trace_id,
+            span_id or clock.random_hex(8),
+            parent_id,
+            kind,
+            name,
+            int((start_s + offset_s) * _US),
+            int((end_s - start_s) * _US),
+            status,
+            values,
+        )
+        for trace_id, span_id, parent_id, kind, name, start_s, end_s, status, values in batch
+    ]
+    lines = _lines(rows)
+    if max(map(len, lines.split(b"\n"))) > LINE_BYTES_MAX:
+        lines = _lines([_shortened(row) for row in rows])
+    return lines
+
+
+def _lines(rows: list[_Row]) -> bytes:
     try:
-        start_us, took_us = int((start_s + offset_s) * _US), int((end_s - start_s) * _US)
-        row = (trace_id, span_id, parent_id, kind, name, start_us, took_us, status, values)
-        line = codec.encode(row)
-        return line if len(line) < LINE_BYTES_MAX else codec.encode(_shortened(row))
-    except Exception:  # noqa: BLE001  a lone surrogate, say; who tells of their work has it done
-        return b""
+        return codec.encode_lines(rows)
+    except (ValueError, TypeError):  # a lone surrogate, say: only that span is lost
+        if len(rows) == 1:
+            return b""
+        half = len(rows) // 2
+        return _lines(rows[:half]) + _lines(rows[half:])
 
 
 def _shortened(row: _Row) -> _Row:
@@ -181,22 +186,11 @@ def _shortened(row: _Row) -> _Row:
     return trace_id, span_id, parent_id, kind, name, start_us, took_us, status, values
 
 
-def note(
-    folder: Path,
-    kind: str,
-    trace: TraceContext,
-    name: str,
-    begun_s: float,
-    status: str,
-    values: tuple[Value, ...],
-) -> None:
-    """Write at once what has just ended: for a command, which has no hot path. Never raises."""
-    line = encoded(
-        clock.offset_s(), kind, trace, "", name, begun_s, clock.monotonic_s(), status, values
-    )
+def note(folder: Path, taken: Taken) -> None:
+    """Write one span at once: for a command, which has no hot path. Never raises."""
     with contextlib.suppress(OSError):
         store = Store(folder)
-        store.append(line and line + b"\n")
+        store.append(encoded([taken], clock.offset_s()))
         store.close()
 
 

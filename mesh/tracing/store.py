@@ -35,17 +35,14 @@ class Store:
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(self._newer, flags, 0o600)
-        self._bytes = os.fstat(self._file).st_size  # what others add meanwhile they count
 
     def append(self, lines: bytes) -> bool:
         """Add whole lines, at most `bytes_max` of them; False when they could not be written."""
         try:
-            if self._bytes + len(lines) + 1 > self._bytes_max:
+            if os.fstat(self._file).st_size + len(lines) + 1 > self._bytes_max:
                 self._turn()
             raw = b"\n" + lines if self._torn else lines
-            written = os.write(self._file, raw)
-            self._bytes += written
-            self._torn = written < len(raw)
+            self._torn = os.write(self._file, raw) < len(raw)
         except OSError:
             return False
         return not self._torn

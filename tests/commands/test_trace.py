@@ -62,7 +62,7 @@ def told(here: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         row = [getattr(each, name) for name in codec.fields(type(each)) if name != "service"]
         with (folder / NEWER).open("ab") as file:
-            file.write(codec.encode(row) + b"\n")
+            file.write(codec.encode_lines([row]))
     (here / "data" / "logs").mkdir()
     (here / "data" / "logs" / "mesh.log").write_text(
         '{"time":"2026-09-21T14:13:20.129Z","message":"transition","name":"product","old":"ready",'
@@ -130,8 +130,8 @@ def test_list_has_the_latest_and_is_narrowed(told: Path, mesh):
 
 
 def test_hostile_names_do_not_reach_the_terminal(told: Path, mesh):
-    evil = codec.encode([ID, "f" * 16, "", "server", "\x1b[2J\n\u202e", 1, 1, "\x07"])
-    (told / "data" / "order" / NEWER).write_bytes(evil + b"\n")
+    evil = codec.encode_lines([[ID, "f" * 16, "", "server", "\x1b[2J\n\u202e", 1, 1, "\x07"]])
+    (told / "data" / "order" / NEWER).write_bytes(evil)
     for args in (["trace"], ["trace", ID]):
         shown = mesh(*args).out
         assert not set(shown) & {"\x1b", "\x07", "\u202e"}

@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 def write(data: Path, count: int) -> None:
     rows = [[ID, f"{n:016x}", "", "deferred", "wake", AT_US + n, 5] for n in range(1, count + 1)]
     with (data / "order" / NEWER).open("ab") as file:
-        file.writelines(codec.encode(row) + b"\n" for row in rows)
+        file.write(codec.encode_lines(rows))
 
 
 def exporting(collector: Collector, data: Path, **more: str) -> Exporter:
