@@ -209,7 +209,7 @@ async def publish(
     if mode == "full":
         await fill(outbox, events)
     else:
-        connection.relay(outbox, pace_s=SERVICE_PACE_S if mode == "service" else 0.0)
+        connection.relay(outbox, pace_s=SERVICE_PACE_S if mode == "service" else None)
         while connection.state != "live":
             await asyncio.sleep(0.01)
     ready.set()

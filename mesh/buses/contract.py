@@ -48,7 +48,7 @@ class Position(Struct, frozen=True, order=True):
     seq: SeqNumber
 
 
-class Link(Struct, frozen=True):
+class Link(Struct, frozen=True, gc=False):
     """A position and the chain hash there: enough to recognise one history among several."""
 
     epoch: EpochNumber
@@ -69,7 +69,7 @@ class Epoch(Struct, frozen=True):
     nonce: Annotated[bytes, Meta(max_length=64)]
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One event as it is stored and sent.
 
     `key` is the id of the entity it tells of, `id` 16 bytes (UUIDv7), `ts_ms` wall time,
@@ -259,12 +259,12 @@ class Bus(Protocol):
     async def start(self) -> None:
         """Connect in the background; returns at once."""
 
-    def relay(self, outbox: Outbox, *, pace_s: float = 0.0) -> None:
+    def relay(self, outbox: Outbox, *, pace_s: float | None = None) -> None:
         """Begin to copy this producer's outbox to the bus, from wherever the bus stands.
 
         Args:
-            pace_s: how long what is told in a row may wait for company, beside what is told while the
-                last of it is still being read; what is told after a pause goes at once.
+            pace_s: how long what is told in a row may wait for company, if not as long as the bus
+                thinks best; what is told after a pause goes at once.
         """
 
     def wake(self) -> None:

@@ -92,6 +92,18 @@ async def test_event_after_a_pause_is_committed_at_once(bench):
     await until(lambda: bench.groups == [0, 1, 1])
 
 
+async def test_commit_waits_for_no_time_when_somebody_waits_for_it(bench):
+    bench.put(1)
+    assert not bench.committer._committing
+    bench.committer.hurry()
+    assert bench.committer._committing
+    bench.put(1)
+    await until(lambda: bench.groups == [0, 1, 1])
+    assert not bench.committer._committing, "that was for once"
+    bench.committer.hurry()
+    await until(lambda: bench.groups == [0, 1, 1, 1])
+
+
 async def test_commit_waits_for_no_time_when_credit_runs_out(bench):
     bench.put(HURRY_EVENTS - 1)
     assert not bench.committer._committing

@@ -10,32 +10,25 @@ from mesh import clock
 from mesh.bus import ORIGIN
 from mesh.buses.zmq.client import ZmqBus
 from mesh.buses.zmq.protocol.frames import Hello, Put, Welcome
+from mesh.buses.zmq.protocol.timing import PACE_S
 from mesh.buses.zmq.relay import Relay
 from tests.buses.support import WAIT_S, FileOutbox
 
-PACE_S = 0.02
-
 
 class Reads(FileOutbox):
-    """Counts how often it is read; can be made to take its time."""
+    """Counts how often it is read."""
 
     reads = 0
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        self.let_go = asyncio.Event()
-        self.let_go.set()
-
     async def after(self, seq: int, *, rows_max: int, bytes_max: int):
         self.reads += 1
-        await self.let_go.wait()
         return await super().after(seq, rows_max=rows_max, bytes_max=bytes_max)
 
 
 class Bench:
     """A relay that is welcomed, and what it has sent."""
 
-    def __init__(self, outbox: Reads, pace_s: float = 0.0) -> None:
+    def __init__(self, outbox: Reads, pace_s: float | None = None) -> None:
         self.sent: list[int] = []
         self.came = asyncio.Event()
         self.relay = Relay(outbox.stream, outbox, self.send, pace_s=pace_s)
@@ -60,49 +53,28 @@ class Bench:
 async def bench(tmp_path, request):
     outbox = Reads(tmp_path / "outbox.db", "order")
     outbox.tell(b"1")
-    made = Bench(outbox, getattr(request, "param", 0.0))
+    made = Bench(outbox, getattr(request, "param", None))
     await made.until(1)
     yield made, outbox
     await made.relay.close()
     outbox.db.close()
 
 
-@pytest.mark.parametrize("bench", [PACE_S], indirect=True)
-async def test_what_is_told_in_a_row_travels_together(bench):
+@pytest.mark.parametrize("bench", [None, 0.02], indirect=True)
+async def test_what_is_told_in_a_row_travels_together(bench, request):
     made, outbox = bench
+    pace_s = request.node.callspec.params["bench"] or PACE_S
     since_s, before = clock.monotonic_s(), outbox.reads
     for number in range(2, 80):
         outbox.tell(b"%d" % number)
         made.relay.wake()
         await asyncio.sleep(0.001)
     await made.until(79)
-    paces = (clock.monotonic_s() - since_s) / PACE_S
+    paces = (clock.monotonic_s() - since_s) / pace_s
     assert outbox.reads - before <= 2 + paces
     assert made.sent == list(range(1, 80))
 
 
-async def test_without_a_pace_it_goes_at_once_or_with_what_was_told_during_the_last_reading(
-    bench, monkeypatch
-):
-    made, outbox = bench
-    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", None)
-    outbox.tell(b"2")
-    outbox.let_go.clear()
-    before = outbox.reads
-    made.relay.wake()
-    while outbox.reads == before:
-        await asyncio.sleep(0)
-    for number in range(3, 80):
-        outbox.tell(b"%d" % number)
-        made.relay.wake()
-        await asyncio.sleep(0)
-    outbox.let_go.set()
-    await made.until(79)
-    assert outbox.reads - before <= 2
-    assert made.sent == list(range(1, 80))
-
-
-@pytest.mark.parametrize("bench", [PACE_S], indirect=True)
 async def test_what_is_told_after_a_pause_goes_at_once(bench, monkeypatch):
     made, outbox = bench
     before = outbox.reads

@@ -253,6 +253,8 @@ class Broker:
         for each in self._streams[name].consumers:
             if (each.peer, each.number) == (peer, session):
                 self._upkeep.heard(name, each.consumer)
+                if each.held is not None:
+                    self._committer.hurry()
 
     def _known(self, name: str) -> bool:
         """Make room for a stream named for the first time, by its producer or by a consumer."""

@@ -62,7 +62,7 @@ class ZmqBus:
         self._token = token
         self._addresses = [endpoint(directory, each) for each in (INGEST, FEED, FETCH)]
         self._outbox: Outbox | None = None
-        self._pace_s = 0.0
+        self._pace_s: float | None = None
         self._inboxes: dict[str, Inbox] = {}
         self._relay: Relay | None = None
         self._deliveries: dict[str, Delivery] = {}
@@ -97,7 +97,7 @@ class ZmqBus:
         for stream, inbox in self._inboxes.items():
             self._deliver(stream, inbox)
 
-    def relay(self, outbox: Outbox, *, pace_s: float = 0.0) -> None:
+    def relay(self, outbox: Outbox, *, pace_s: float | None = None) -> None:
         """Begin to copy this producer's outbox to the bus, from wherever the bus stands."""
         self._outbox, self._pace_s = outbox, pace_s
         if self._started:

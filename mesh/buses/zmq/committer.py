@@ -85,6 +85,7 @@ class Committer:
         self._closing = False
         self._over = False
         self._committing = False
+        self._hurried = False
         self._begin_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[Sequence[Event], int]] = deque()
@@ -127,6 +128,11 @@ class Committer:
         """True while events wait for the disk."""
         return self._committing or bool(self._waiting)
 
+    def hurry(self) -> None:
+        """Somebody has missed what waits here, and is answered when it is durable."""
+        self._hurried = True
+        self.kick()
+
     def kick(self, *, cursors_too: bool = False) -> None:
         """Give the disk its next work, if there is some, its time has come, and it is free."""
         refused = self._start(cursors_too=cursors_too)
@@ -154,6 +160,7 @@ class Committer:
         self._quarantines.clear()
         self._seen.clear()
         self._trims.clear()
+        self._hurried = False
         try:
             found = self._log.stage(group)
         except StorageFull:
@@ -172,7 +179,8 @@ class Committer:
             return True
         if not self._waiting:
             return False
-        if self._closing or self._count >= HURRY_EVENTS or self._bytes >= HURRY_BYTES:
+        much = self._count >= HURRY_EVENTS or self._bytes >= HURRY_BYTES
+        if self._closing or self._hurried or much:
             return True
         wait_s = self._begin_at - clock.monotonic_s()
         if wait_s > 0 and self._timer is None:

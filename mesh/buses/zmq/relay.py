@@ -17,6 +17,7 @@ from mesh.buses.zmq.protocol.producer import (
     StateRead,
 )
 from mesh.buses.zmq.protocol.timing import (
+    PACE_S,
     REPORT_S,
     Begin,
     Grown,
@@ -47,13 +48,13 @@ class Relay:
         outbox: Outbox,
         send: Callable[[Frame], bool],
         *,
-        pace_s: float = 0.0,
+        pace_s: float | None = None,
     ) -> None:
         """Begin at once, on the running loop.
 
         Args:
             send: says whether the frame could be sent.
-            pace_s: from one reading to the next while more and more is told.
+            pace_s: between two readings while more and more is told; PACE_S if not said.
         """
         self._outbox = outbox
         self._send = send
@@ -62,8 +63,8 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._woken = False
-        self._pace_s = pace_s
-        self._read_at = -pace_s
+        self._pace_s = PACE_S if pace_s is None else pace_s
+        self._read_at = -self._pace_s
         self._closed = False
         self._unreported: Position | None = None
         self._reporting = False

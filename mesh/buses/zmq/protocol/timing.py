@@ -43,6 +43,11 @@ LOST_S = 10.0
 PAUSE_S = 0.5
 """A producer waits so long after NOSPACE or BUSY."""
 
+PACE_S = 0.002
+"""While more and more is told, the outbox is read this often, unless its producer wants more company
+for its events: what waited meanwhile is one message of the bus and one commit of each hearer. What is
+told after a pause goes at once."""
+
 TIMER_SLACK_S = 0.002
 """Loops count in milliseconds, and so may call early: who looks at the time then asks for this much
 more, or would be called again and again until it has come."""
