@@ -98,9 +98,10 @@ def _leave_pending(tx: Tx, placed: Placed) -> OrderView:
 
 def _is_there(tx: Tx, order: OrderRow) -> bool:
     """Whether an earlier try wrote it down. Raises: Forbidden: a token lives on for a moment."""
-    if store.is_erased(tx, order.user_id) and not store.exists(tx, order.id):
+    there = store.exists(tx, order.id)
+    if not there and store.is_erased(tx, order.user_id):
         raise Forbidden("this account was erased", code="user-erased")
-    return store.exists(tx, order.id)
+    return there
 
 
 async def decide(ctx: Context, request: messages.Owed) -> None:

@@ -30,6 +30,13 @@ async def dies_once_its_stock_is_held(order, key: str) -> None:
         await create(order, 1, key=key)
 
 
+async def hears_and_waits(order, product, wall) -> list[str]:
+    """What order does once it has heard of every hold, and nobody can be about to write its order."""
+    await deliver(product, order)
+    wall.forward(DRIVE_AFTER_S)
+    return await work(order)
+
+
 async def test_hold_is_given_back_when_the_process_died_before_it_wrote_the_order(
     order, product, wall
 ):
@@ -51,9 +58,7 @@ async def test_same_key_makes_one_order_when_the_first_try_died(order, product, 
     await dies_once_its_stock_is_held(order, "k")
     placed = await create(order, 1, key="k")
     assert placed.status == "reserved"
-    await deliver(product, order)
-    wall.forward(DRIVE_AFTER_S)
-    await work(order)
+    await hears_and_waits(order, product, wall)
     assert reserved(product) == 1
     shown = await order.ask("get", {"id": placed.id}, caller=ALICE)
     assert shown == placed == await create(order, 1, key="k")
@@ -65,9 +70,7 @@ async def test_backorder_is_woken_by_what_is_given_back(order, product, wall):
     await dies_once_its_stock_is_held(order, "k")
     placed = await create(order, 1, key="k")
     assert placed.status == "backordered"
-    await deliver(product, order)
-    wall.forward(DRIVE_AFTER_S)
-    await work(order)
+    await hears_and_waits(order, product, wall)
     await deliver(product, order)
     await work(order)
     shown = await order.ask("get", {"id": placed.id}, caller=ALICE)
