@@ -177,16 +177,18 @@ def forget_caller(tx: Tx, subject: str) -> None:
 
 
 async def sweep(database: Database) -> None:
-    """Forget keys older than KEEP_MS, a bounded number at a time."""
-    while await database.write_aside(_forget, clock.now_ms() - KEEP_MS) == SWEEP_MAX:
+    """Forget keys older than KEEP_MS, a bounded number at a time, in the order of their coming."""
+    while await database.write_aside(_forget, clock.now_ms()) == SWEEP_MAX:
         pass
 
 
-def _forget(tx: Transaction, before_ms: int) -> int:
+def _forget(tx: Transaction, now_ms: int) -> int:
+    """A key that a clock far ahead has dated goes too: it would keep all that came after it."""
     return tx.execute(
-        "DELETE FROM request WHERE (caller, route, key) IN"
-        " (SELECT caller, route, key FROM request WHERE created_ms < :before_ms LIMIT :most)",
-        before_ms=before_ms,
+        "DELETE FROM request WHERE n IN (SELECT n FROM request ORDER BY n LIMIT :most)"
+        " AND created_ms NOT BETWEEN :first_ms AND :last_ms",
+        first_ms=now_ms - KEEP_MS,
+        last_ms=now_ms + KEEP_MS,
         most=SWEEP_MAX,
     )
 

@@ -182,8 +182,8 @@ CASES: dict[tuple[str, str], Case] = {
 }
 for _service in SERVICES:
     CASES[_service, "each key has had one effect"] = Case(
-        "INSERT INTO request VALUES ('user:x', 'make', 'one', x'', 'ord_same', 201, x'', 0),"
-        " ('user:x', 'make', 'two', x'', 'ord_same', 201, x'', 0)",
+        "INSERT INTO request VALUES (NULL, 'user:x', 'make', 'one', x'', 'ord_same', 201, x'', 0),"
+        " (NULL, 'user:x', 'make', 'two', x'', 'ord_same', 201, x'', 0)",
         "ord_same",
     )
     CASES[_service, "its events are chained, none is gone"] = Case(

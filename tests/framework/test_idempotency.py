@@ -194,6 +194,17 @@ async def test_sweep_forgets_every_key_after_a_day_and_none_before(desk, monkeyp
     assert desk.room.database.read.all(str, "SELECT key FROM request") == ["young"]
 
 
+async def test_key_of_a_clock_that_was_ahead_does_not_keep_those_after_it(desk, monkeypatch):
+    wall = Clock(monkeypatch)
+    year_ms = 365 * idempotency.KEEP_MS
+    wall.now_ms += year_ms
+    await desk.room.ask("keep", Note("a"), caller=ALICE, key="ahead")
+    wall.now_ms -= year_ms
+    await desk.room.ask("keep", Note("a"), caller=ALICE, key="now")
+    await idempotency.sweep(desk.room.database)
+    assert desk.room.database.read.all(str, "SELECT key FROM request") == ["now"]
+
+
 async def test_forgotten_key_is_a_new_request(desk, monkeypatch):
     wall = Clock(monkeypatch)
     first = await desk.room.ask("keep", Note("a"), caller=ALICE, key="k")
