@@ -115,13 +115,14 @@ class App:
         except MeshError as error:
             response = self._refuse(error, trace, request.path)
         except (ConnectionError, asyncio.CancelledError):
-            self._served(request, name, None, trace, came, begun_s)
+            self._served(request, name, None, trace, came, begun_s, clock.monotonic_s())
             raise
         except Exception as error:
             log.exception("an action failed", extra=telemetry.facts(operation=name))
             response = self._refuse(errors.Broken(str(error)), trace, request.path)
         response.headers["traceparent"] = trace.traceparent
-        self._served(request, name, response.status, trace, came, begun_s)
+        told = (request, name, response.status, trace, came, begun_s, clock.monotonic_s())
+        asyncio.get_running_loop().call_soon(self._served, *told)  # whoever waits goes first
         if self.draining:
             response.force_close()
         return response
@@ -152,9 +153,10 @@ class App:
         trace: telemetry.TraceContext,
         came: telemetry.TraceContext | None,
         begun_s: float,
+        ended_s: float,
     ) -> None:
         """Count the request, and tell of it; `status` None: whoever asked has gone."""
-        ended_s, failure = clock.monotonic_s(), "cancelled"
+        failure = "cancelled"
         if status is not None:
             self._metrics.request(name, status, ended_s - begun_s)
             failure = str(status) if status >= FAILED_FROM else ""

@@ -484,7 +484,7 @@ async def test_functions_run_on_the_loop_and_its_changes_are_committed_elsewhere
 async def test_groups_are_never_larger_than_their_bound(database, add, held):
     sizes = []
     deliver = database._writer._deliver
-    database._writer._deliver = lambda jobs, at: (sizes.append(len(jobs)), deliver(jobs, at))
+    database._writer._deliver = lambda jobs: (sizes.append(len(jobs)), deliver(jobs))
     async with held(database):
         writes = [database.write(add, f"{n:03}") for n in range(100)]
     await asyncio.gather(*writes)

@@ -252,12 +252,12 @@ class Writer:
                 job.error = lost
             if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
                 self.writable = False
-        self._deliver(group.jobs, group.flush)
+        self._deliver(group.jobs)
+        self._loop.call_soon(_tell, group.jobs, group.flush)  # those who wait go first
 
-    def _deliver(self, jobs: list[Job], flush: Flush) -> None:
+    def _deliver(self, jobs: list[Job]) -> None:
         for job in jobs:
             job.answer()
-            job.tell(flush)
             if job.error is None:
                 self.commits += 1
                 for callback in job.callbacks:
@@ -380,6 +380,11 @@ class Writer:
     def _post(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
             self._loop.call_soon_threadsafe(callback, *args, context=self._context)
+
+
+def _tell(jobs: list[Job], flush: Flush) -> None:
+    for job in jobs:
+        job.tell(flush)
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
