@@ -162,6 +162,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("order", "what is pending or paying is driven on"): Case(
         "UPDATE orders SET status = 'pending' WHERE id = '{reserved}'", "{reserved}"
     ),
+    ("order", "whatever is not paid is looked at when the time for it is over"): Case(
+        "DELETE FROM deferred WHERE action = 'expire'", "{reserved}"
+    ),
     ("order", "stock is held for an order as long as its status says so"): Case(
         "UPDATE hold_lines SET state = 'released' WHERE order_id = '{paid}'",
         "{paid}",

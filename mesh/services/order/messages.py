@@ -197,6 +197,10 @@ class Owed(Struct, frozen=True):
     order_id: str
 
 
+class Expire(Struct, frozen=True):
+    """Deferred: the time to pay for an order is over."""
+
+
 class Wake(Struct, frozen=True):
     """Deferred: stock of a product came free; try the backorders beyond `after` that wait for it."""
 

@@ -60,11 +60,12 @@ MOVES = Moves(
 )
 """Guards, the 409's `allowed` list, explanations and the diagram all read it."""
 
-DRIVING = frozenset({"decide", "capture"})
-"""Work that nobody needs to do unless whoever should have done it at once did not."""
+DRIVEN_BY = {"pending": "decide", "paying": "capture"}
+"""Work that nobody needs to do unless whoever should have done it at once did not.
 
-OF_A_STATUS = ("decide", "capture", "expire")
-"""Work that belongs to the status in which it was left: it ends with it. The rest is owed."""
+It belongs to the status in which it was left and ends with it. `expire` is one look for all orders. The
+rest is owed.
+"""
 
 TERMINAL = frozenset(MOVES.terminal)
 _BY_CAUSE = {(row.source, row.cause): row for row in MOVES.rows}

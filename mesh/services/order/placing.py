@@ -128,17 +128,6 @@ async def release(ctx: Context, request: messages.Owed) -> None:
     await ctx.ask(messages.RELEASE_HOLD, messages.HoldRef(request.order_id))
 
 
-async def expire(ctx: Context, request: messages.Owed) -> None:
-    """Deferred: the time to pay is over."""
-    await ctx.write(_expire, request.order_id)
-
-
-def _expire(tx: Tx, order_id: str) -> None:
-    order = present(tx, order_id)
-    if order.status == "reserved" and (order.held_until_ms or 0) <= tx.now_ms:
-        step(tx, order, "expired", "not paid in time", actor="order")
-
-
 def lose_hold(tx: Tx, order_id: str, version: int) -> None:
     """An event told that this version of an order's hold has expired: the order is over."""
     replica.lose_hold(tx, order_id, version)

@@ -94,6 +94,13 @@ WHERE (status = 'pending' AND id NOT IN (SELECT key FROM deferred WHERE action =
    OR (status = 'paying' AND id NOT IN (SELECT key FROM deferred WHERE action = 'capture'))
 """
 
+UNPAID_END = """
+SELECT id, 'nobody looks at it when its time is over' FROM orders o
+WHERE status = 'reserved' AND NOT EXISTS (
+    SELECT 1 FROM deferred
+    WHERE action = 'expire' AND (due_ms <= o.held_until_ms OR attempts > 0))
+"""
+
 HOLDS_AGREE = """
 SELECT o.id, o.status || ', its hold ' || coalesce(h.state, 'none')
 FROM orders o LEFT JOIN product.holds h ON h.order_id = o.id

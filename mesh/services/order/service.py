@@ -19,6 +19,7 @@ from mesh.framework import (
 )
 from mesh.services.order import (
     actions,
+    expiring,
     explaining,
     forgetting,
     fulfilling,
@@ -176,7 +177,7 @@ service = Service(
         Deferred("ship-hold", fulfilling.ship_hold, messages.Owed, asks=(messages.SHIP_HOLD,)),
         Deferred("capture", paying.capture, messages.Owed, asks=(messages.COMMIT_HOLD,)),
         Deferred("refund", paying.refund, messages.Owed),
-        Deferred("expire", placing.expire, messages.Owed),
+        Deferred("expire", expiring.expire, messages.Expire),
     ),
     invariants=(
         Invariant(
@@ -220,6 +221,12 @@ service = Service(
             "nothing-stuck",
             "what is pending or paying is driven on",
             promises.DRIVEN_ON,
+            of="orders",
+        ),
+        Invariant(
+            "unpaid-end",
+            "whatever is not paid is looked at when the time for it is over",
+            promises.UNPAID_END,
             of="orders",
         ),
     ),

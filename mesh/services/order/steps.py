@@ -113,7 +113,9 @@ def step(
         raise Broken(f"order {order.id} was not read in the transaction that moves it")
     store.append_step(tx, moved, order.status, actor)
     _tell(tx, moved, order.status, told or reason, lines or store.lines(tx, order.id))
-    tx.undefer(*model.OF_A_STATUS, key=order.id)
+    driver = model.DRIVEN_BY.get(order.status)
+    if driver is not None:
+        tx.undefer(driver, key=order.id)
     _leave(tx, moved, defers)
     return moved
 
@@ -145,9 +147,18 @@ def _tell(tx: Tx, order: OrderRow, old: str, told: str, lines: list[LineView]) -
 def _leave(tx: Tx, order: OrderRow, actions: tuple[str, ...]) -> None:
     """Leave the work of a move for after its commit."""
     for action in actions:
-        after_s = model.DRIVE_AFTER_S if action in model.DRIVING else 0.0
-        on_ms = order.held_until_ms if action == "expire" else None
-        tx.defer(action, messages.Owed(order.id), key=order.id, after_s=after_s, on_ms=on_ms)
+        if action == "expire":
+            until_ms = order.held_until_ms or tx.now_ms
+            if not store.is_looked_at(tx, until_ms):
+                look_at(tx, until_ms)
+            continue
+        after_s = model.DRIVE_AFTER_S if action == model.DRIVEN_BY.get(order.status) else 0.0
+        tx.defer(action, messages.Owed(order.id), key=order.id, after_s=after_s)
+
+
+def look_at(tx: Tx, on_ms: int) -> None:
+    """Look then for orders that are not paid; one such look waits as long as any order does."""
+    tx.defer("expire", messages.Expire(), key="all", on_ms=on_ms)
 
 
 def present(reads: Reader | Tx, order_id: str) -> OrderRow:

@@ -61,6 +61,15 @@ class StepRow(Struct, frozen=True):
     at_ms: int
 
 
+class Unpaid(Struct, frozen=True):
+    """An order that was not paid in time, and the request that it waits for since."""
+
+    held_until_ms: int
+    id: str
+    traceparent: str
+    cause: str
+
+
 class OwedRow(Struct, frozen=True):
     """Work left for later."""
 
@@ -76,15 +85,13 @@ _ORDER = (
     " on_shortage, expected_total_minor, hold_version, held_until_ms, created_ms, version, name,"
     " line1, line2, city, region, postcode, country, carrier, tracking, forgotten FROM orders"
 )
-
-
 _INSERT = (
     "INSERT INTO orders (id, user_id, status, reason, currency, subtotal_minor, shipping_minor,"
     " total_minor, on_shortage, expected_total_minor, hold_version, held_until_ms, created_ms,"
-    " version, name, line1, line2, city, region, postcode, country)"
+    " version, name, line1, line2, city, region, postcode, country, traceparent)"
     " SELECT :id, :user_id, :status, :reason, :currency, :subtotal, :shipping,"
     " :total, :on_shortage, :expected, :hold_version, :held_until, :created_ms,"
-    " :version, :name, :line1, :line2, :city, :region, :postcode, :country"
+    " :version, :name, :line1, :line2, :city, :region, :postcode, :country, :traceparent"
     " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user_id = :user_id)"
 )
 _HELD = (
@@ -119,6 +126,7 @@ def insert(tx: Tx, order: OrderRow, lines: Sequence[LineView]) -> bool:
         region=order.region,
         postcode=order.postcode,
         country=order.country,
+        traceparent=_resumed_by(tx, order),
     )
     if not added:
         return False
@@ -260,8 +268,8 @@ def save(tx: Tx, order: OrderRow) -> bool:
     saved = tx.execute(
         "UPDATE orders SET status = :status, reason = :reason, currency = :currency,"
         " subtotal_minor = :subtotal, shipping_minor = :shipping, total_minor = :total,"
-        " hold_version = :hold_version, held_until_ms = :held_until, version = :version"
-        " WHERE id = :id AND version = :version - 1",
+        " hold_version = :hold_version, held_until_ms = :held_until, version = :version,"
+        " traceparent = :traceparent WHERE id = :id AND version = :version - 1",
         id=order.id,
         status=order.status,
         reason=order.reason,
@@ -272,8 +280,40 @@ def save(tx: Tx, order: OrderRow) -> bool:
         hold_version=order.hold_version,
         held_until=order.held_until_ms,
         version=order.version,
+        traceparent=_resumed_by(tx, order),
     )
     return saved == 1
+
+
+def _resumed_by(tx: Tx, order: OrderRow) -> str:
+    """With which trace its time goes on to run out, if it is not paid."""
+    return tx.trace.traceparent if order.status == "reserved" else ""
+
+
+def unpaid(reads: Reader, now_ms: int, after: Unpaid, most: int) -> list[Unpaid]:
+    """Orders that were not paid in time, those whose time ended first, beyond `after`."""
+    return reads.all(
+        Unpaid,
+        "SELECT held_until_ms, id, traceparent, coalesce((SELECT h.cause FROM history h"
+        " WHERE h.order_id = o.id AND h.version = o.version), '') AS cause FROM orders o"
+        " WHERE status = 'reserved' AND held_until_ms <= :now"
+        " AND (held_until_ms, id) > (:after_ms, :after_id) ORDER BY held_until_ms, id LIMIT :most",
+        now=now_ms,
+        after_ms=after.held_until_ms,
+        after_id=after.id,
+        most=most,
+    )
+
+
+def first_to_be_paid(tx: Tx) -> int | None:
+    """When the time to pay is over for the first of all orders that wait for it."""
+    return tx.one(int, "SELECT min(held_until_ms) FROM orders WHERE status = 'reserved'")
+
+
+def is_looked_at(tx: Tx, until_ms: int) -> bool:
+    """Whether a look for unpaid orders comes by then."""
+    sql = "SELECT 1 FROM deferred WHERE action = 'expire' AND key = 'all' AND due_ms <= :until"
+    return tx.one(int, sql, until=until_ms) is not None
 
 
 _STEP = "INSERT INTO history (order_id, version, old, new, reason, actor, cause, at_ms) VALUES"

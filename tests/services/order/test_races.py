@@ -251,7 +251,9 @@ async def test_order_expires_when_its_date_came_while_it_was_being_paid(order, p
 
     async def time_is_over():
         wall.forward(HOLD_S + 1)
-        assert await work(order, only={"expire"}) == [], "who is paying is not hurried"
+        assert await work(order, only={"expire"}) == ["expire"]
+        assert status_of(order, placed.id) == "paying", "who is paying is not hurried"
+        assert left(order) == ["capture"]
 
     Interrupted(order, COMMIT, time_is_over)
     body = {"id": placed.id, "payment_token": "tok_declined"}

@@ -6,7 +6,7 @@ import pytest
 
 from mesh import clock
 from mesh.framework import Context, idempotency
-from mesh.services.order import placing, replica, store
+from mesh.services.order import expiring, placing, replica, store
 from mesh.services.product import holding
 from tests.services.order.simulation import simulate
 
@@ -44,7 +44,7 @@ def _first_stock_for_ever(tx, product_id, stock_version, available):
     )
 
 
-def _keep_for_ever(tx, order_id):
+def _keep_for_ever(tx, *due):
     """Stands for an expiry that is left out."""
 
 
@@ -57,7 +57,8 @@ SABOTAGE = {
     "what is shipped stays on the shelf": (holding, "_ship", holding._commit),
     "a hold that was lost is believed in": (store, "_HELD", "1"),
     "what is held for nobody is kept": (placing, "_disown", lambda *_: None),
-    "orders do not expire": (placing, "_expire", _keep_for_ever),
+    "nobody looks for who has not paid": (store, "is_looked_at", lambda *_: True),
+    "orders do not expire": (expiring, "_expire", _keep_for_ever),
 }
 
 
