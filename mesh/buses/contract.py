@@ -107,10 +107,6 @@ class Trace(Struct, frozen=True, omit_defaults=True):
     correlation: str = ""
     cause: str = ""
 
-    def at(self, traceparent: str) -> Trace:
-        """The same story, a step further."""
-        return Trace(traceparent, self.correlation, self.cause)
-
 
 _FIXED = struct.Struct(f">I{HASH_BYTES}sIIIQI")
 _TIME = struct.Struct(">IQI")

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh import clock
-from mesh.bus import Trace
 from mesh.client import Call, Client, Envelope
 from mesh.errors import Broken, Overloaded
 from mesh.framework import idempotency
@@ -202,8 +201,8 @@ class Context:
             idempotency.record(inner, self.keyed)
 
     def _tx(self, inner: Transaction) -> Tx:
-        trace = Trace(self.trace.traceparent, self.trace.trace_id, self.cause)
-        return Tx(inner, self.wires.vocabulary, trace)
+        trace = self.trace
+        return Tx(inner, self.wires.vocabulary, trace, self.cause, trace.trace_id)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, for example for an outside system; bounded by the deadline of this work."""

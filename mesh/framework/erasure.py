@@ -13,7 +13,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mesh import bus, codec, telemetry
+from mesh import codec, telemetry
 from mesh.errors import Broken, StorageFull
 from mesh.framework import idempotency
 from mesh.framework.transaction import Tx
@@ -97,7 +97,7 @@ def _mark(tx: Tx, user_id: str) -> bool:
 
 
 def _again(inner: Transaction, words: Vocabulary, user_id: str) -> None:
-    tx = Tx(inner, words, bus.Trace(telemetry.new_trace().traceparent, "", "restore"))
+    tx = Tx(inner, words, telemetry.new_trace(), "restore")
     _mark(tx, user_id)  # the file has it
     tx.erase(user_id)
 

@@ -237,7 +237,8 @@ class ServiceInbox:
         try:
             reaction.begin()
             data = codec.decode(event.body, listener.reads)
-            listener.react(Tx(inner, self._vocabulary, reaction.trace), data)
+            tx = Tx(inner, self._vocabulary, reaction.trace, reaction.cause, reaction.correlation)
+            listener.react(tx, data)
         except (SystemExit, KeyboardInterrupt) as error:
             raise ListenerExitedError(f"the listener asked to exit: {error!r}") from error
         finally:

@@ -10,7 +10,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from mesh import clock, codec, telemetry
 from mesh.bus import EVENT_BYTES_MAX, Epoch, Event, Link, OutboxState, Position, Trace, chain_hash
@@ -52,10 +52,10 @@ RECENT_BYTES_MAX = 4096
 
 
 class Told(Struct, frozen=True):
-    """An event as the one who told it follows it. `trace` is None where no story is told."""
+    """An event as the one who told it follows it: `trace` is its own step of the story."""
 
     event: Event
-    trace: telemetry.TraceContext | None
+    trace: telemetry.TraceContext
     parent_id: str
 
 
@@ -76,6 +76,17 @@ def found_epoch(tx: Transaction) -> None:
         " VALUES (1, 0, zeroblob(16), :nonce) ON CONFLICT DO NOTHING",
         nonce=bytes.fromhex(clock.random_hex(NONCE_BYTES)),
     )
+
+
+_INSERT = (
+    "INSERT INTO outbox"
+    " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body, acked)"
+    " VALUES (:seq, CASE (SELECT max(epoch) FROM mlp_epoch) WHEN :epoch THEN :epoch END,"
+    " :prev_epoch, CASE :seq WHEN 1 THEN :prev_hash ELSE"
+    " (SELECT hash FROM outbox WHERE seq = :seq - 1 AND hash = :prev_hash) END,"
+    " :hash, :id, :type, :key, :ts_ms, :trace, :body, :acked)"
+)
+"""One row: of a statement of several SQLite copies each page that changes, to undo it alone."""
 
 
 class Log:
@@ -118,18 +129,22 @@ class Log:
             raise TooLarge(f"an event of {len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
         said = (clock.uuid7(), event_type, key, ts_ms, codec.encode(trace), body)
         try:
-            return self._add(tx, self._end or _read_end(tx), said, acked)
+            return self._add(tx, self._end or _read_end(tx), acked, *said)
         except Conflict:
-            return self._add(tx, _read_end(tx), said, acked)
+            return self._add(tx, _read_end(tx), acked, *said)
 
     def _add(
         self,
         tx: Transaction,
         end: _End,
-        said: tuple[bytes, str, str, int, bytes, bytes],
         acked: int,
+        event_id: bytes,
+        event_type: str,
+        key: str,
+        ts_ms: int,
+        trace: bytes,
+        body: bytes,
     ) -> Event:
-        event_id, event_type, key, ts_ms, origin, body = said
         acked = max(acked, end.acked)
         if end.seq - acked >= PENDING_MAX:
             raise StorageFull(
@@ -137,34 +152,28 @@ class Log:
                 code="outbox-full",
                 hint="mesh ps bus",
             )
-        epoch, seq = end.current, end.seq + 1
-        digest = chain_hash(end.hash, epoch, seq, *said)
-        event = Event(
-            stream=event_type.split(".", 1)[0],
-            epoch=epoch,
+        epoch, seq, prev_hash = end.current, end.seq + 1, end.hash
+        digest = chain_hash(prev_hash, epoch, seq, event_id, event_type, key, ts_ms, trace, body)
+        tx.execute(
+            _INSERT,
             seq=seq,
+            epoch=epoch,
             prev_epoch=end.epoch,
-            prev_hash=end.hash,
+            prev_hash=prev_hash,
             hash=digest,
             id=event_id,
             type=event_type,
             key=key,
             ts_ms=ts_ms,
-            trace=origin,
+            trace=trace,
             body=body,
-        )
-        tx.execute(
-            "INSERT INTO outbox"
-            " (seq, epoch, prev_epoch, prev_hash, hash, id, type, key, ts_ms, trace, body, acked)"
-            " VALUES (:seq, CASE (SELECT max(epoch) FROM mlp_epoch) WHEN :epoch THEN :epoch END,"
-            " :prev_epoch, CASE :seq WHEN 1 THEN :prev_hash ELSE"
-            " (SELECT hash FROM outbox WHERE seq = :seq - 1 AND hash = :prev_hash) END,"
-            " :hash, :id, :type, :key, :ts_ms, :trace, :body, :acked)",
             acked=acked,
-            **structs.asdict(event),
         )
         self._end = _End(epoch, seq, digest, acked, epoch)
-        return event
+        return Event(
+            *(event_type.split(".", 1)[0], epoch, seq, end.epoch, prev_hash, digest),
+            *(event_id, event_type, key, ts_ms, trace, body),
+        )
 
 
 def _read_end(tx: Transaction) -> _End:
@@ -193,8 +202,7 @@ class ServiceOutbox:
     def told(self, told: Told) -> None:
         """An event was committed, and waits for the bus from now on."""
         self.told_events += 1
-        if told.trace is not None:
-            self._waiting.append((told, clock.monotonic_s()))
+        self._waiting.append((told, clock.monotonic_s()))
         event, recent = told.event, self._recent
         if event.stream != self._stream or len(event.body) > RECENT_BYTES_MAX:
             recent.clear()
@@ -212,7 +220,6 @@ class ServiceOutbox:
         while waiting and waiting[0][0].event.seq <= position.seq:
             told, since_s = waiting.popleft()
             event = told.event
-            assert told.trace is not None
             telemetry.record(
                 "outbox",
                 told.trace,

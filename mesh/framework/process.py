@@ -338,7 +338,7 @@ def _plant(
     )
     if first:
         untold = codec.replace(telemetry.new_trace(), sampled=False)  # nobody asked for it
-        plant(Tx(inner, words, bus.Trace(untold.traceparent, "", "seed")), seed)
+        plant(Tx(inner, words, untold, "seed"), seed)
 
 
 def _listener(chosen: Settings) -> socket.socket:

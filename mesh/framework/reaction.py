@@ -20,11 +20,20 @@ class Reaction:
     """What one listener does about one event. Made before its transaction, run within it.
 
     Attributes:
-        trace: what events and deferred work of the listener carry.
+        trace, cause, correlation: what events and deferred work of the listener carry.
         begun_s: when the listener was called, on the monotonic clock; 0 before.
     """
 
-    __slots__ = ("_came", "_damage", "_delivery", "_event", "_step", "begun_s", "trace")
+    __slots__ = (
+        "_came",
+        "_damage",
+        "_delivery",
+        "_event",
+        "begun_s",
+        "cause",
+        "correlation",
+        "trace",
+    )
 
     def __init__(self, event: Event) -> None:
         """Nothing has happened yet."""
@@ -36,13 +45,14 @@ class Reaction:
             told, self._damage = Trace(), error
         self._came = telemetry.parse_traceparent(told.traceparent) or telemetry.new_trace()
         self._delivery = self._came.child()
-        self._step = self._delivery.child()
-        self.trace = Trace(self._step.traceparent, told.correlation, clock.uuid_text(event.id))
+        self.trace = self._delivery.child()
+        self.correlation = told.correlation
+        self.cause = clock.uuid_text(event.id)
         self.begun_s = 0.0
 
     def enter(self) -> None:
         """What is logged, written and asked from here on belongs to the listener's step."""
-        telemetry.current_trace.set(self._step)
+        telemetry.current_trace.set(self.trace)
 
     def begin(self) -> None:
         """The listener is called now. Raises: InvalidInput (the event cannot be read)."""
@@ -72,7 +82,7 @@ class Reaction:
             status = error.code if isinstance(error, MeshError) else type(error).__name__
         telemetry.record(
             "handler",
-            self._step,
+            self.trace,
             self._delivery.span_id if attempt == 1 else self._came.span_id,
             name,
             self.begun_s,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mesh.database import Transaction
     from mesh.framework.service import Tells
+    from mesh.telemetry import TraceContext
 
 T = TypeVar("T")
 
@@ -53,23 +54,43 @@ class Tx:
         all: every row likewise; bound the statement.
         execute: `execute(sql, **params)` runs one statement; returns how many rows it changed.
             Raises: Conflict (code `constraint`).
+        cause: what this change comes from: the id of the event handled, else of the request.
     """
 
-    __slots__ = ("_inner", "_vocabulary", "all", "execute", "now_ms", "one", "trace")
+    __slots__ = (
+        "_correlation",
+        "_inner",
+        "_vocabulary",
+        "all",
+        "cause",
+        "execute",
+        "now_ms",
+        "one",
+        "trace",
+    )
 
-    def __init__(self, inner: Transaction, vocabulary: Vocabulary, trace: Trace) -> None:
-        """`trace` is the cause that events and deferred work of this commit will carry."""
+    def __init__(
+        self,
+        inner: Transaction,
+        vocabulary: Vocabulary,
+        trace: TraceContext,
+        cause: str,
+        correlation: str = "",
+    ) -> None:
+        """The story of this commit is what its events and its deferred work will carry.
+
+        Args:
+            trace: the step that it is part of.
+            correlation: the whole story's id, where it is told.
+        """
         # The database's own: a dozen statements an order, and nothing is to be added to them.
         self.one, self.all, self.execute = inner.one, inner.all, inner.execute
         self._inner = inner
         self._vocabulary = vocabulary
+        self._correlation = correlation
         self.trace = trace
+        self.cause = cause
         self.now_ms = clock.now_ms()
-
-    @property
-    def cause(self) -> str:
-        """What this change comes from: the id of the event handled, else of the request."""
-        return self.trace.cause
 
     def new_id(self, prefix: str) -> str:
         """A time-sortable id such as `pay_0198c2d4-…`."""
@@ -84,24 +105,21 @@ class Tx:
 
         Raises: Broken when the service's table does not declare this event.
         """
-        row = self._vocabulary.tells.get(type(data))
+        words, inner = self._vocabulary, self._inner
+        row = words.tells.get(type(data))
         if row is None:
             raise Broken(f"{type(data).__name__} is not among the events this service tells")
-        subject = str(getattr(data, row.key))
-        came = telemetry.parse_traceparent(self.trace.traceparent)
-        step = came.child() if came is not None else None
-        event = self._vocabulary.log.append(
-            self._inner,
+        step = self.trace.child()
+        event = words.log.append(
+            inner,
             event_type=row.event,
-            key=subject,
-            trace=self.trace if step is None else self.trace.at(step.traceparent),
+            key=str(getattr(data, row.key)),
+            trace=Trace(step.traceparent, self._correlation, self.cause),
             body=codec.encode(data),
             ts_ms=self.now_ms,
-            acked=self._vocabulary.acked(),
+            acked=words.acked(),
         )
-        parent_id = came.span_id if came is not None else ""
-        told = outbox.Told(event, step, parent_id)
-        self._inner.after_commit(partial(self._vocabulary.told, told))
+        inner.after_commit(partial(words.told, outbox.Told(event, step, self.trace.span_id)))
 
     def defer(
         self,
@@ -137,7 +155,7 @@ class Tx:
             dated=int(on_ms is not None),
             generation=int(clock.random_hex(GENERATION_BYTES), 16),
             traceparent=self.trace.traceparent,
-            cause=self.trace.cause,
+            cause=self.cause,
         )
         self._inner.after_commit(partial(self._vocabulary.left, due_ms))
 
@@ -146,7 +164,7 @@ class Tx:
         came = telemetry.parse_traceparent(traceparent)
         if came is None:
             return self
-        return Tx(self._inner, self._vocabulary, Trace(traceparent, came.trace_id, cause))
+        return Tx(self._inner, self._vocabulary, came, cause, came.trace_id)
 
     def erase(self, user_id: str) -> None:
         """Erase a person for good: rows, stored answers and bytes, also should a copy come back.

@@ -249,6 +249,38 @@ async def test_event_goes_on_from_one_that_another_log_wrote(teller: Room, log: 
     assert (b.previous, c.previous) == (a.link, b.link)
 
 
+async def test_chain_holds_where_neighbours_in_the_same_commit_are_undone(
+    teller: Room, log: ServiceOutbox
+):
+    def some(tx, number: int) -> None:
+        say(tx, f"{number}a", f"{number}b")
+        if number % 3 == 1:
+            raise ValueError("no")
+
+    asked = [teller.transact(some, number) for number in range(12)]
+    failed = [type(each) for each in await asyncio.gather(*asked, return_exceptions=True)]
+    assert failed.count(ValueError) == 4
+    events = await log.after(0, rows_max=99, bytes_max=10**6)
+    stay = [number for number in range(12) if number % 3 != 1]
+    assert [event.key for event in events] == [f"id-{n}{part}" for n in stay for part in "ab"]
+    assert events[0].previous == ORIGIN
+    for before, event in pairwise(events):
+        assert event.previous == before.link
+    assert (await log.state()).head == events[-1].link
+
+
+async def test_each_event_is_a_step_of_its_own_in_the_same_story(teller: Room, log: ServiceOutbox):
+    followed: list[outbox.Told] = []
+    teller.wires.vocabulary = replace(teller.wires.vocabulary, told=followed.append)
+    await teller.transact(say, "a", "b")
+    a, b = followed
+    assert (a.trace.trace_id, a.parent_id) == (b.trace.trace_id, b.parent_id)
+    assert len({a.parent_id, a.trace.span_id, b.trace.span_id}) == 3
+    assert [told.event for told in followed] == await log.after(0, rows_max=9, bytes_max=999)
+    for told in followed:
+        assert codec.decode(told.event.trace, Trace).traceparent == told.trace.traceparent
+
+
 async def test_state_tells_head_and_oldest_row(teller: Room, log: ServiceOutbox):
     await teller.transact(say, "a", "b", "c")
     events = await log.after(0, rows_max=9, bytes_max=999)

@@ -126,7 +126,7 @@ class Room:
         vocabulary = self.wires.vocabulary
 
         def run(inner):
-            return fn(Tx(inner, vocabulary, Trace("", "", "test")), *args)
+            return fn(Tx(inner, vocabulary, telemetry.new_trace(), "test"), *args)
 
         return await self.database.write(run)
 

@@ -331,7 +331,7 @@ def put_hold_line(
         version=version,
         expires_at_ms=expires_at_ms,
         traceparent=tx.trace.traceparent,
-        cause=tx.trace.cause,
+        cause=tx.cause,
     )
 
 
