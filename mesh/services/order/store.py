@@ -86,7 +86,7 @@ _ORDER = (
     " line1, line2, city, region, postcode, country, carrier, tracking, forgotten FROM orders"
 )
 _INSERT = (
-    "INSERT INTO orders (id, user_id, status, reason, currency, subtotal_minor, shipping_minor,"
+    "INSERT OR FAIL INTO orders (id, user_id, status, reason, currency, subtotal_minor, shipping_minor,"
     " total_minor, on_shortage, expected_total_minor, hold_version, held_until_ms, created_ms,"
     " version, name, line1, line2, city, region, postcode, country, traceparent)"
     " SELECT :id, :user_id, :status, :reason, :currency, :subtotal, :shipping,"
@@ -94,6 +94,7 @@ _INSERT = (
     " :version, :name, :line1, :line2, :city, :region, :postcode, :country, :traceparent"
     " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE user_id = :user_id)"
 )
+"""OR FAIL: it is one row. To undo several SQLite would copy each page that changes, and it does not look."""
 _HELD = (
     "(:hold_version = 0 OR NOT EXISTS"
     " (SELECT 1 FROM hold_lost WHERE order_id = :id AND version >= :hold_version))"
