@@ -146,7 +146,7 @@ async def test_nothing_is_read_of_an_order_that_is_being_written(order, product)
     await plant(product, 5)
     seen = statements(order)
     assert (await create(order, 1, key="k")).status == "reserved"
-    assert sum(sql.startswith("INSERT INTO orders") for sql in seen) == 1
+    assert sum(sql.startswith("INSERT OR FAIL INTO orders") for sql in seen) == 1
     own = ("orders", "lines", "hold_lost", "erased")
     assert [
         sql for sql in seen if sql.startswith("SELECT") and any(f" {t}" in sql for t in own)
