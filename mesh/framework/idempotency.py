@@ -183,12 +183,16 @@ async def sweep(database: Database) -> None:
 
 
 def _forget(tx: Transaction, now_ms: int) -> int:
-    """A key that a clock far ahead has dated goes too: it would keep all that came after it."""
+    """What is dated more than a day ahead is passed over: nothing behind it may wait so long.
+
+    It stays, since it may be the clock that is behind, as of a machine that has just started.
+    """
     return tx.execute(
-        "DELETE FROM request WHERE n IN (SELECT n FROM request ORDER BY n LIMIT :most)"
-        " AND created_ms NOT BETWEEN :first_ms AND :last_ms",
-        first_ms=now_ms - KEEP_MS,
-        last_ms=now_ms + KEEP_MS,
+        "DELETE FROM request WHERE n IN"
+        " (SELECT n FROM request WHERE created_ms <= :ahead_ms ORDER BY n LIMIT :most)"
+        " AND created_ms < :before_ms",
+        before_ms=now_ms - KEEP_MS,
+        ahead_ms=now_ms + KEEP_MS,
         most=SWEEP_MAX,
     )
 

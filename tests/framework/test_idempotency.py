@@ -194,15 +194,29 @@ async def test_sweep_forgets_every_key_after_a_day_and_none_before(desk, monkeyp
     assert desk.room.database.read.all(str, "SELECT key FROM request") == ["young"]
 
 
-async def test_key_of_a_clock_that_was_ahead_does_not_keep_those_after_it(desk, monkeypatch):
+async def test_keys_of_a_clock_that_was_ahead_do_not_keep_those_after_them(desk, monkeypatch):
     wall = Clock(monkeypatch)
     year_ms = 365 * idempotency.KEEP_MS
     wall.now_ms += year_ms
-    await desk.room.ask("keep", Note("a"), caller=ALICE, key="ahead")
+    for n in range(idempotency.SWEEP_MAX):
+        await desk.room.ask("keep", Note("a"), caller=ALICE, key=f"ahead {n}")
     wall.now_ms -= year_ms
     await desk.room.ask("keep", Note("a"), caller=ALICE, key="now")
+    wall.now_ms += idempotency.KEEP_MS + 1
     await idempotency.sweep(desk.room.database)
-    assert desk.room.database.read.all(str, "SELECT key FROM request") == ["now"]
+    assert rows(desk) == idempotency.SWEEP_MAX
+    assert kept_of(desk.room, "now") == []
+
+
+async def test_clock_that_is_behind_for_a_while_forgets_no_key(desk, monkeypatch):
+    wall = Clock(monkeypatch)
+    first = await desk.room.ask("keep", Note("a"), caller=ALICE, key="k")
+    wall.now_ms -= 365 * idempotency.KEEP_MS
+    await desk.room.ask("keep", Note("b"), caller=ALICE, key="behind")
+    await idempotency.sweep(desk.room.database)
+    wall.now_ms += 365 * idempotency.KEEP_MS
+    assert (await desk.room.ask("keep", Note("a"), caller=ALICE, key="k")).id == first.id
+    assert desk.ran == 2
 
 
 async def test_forgotten_key_is_a_new_request(desk, monkeypatch):

@@ -76,11 +76,14 @@ WHERE key NOT IN (SELECT id FROM orders) GROUP BY key
 """Of what is younger than the oldest event still kept: old events go once the bus has them."""
 
 KEYED = """
-SELECT id, 'no key led to it' FROM orders WHERE created_ms > (SELECT min(created_ms) FROM request)
+SELECT id, 'no key led to it' FROM orders WHERE created_ms > (
+    SELECT created_ms FROM request
+    WHERE created_ms <= (SELECT created_ms FROM request ORDER BY n DESC LIMIT 1) ORDER BY n LIMIT 1)
   AND id NOT IN (SELECT entity FROM request WHERE route = 'create')
   AND user_id NOT IN (SELECT user_id FROM erased)
 """
-"""Of what is younger than the oldest key still kept: keys go after a day, or with who was erased."""
+"""Of what is younger than the first key still kept: keys go after a day, or with who was erased. They go
+in the order of their coming: where a clock was put back, not by their dates."""
 
 ANSWERED = """
 SELECT o.id, 'of user:' || o.user_id || ', answered to ' || r.caller
