@@ -1,19 +1,28 @@
 """What a program tells its supervisor: ready, alive, stopping.
 
-The words are sd_notify's (`READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`) and three of our own
+The words are sd_notify's (`READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`, `EXTEND_TIMEOUT_USEC=…`) and three of our own
 (`EXCUSE=1` or `0`, `LAG=…`, `FIGURES=…`), one a line, written to the pipe whose descriptor is in
 `MESH_NOTIFY_FD`. Without a supervisor every word is a no-op, so a service runs the same by hand.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 FD_VARIABLE = "MESH_NOTIFY_FD"
 
 BEAT_S = 1.0
 """A program that has said READY=1 says WATCHDOG=1 this often, from its event loop."""
+
+
+EXTEND_S = 4.5 * BEAT_S
+"""A program that needs long to get ready asks each BEAT_S for so much more."""
 
 
 def tell(word: str) -> None:
@@ -33,6 +42,23 @@ def ready() -> None:
 def beat(counted: str = "") -> None:
     """The event loop still turns; with it what was counted lately, one line of JSON (`mesh.figures`)."""
     tell("WATCHDOG=1" + (f"\nFIGURES={counted}" if counted else ""))
+
+
+@contextlib.asynccontextmanager
+async def getting_on() -> AsyncIterator[None]:
+    """As long as this lasts the program is not ready yet, however long that takes: it is given time."""
+
+    async def ask() -> None:
+        while True:
+            tell(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000:.0f}")
+            await asyncio.sleep(BEAT_S)
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
 
 
 def stopping() -> None:

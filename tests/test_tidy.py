@@ -358,6 +358,7 @@ RULES = {
                 "_accept",
             ): "kept in `_entering`; `stop` waits for all of them",
             ("framework/protocol.py", "_begin"): "kept in `task`; ending the server waits for all",
+            ("notify.py", "getting_on"): "cancelled and waited for where what it tells of ends",
             ("orchestrator/control.py", "_accepted"): "a connection; kept in `_clients`, which "
             "closing cancels and waits for",
             ("orchestrator/control.py", "_converse"): "awaited in the next lines; kept, so that "

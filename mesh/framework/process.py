@@ -134,12 +134,12 @@ class _Process:
     async def _prepare(self, store: Database) -> None:
         """The schema, the seed and the first epoch: all there before anybody is answered."""
         own = Path(__file__).parent / "schema"
-        await store.migrate(
-            [
-                *database.found_in(own, "mesh"),
-                *database.found_in(self._schema, self._service.name),
-            ]
-        )
+        migrations = [
+            *database.found_in(own, "mesh"),
+            *database.found_in(self._schema, self._service.name),
+        ]
+        async with notify.getting_on():  # all that was ever sold may have to be rewritten
+            await store.migrate(migrations)
         await store.write(found_epoch)
         words = self._vocabulary()
         await self._plant(store, words)

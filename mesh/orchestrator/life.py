@@ -119,6 +119,12 @@ class Beat(Struct, frozen=True):
     """Its event loop turns."""
 
 
+class Extend(Struct, frozen=True):
+    """It is not ready yet and gets on: it asks for this many seconds from now."""
+
+    by_s: float
+
+
 class Excuse(Struct, frozen=True):
     """It is, or is no more, at work that has ended it before: it counts such an exit itself."""
 
@@ -136,8 +142,9 @@ class Tick(Struct, frozen=True):
 
 
 Asked = Start | Stop | Restart | Kill
-Seen = Gate | Unstartable | Ready | Probed | Said | Beat | Excuse | Exited | Tick
-Event = Asked | Seen
+Told = Said | Beat | Extend | Excuse
+Seen = Gate | Unstartable | Ready | Probed | Exited | Tick
+Event = Asked | Told | Seen
 
 
 class Spawn(Struct, frozen=True):

@@ -27,6 +27,7 @@ from mesh.orchestrator.life import (
     Event,
     Excuse,
     Exited,
+    Extend,
     Gate,
     Kill,
     Life,
@@ -40,6 +41,7 @@ from mesh.orchestrator.life import (
     Start,
     Stop,
     Tick,
+    Told,
     Unstartable,
     describe,
     signal_number,
@@ -89,6 +91,8 @@ def decide(program: Program, life: Life, event: Event, now_s: float, chance: flo
     case = _Case(program, life, now_s, chance)
     if isinstance(event, Start | Stop | Restart | Kill):
         return _asked(case, event)
+    if isinstance(event, Said | Beat | Extend | Excuse):
+        return _told(case, event)
     return _seen(case, event)
 
 
@@ -104,6 +108,18 @@ def _asked(case: _Case, event: Asked) -> Decision:
             return case.kill(number)
 
 
+def _told(case: _Case, event: Told) -> Decision:
+    match event:
+        case Said(text):
+            return case.said(text)
+        case Beat():
+            return case.beat()
+        case Extend(by_s):
+            return case.extended(by_s)
+        case Excuse(wanted):
+            return case.same(excused=wanted)
+
+
 def _seen(case: _Case, event: Seen) -> Decision:
     match event:
         case Gate():
@@ -114,12 +130,6 @@ def _seen(case: _Case, event: Seen) -> Decision:
             decision = case.ready()
         case Probed():
             decision = case.probed(event)
-        case Said(text):
-            decision = case.said(text)
-        case Beat():
-            decision = case.beat()
-        case Excuse(wanted):
-            decision = case.same(excused=wanted)
         case Exited(status):
             decision = case.exited(status)
         case Tick():
@@ -232,6 +242,12 @@ class _Case(Struct, frozen=True):
             return self.same()
         wake_s = self.now_s + WATCHDOG_S if self.life.beats else None
         return self.moved("ready", "ready", ready_s=self.now_s, wake_s=wake_s)
+
+    def extended(self, by_s: float) -> Decision:
+        life = self.life
+        if life.state != "starting" or not life.alive or life.wake_s is None:
+            return self.same()
+        return self.same(wake_s=max(life.wake_s, self.now_s + by_s))
 
     def said(self, text: str) -> Decision:
         if self.life.state in UP:

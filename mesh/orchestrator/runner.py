@@ -20,6 +20,7 @@ from mesh.orchestrator.life import (
     Beat,
     Excuse,
     Exited,
+    Extend,
     Life,
     Probed,
     Ready,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 EVIDENCE_LINES_MAX = 20
 """Last log lines told with a failure: a traceback fits, a screen holds them."""
+
+EXTEND_MAX_S = 3600.0
+"""A program may ask for no more at once."""
 
 _CPU_WINDOW_S = 0.5
 """CPU is a share of at least this long, however often the status is asked for."""
@@ -331,6 +335,8 @@ class Runner:
                 self.feed(Ready())
             case "WATCHDOG":
                 self.feed(Beat())
+            case "EXTEND_TIMEOUT_USEC" if value.isdecimal():
+                self.feed(Extend(min(float(value) / 1_000_000, EXTEND_MAX_S)))
             case "EXCUSE":
                 self.feed(Excuse(wanted=value == "1"))
             case "LAG" if value.isdecimal():

@@ -57,3 +57,19 @@ def test_own_service_asks_product_and_hears_of_its_stock(own: RunningMesh):
     ]
     assert len(heard) == 1
     assert heard[0]["subject"] == seen["product_id"]
+
+
+def test_service_that_rewrites_its_tables_for_long_is_given_the_time(own: RunningMesh):
+    own.down()
+    config = yaml.safe_load((own.directory / "mesh.yaml").read_text("utf-8"))
+    patience = {"start_period": "3s", "interval": "1s", "retries": 1}
+    config["services"]["greeter"]["healthcheck"] = patience
+    (own.directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    (own.directory / "myshop" / "schema" / "0002_long.sql").write_text(
+        "CREATE TABLE numbers (most INTEGER) STRICT;"
+        " INSERT INTO numbers WITH RECURSIVE n (i) AS"
+        " (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT max(i) FROM n;"
+    )
+    own.up()
+    greeter = own.services()["greeter"]
+    assert (greeter["state"], greeter["restarts"]) == ("ready", 0)

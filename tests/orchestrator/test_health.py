@@ -173,6 +173,20 @@ def notifier(name, *words, **members):
     return program(name, command=command, **members)
 
 
+def test_program_that_is_not_ready_yet_may_ask_for_time(mesh):
+    health = Healthcheck(("notify",))
+    members = {"health": health, "start_timeout_s": 0.3, "restart": RestartPolicy("no")}
+    running = mesh(
+        notifier("a", "EXTEND_TIMEOUT_USEC=1500000", **members),
+        notifier("b", "EXTEND_TIMEOUT_USEC=much", **members),
+    ).begin()
+    eventually(running.answers)
+    running.wait_state("b", "failed")
+    assert running.states()["a"] == "starting"
+    running.wait_state("a", "failed")
+    assert running.row("a")["cause"] == "start timeout"
+
+
 def test_any_program_may_say_that_it_is_ready(mesh):
     running = mesh(
         notifier("a", "READY=1", health=Healthcheck(("notify",))),

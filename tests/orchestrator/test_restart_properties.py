@@ -14,6 +14,7 @@ from mesh.orchestrator.life import (
     Beat,
     Excuse,
     Exited,
+    Extend,
     Gate,
     Kill,
     Life,
@@ -43,7 +44,15 @@ policies = st.builds(
 )
 
 
-WORDS = [Ready(), Beat(), Said(""), Said("fenced"), Excuse(wanted=True), Excuse(wanted=False)]
+WORDS = [
+    Ready(),
+    Beat(),
+    Extend(5.0),
+    Said(""),
+    Said("fenced"),
+    Excuse(wanted=True),
+    Excuse(wanted=False),
+]
 
 
 class World(RuleBasedStateMachine):
