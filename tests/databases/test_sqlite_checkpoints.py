@@ -27,6 +27,18 @@ async def test_wal_has_a_bound_when_work_never_ends(database, add):
     assert database.wal_bytes <= WAL_BYTES + MIB
 
 
+async def test_wal_does_not_grow_again_while_commits_are_alike(database, add):
+    assert await fill(database, add, 24, block=48 * 1024) > WAL_BYTES
+    assert await fill(database, add, 40, block=48 * 1024, prefix="next") <= WAL_BYTES
+
+
+async def test_one_large_commit_does_not_hurry_those_after_it_for_long(database, add):
+    await database.write(add, "large", bytes(16 * MIB))
+    await fill(database, add, 24, block=48 * 1024)
+    copied = database._writer._checkpoints
+    assert 0.8 * WAL_BYTES < copied._full_at * 14 * 4120 < WAL_BYTES  # 48 KiB are 12 to 14 pages
+
+
 async def test_wal_is_emptied_while_nobody_writes(database, add, file, until):
     for n in range(IDLE_COMMITS):
         await database.write(add, f"{n:05}", b"x" * 1000)

@@ -2,8 +2,10 @@
 
 Commits into a -wal that is written over from its start take about half as long as into one
 that grows, since a growing file makes the file system write its own log too. So it is kept at
-WAL_BYTES: whatever is longer has used up its room and is copied back; the next commit then
-starts at the beginning again, and SQLite cuts the file to that length (`journal_size_limit`).
+WAL_BYTES: it is copied back when its room is used up, and the next commit then starts at the
+beginning again. When that is, the round before has told: so many commits filled it so far. Where commits
+have become larger since, it grows, which is seen by its length; SQLite cuts it to its length again
+(`journal_size_limit`).
 """
 
 from __future__ import annotations
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 LOOK_COMMITS = 32
 """Commits between two looks at the length. A look at each costs 70 µs a commit on Linux 6.13 and
 later: `stat` makes the next write note its time anew (multigrain timestamps)."""
+
+FRAME_BYTES = 24 + 4096
+"""Of one page in the -wal (SQLite's file format, 4.1)."""
+
+ROOM_SHARE = 0.9
+"""Of WAL_BYTES is used: no commit is quite as large as the last."""
 
 IDLE_COMMITS = 256
 """Commits after which an idle slot is used, so that those who come later find the room empty."""
@@ -43,6 +51,8 @@ class Checkpoints:
         self._statements = statements
         self._wal = wal
         self._commits = 0
+        self._full_at = 0
+        """After so many commits its room is used up, if they are like those before; 0: not known."""
         self._long = size_of(wal) > WAL_BYTES
         """Known to have outgrown its room since the last complete checkpoint."""
         self._scrub = False
@@ -59,9 +69,12 @@ class Checkpoints:
         """Count one commit; whether a checkpoint must be now, although work may wait."""
         self.restarts = False
         self._commits += 1
-        if self._commits % LOOK_COMMITS:
+        if 0 < self._full_at <= self._commits:
+            self._long = True
+        elif self._commits % LOOK_COMMITS:
             return False
-        self._long = size_of(self._wal) > WAL_BYTES
+        else:
+            self._long = size_of(self._wal) > WAL_BYTES
         return (self._long or self._scrub) and clock.monotonic_s() >= self._not_before_s
 
     def idle_wait_s(self) -> float | None:
@@ -90,6 +103,8 @@ class Checkpoints:
         # The writer's busy_timeout is 0, or TRUNCATE would wait for readers.
         hindered, frames, copied = self._statements.ask(f"PRAGMA wal_checkpoint({mode})")[0]
         if not hindered and frames == copied:
+            each = max(1, frames) / max(1, self._commits)
+            self._full_at = int(ROOM_SHARE * WAL_BYTES / FRAME_BYTES / each)
             self._commits = 0
             self.restarts = True
             self._long = False
