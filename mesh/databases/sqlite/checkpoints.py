@@ -103,8 +103,9 @@ class Checkpoints:
         # The writer's busy_timeout is 0, or TRUNCATE would wait for readers.
         hindered, frames, copied = self._statements.ask(f"PRAGMA wal_checkpoint({mode})")[0]
         if not hindered and frames == copied:
-            each = max(1, frames) / max(1, self._commits)
-            self._full_at = int(ROOM_SHARE * WAL_BYTES / FRAME_BYTES / each)
+            if isinstance(frames, int) and frames > 0:
+                room = ROOM_SHARE * WAL_BYTES / FRAME_BYTES
+                self._full_at = int(room * self._commits / frames)
             self._commits = 0
             self.restarts = True
             self._long = False
