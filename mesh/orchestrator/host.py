@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import select
 import signal
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,7 @@ class _Mesh:
         try:
             self._launcher.attach(self._preloaded)
             self._catch_signals(supervisor)
+            terminal = _hang_up_of_terminal(lambda: supervisor.end("signal"))
             on_status(supervisor.status())
             supervisor.begin(names)
             await server.serve(self._door)
@@ -161,6 +163,7 @@ class _Mesh:
                 watching.cancel()
             return outcome
         finally:
+            terminal.close()
             supervisor.close()
             self._launcher.close()
             await child.sweep(self._others)
@@ -227,3 +230,25 @@ def _described(
             for name, listener in listeners.items()
         },
     }
+
+
+def _hang_up_of_terminal(told: Callable[[], object]) -> contextlib.ExitStack:
+    """Have `told` called once when the terminal closes before which we stand, if we do; until closed.
+
+    The kernel sends SIGHUP to the leader of the terminal's session alone. That may be make, which then
+    waits for us.
+    """
+    watching = contextlib.ExitStack()
+    with contextlib.suppress(OSError):
+        if os.tcgetpgrp(0) == os.getpgrp():
+            events = watching.enter_context(select.epoll())
+            events.register(0, 0)  # of what is typed nothing is told, of its end it is
+            loop = asyncio.get_running_loop()
+
+            def hung_up() -> None:
+                loop.remove_reader(events)
+                told()
+
+            loop.add_reader(events, hung_up)
+            watching.callback(loop.remove_reader, events)
+    return watching

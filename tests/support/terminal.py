@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -24,12 +25,15 @@ class Terminal:
         screen: everything printed so far.
     """
 
-    def __init__(self, directory: Path, *args: str, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, *args: str, before: Sequence[str] = (), **environment: str
+    ) -> None:
+        """`before`: what Python is told instead, and runs `python -m mesh ARGS` itself."""
         ours, theirs = pty.openpty()
         self.screen = b""
         self._fd = ours
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mesh", *args],
+            [sys.executable, *before, "-m", "mesh", *args],
             cwd=directory,
             env={**os.environ, "MESH_FREE_PORTS": "1", "TERM": "xterm", **environment},
             stdin=theirs,
