@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mesh import clock
 from mesh.client import Call, Client, Envelope
-from mesh.errors import Broken, Overloaded
+from mesh.errors import Broken, MeshError, Overloaded, Refused
 from mesh.framework import idempotency
 from mesh.framework.transaction import Tx, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from concurrent.futures import Executor
 
     from mesh.database import Database, Reader, Transaction, Value
@@ -146,6 +146,22 @@ class Context:
         The first write of a keyed request also records the key and the entity's id.
         """
         return self.wires.database.write(self._run, fn, args, kwargs)
+
+    async def write_each(self, fn: Callable[..., None], rows: Sequence[object]) -> MeshError | None:
+        """Run `fn(tx, *rows)` as one transaction; where it refuses, one for each row.
+
+        Returns: why the last row failed of those that did by themselves, the others being written.
+        """
+        failed: MeshError | None = None
+        try:
+            await self.write(fn, *rows)
+        except (Refused, Broken):
+            for row in rows:
+                try:
+                    await self.write(fn, row)
+                except (Refused, Broken) as error:
+                    failed = error
+        return failed
 
     def write_aside(
         self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs

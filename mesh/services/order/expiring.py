@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mesh.errors import Broken, MeshError, Refused
 from mesh.services.order import messages, store
 from mesh.services.order.steps import look_at, present, step
 
 if TYPE_CHECKING:
+    from mesh.errors import MeshError
     from mesh.framework import Context, Tx
 
 EXPIRED_AT_ONCE = 16
@@ -24,14 +24,7 @@ async def expire(ctx: Context, _: messages.Expire) -> None:
     last = store.Unpaid(0, "", "", "")
     while due := store.unpaid(ctx.read, ctx.now_ms, last, EXPIRED_AT_ONCE):
         last = due[-1]
-        try:
-            await ctx.write(_expire, *due)
-        except (Refused, Broken):
-            for each in due:
-                try:
-                    await ctx.write(_expire, each)
-                except (Refused, Broken) as error:
-                    failed = error
+        failed = await ctx.write_each(_expire, due) or failed
     if failed is not None:
         raise failed
     await ctx.write(_look_again)

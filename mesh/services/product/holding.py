@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesh.errors import Broken, Conflict, Gone, MeshError, NotFound, Refused
+from mesh.errors import Broken, Conflict, Gone, MeshError, NotFound
 from mesh.services.product import messages, model, stock, store
 
 if TYPE_CHECKING:
@@ -168,14 +168,7 @@ async def expire_holds(ctx: Context, _: messages.ExpireHolds) -> None:
     last = store.Over(0, "", "", "")
     while due := store.over(ctx.read, ctx.now_ms, last, EXPIRED_AT_ONCE):
         last = due[-1]
-        try:
-            await ctx.write(_expire, *due)
-        except (Refused, Broken):
-            for each in due:
-                try:
-                    await ctx.write(_expire, each)
-                except (Refused, Broken) as error:
-                    failed = error
+        failed = await ctx.write_each(_expire, due) or failed
     if failed is not None:
         raise failed
     await ctx.write(_look_again)
