@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
 
 import pytest
 
 from mesh.database import Migration
-from mesh.databases.sqlite import connect
+from mesh.databases.sqlite import connect, group
 
 NOTES = Migration(
     "test",
@@ -90,6 +91,41 @@ def ask():
         return await database.write(lambda tx: tx._statements.ask(sql))
 
     return ask
+
+
+@pytest.fixture
+async def nearly_full(database, ask):
+    """The file may grow by three pages; the value lifts that again."""
+    (pages,) = (await ask(database, "PRAGMA page_count"))[0]
+    await ask(database, f"PRAGMA max_page_count = {pages + 3}")
+
+    async def lift():
+        await ask(database, "PRAGMA max_page_count = 1000000")
+
+    return lift
+
+
+@pytest.fixture
+def foreign(file, database):
+    """Another program that holds the file."""
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def committing(monkeypatch):
+    """Where each COMMIT of a change that somebody waits for was made: `loop` or `thread`."""
+    found, here, commit = [], threading.get_ident(), group.Group.commit
+
+    def noted(self):
+        if self.changed and not self.delayed:
+            found.append("loop" if threading.get_ident() == here else "thread")
+        commit(self)
+
+    monkeypatch.setattr(group.Group, "commit", noted)
+    return found
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from mesh.database import Migration
-from mesh.databases.sqlite import connect
+from mesh.databases.sqlite import connect, solo
+from mesh.databases.sqlite.solo import WARY_COMMITS
 from mesh.errors import Conflict
 
 ROWS = Migration("test", 1, "CREATE TABLE rows (id INTEGER PRIMARY KEY, n INTEGER NOT NULL);")
@@ -42,7 +43,11 @@ def function(tx, n: int, kind: str, size: int, told: list[int]) -> int:
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_mixture_is_as_one_after_the_other(tmp_path, seed):
+@pytest.mark.parametrize(("bursts", "most", "wary"), [(5, 40, WARY_COMMITS), (60, 3, 0)])
+async def test_mixture_is_as_one_after_the_other(tmp_path, monkeypatch, bursts, most, wary, seed):
+    """Many at once; or few, and whatever a function could wait for is committed on the loop."""
+    monkeypatch.setattr(solo, "UNKNOWN_COMMITS", 0)
+    monkeypatch.setattr(solo, "WARY_COMMITS", wary)
     draw = random.Random(seed)
     database = await connect("sqlite://", tmp_path / "rows", "rows")
     await database.migrate([ROWS])
@@ -50,10 +55,10 @@ async def test_mixture_is_as_one_after_the_other(tmp_path, seed):
     rows, expected, asked = [-1], [], []
     told: list[int] = []
     to_tell: list[int] = []
-    for burst in range(5):
+    for burst in range(bursts):
         kinds = KINDS + RARE if burst % 2 else KINDS
         ways = [database.write_delayed] * 4 + [database.write] * (burst % 3)
-        for _ in range(draw.randint(1, 40)):
+        for _ in range(draw.randint(1, most)):
             n, kind, size = len(asked), draw.choice(kinds), draw.randint(1, 3)
             way = draw.choice([*ways, database.write_aside] if draw.random() < 0.1 else ways)
             asked.append(asyncio.ensure_future(way(function, n, kind, size, told)))

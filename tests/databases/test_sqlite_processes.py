@@ -14,6 +14,12 @@ from mesh.databases.sqlite import connect
 
 pytestmark = pytest.mark.e2e
 
+ALONE = """
+from mesh.databases.sqlite import solo
+solo.UNKNOWN_COMMITS, solo.QUICK_S = 0, 60.0
+"""
+"""Whoever is alone is committed on the event loop, from the first commit on and on any disk."""
+
 WRITES = """
 import asyncio, pathlib, sys
 from mesh.database import Migration, connect
@@ -27,7 +33,7 @@ async def main():
         for note_id in next_id:
             await database.write(lambda tx: tx.execute(insert, id=note_id))
             print(note_id, flush=True)
-    await asyncio.gather(*(one() for _ in range(8)))
+    await asyncio.gather(*(one() for _ in range(int(sys.argv[2]))))
 
 asyncio.run(main())
 """
@@ -89,6 +95,7 @@ async def main():
     def add(tx, note_id, size):
         tx.execute("INSERT INTO notes (id, raw) VALUES (:id, :raw)", id=note_id, raw=bytes(size))
     await database.write(add, 1, 1)
+    await asyncio.sleep(0)
     wal = database.wal_bytes
     # No file may grow further: the write fails with EFBIG, which SQLite calls an I/O error.
     resource.setrlimit(resource.RLIMIT_FSIZE, (wal, resource.RLIM_INFINITY))
@@ -114,10 +121,16 @@ assert pathlib.Path(sys.argv[1], "notes.db-wal").exists()
 """
 
 
-@pytest.mark.parametrize("write", ["write", "write_delayed"])
-async def test_io_error_in_a_commit_breaks_all_that_follows_until_a_fresh_start(tmp_path, write):
+@pytest.mark.parametrize(
+    ("write", "prelude"),
+    [("write", ""), ("write", ALONE), ("write_delayed", "")],
+    ids=["thread", "loop", "delayed"],
+)
+async def test_io_error_in_a_commit_breaks_all_that_follows_until_a_fresh_start(
+    tmp_path, write, prelude
+):
     found = subprocess.run(
-        [sys.executable, "-c", IO_ERROR, tmp_path, write],
+        [sys.executable, "-c", prelude + IO_ERROR, tmp_path, write],
         capture_output=True,
         text=True,
         timeout=30,
@@ -132,13 +145,16 @@ async def test_io_error_in_a_commit_breaks_all_that_follows_until_a_fresh_start(
     await database.close()
 
 
-async def test_kill_loses_nothing_that_was_answered(tmp_path):
+@pytest.mark.parametrize(("prelude", "writers"), [("", 8), (ALONE, 1)], ids=["thread", "loop"])
+async def test_kill_loses_nothing_that_was_answered(tmp_path, prelude, writers):
     seed = random.randrange(10**9)
     chance = random.Random(seed)
     told = 0
     for _ in range(5):
         child = subprocess.Popen(
-            [sys.executable, "-c", WRITES, tmp_path / "notes"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", prelude + WRITES, tmp_path / "notes", str(writers)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         first = child.stdout.readline()
         assert first, f"seed {seed}"
@@ -156,7 +172,8 @@ async def test_kill_loses_nothing_that_was_answered(tmp_path):
     assert told > 50
 
 
-async def test_full_disk_refuses_writes_and_recovers_with_space(tmp_path):
+@pytest.mark.parametrize("prelude", ["", ALONE], ids=["thread", "loop"])
+async def test_full_disk_refuses_writes_and_recovers_with_space(tmp_path, prelude):
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare(1) for a file system of its own")
     private = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -171,7 +188,7 @@ async def test_full_disk_refuses_writes_and_recovers_with_space(tmp_path):
             f'{mounted} && exec "$0" "$@"',
             sys.executable,
             "-c",
-            FULL_DISK,
+            prelude + FULL_DISK,
             tmp_path,
         ],
         capture_output=True,

@@ -20,19 +20,6 @@ from mesh.errors import (
     StorageFull,
 )
 
-
-@pytest.fixture
-async def nearly_full(database, ask):
-    """The file may grow by three pages; the value lifts that again."""
-    (pages,) = (await ask(database, "PRAGMA page_count"))[0]
-    await ask(database, f"PRAGMA max_page_count = {pages + 3}")
-
-    async def lift():
-        await ask(database, "PRAGMA max_page_count = 1000000")
-
-    return lift
-
-
 BIG = b"x" * 100_000
 
 
@@ -408,15 +395,6 @@ async def test_callback_that_fails_keeps_nobody_from_theirs(database):
     assert await database.write(fn) == "answered"
     assert called.is_set()
     assert reported == [ZeroDivisionError]
-
-
-@pytest.fixture
-def foreign(file, database):
-    """Another program that holds the file."""
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("BEGIN IMMEDIATE")
-    yield connection
-    connection.close()
 
 
 async def test_foreign_lock_makes_writes_busy_not_broken(database, add, ids, foreign, monkeypatch):

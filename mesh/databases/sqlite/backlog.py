@@ -124,6 +124,16 @@ class Job:
         else:
             self.future.set_exception(self.error)
 
+    def call_back(self) -> None:
+        """Tell whoever was to hear of its commit. On the event loop."""
+        for callback in self.callbacks:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001  the others were promised theirs
+                self.future.get_loop().call_exception_handler(
+                    {"message": "an after_commit callback failed", "exception": error}
+                )
+
     async def answered(self) -> object:
         """Wait for the answer."""
         return await self.future

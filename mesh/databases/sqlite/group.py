@@ -5,7 +5,7 @@ the group is undone and runs again with a savepoint for each, which all the othe
 savepoint SQLite copies each page that changes after it. What takes the whole transaction with it (no
 space, an I/O error, a rollback written into a statement) is kept as `lost`, and then nothing of the
 group has happened. Whoever has the connection runs it: the event loop all but the COMMIT of a
-change, the writer's thread that, or everything.
+change, the writer's thread that, or either of them everything.
 """
 
 from __future__ import annotations
@@ -154,6 +154,11 @@ class Group:
         except Exception as error:  # noqa: BLE001  as above
             self._lose(error)
         self.flush = Flush(start_s, clock.monotonic_s(), len(self.jobs))
+
+    def tell(self) -> None:
+        """Record how each function fared, if it is part of a story. On the event loop."""
+        for job in self.jobs:
+            job.tell(self.flush)
 
     def whole(self, take: Callable[[], Job | None]) -> None:
         """All of it for one function. On the writer's thread."""

@@ -16,7 +16,8 @@ the kernel may have dropped the pages that it could not write, and only a fresh 
 disk really holds.
 
 Where nobody in a group needs to be durable at once (`delay.py`), its COMMIT is a few writes into the
--wal and stays on the loop.
+-wal and stays on the loop. So it does for one who is alone while the disk is quick (`solo.py`): there
+function and COMMIT are done when `submit` returns.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from mesh import clock
-from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Flush, Job
+from mesh.databases.sqlite.backlog import QUEUE_MAX, WAIT_S, Backlog, Job
 from mesh.databases.sqlite.checkpoints import Checkpoints
 from mesh.databases.sqlite.connections import open_writer
 from mesh.databases.sqlite.delay import Delay
 from mesh.databases.sqlite.faults import broken
 from mesh.databases.sqlite.group import Group
+from mesh.databases.sqlite.solo import Solo
 from mesh.databases.sqlite.statements import CHANGES, Statements
 from mesh.errors import DatabaseBroken, DatabaseBusy, MeshError, StorageFull
 
@@ -74,6 +76,7 @@ class Writer:
         self._context = contextvars.copy_context()
         self._backlog = Backlog()
         self._delay = Delay()
+        self._solo = Solo()
         self._alone: deque[Job] = deque()
         """A group that was lost: each of it runs again, in a commit of its own."""
         self._careful = 0
@@ -114,7 +117,7 @@ class Writer:
         aside: bool = False,
         delayed: bool = False,
     ) -> Coroutine[object, object, T]:
-        """Queue a function now; the coroutine is the wait for its answer.
+        """Queue a function now, or run it if nobody waits; the coroutine is the wait for its answer.
 
         Args:
             aside: run it on the thread, in a commit of its own.
@@ -128,11 +131,16 @@ class Writer:
         elif not self._backlog.put(job):
             job.fail(DatabaseBusy(f"{QUEUE_MAX} transactions wait already"))
         else:
-            self._wake()
-            if self._sweep is None:
-                self._sweep = self._loop.call_later(WAIT_S, self._expire, begin_by_s)
-            if len(self._backlog) >= GROUP_MAX:
-                self._hurry()
+            if self._ordered or self._turning or len(self._backlog) > 1:
+                self._solo.beware()
+            elif self._solo.allowed and not self._due and not delayed:
+                self._context.run(self._turn)
+            if not future.done():
+                self._wake()
+                if self._sweep is None:
+                    self._sweep = self._loop.call_later(WAIT_S, self._expire, begin_by_s)
+                if len(self._backlog) >= GROUP_MAX:
+                    self._hurry()
         return cast("Coroutine[object, object, T]", job.answered())
 
     async def stop(self) -> None:
@@ -213,7 +221,12 @@ class Writer:
             self._delay.beware()
         self._careful = max(0, group.careful - 1)
         if group.kept and group.changed and not group.delayed:
-            self._order(group.commit, partial(self._committed, group, clock.monotonic_s()))
+            then = partial(self._committed, group, clock.monotonic_s())
+            if self._solo.allowed:
+                group.commit()
+                then()
+            else:
+                self._order(group.commit, then)
             return
         if group.kept:
             group.commit()  # there is nothing to write, or nobody waits for the disk
@@ -221,6 +234,9 @@ class Writer:
 
     def _committed(self, group: Group, since_s: float, failed: Exception | None = None) -> None:
         self._commit_s = clock.monotonic_s() - since_s
+        self._solo.committed(self._commit_s)
+        if len(group.jobs) > 1 or self._backlog or self._alone:
+            self._solo.beware()
         self._ended(group, failed)
 
     def _ended(self, group: Group, failed: Exception | None = None) -> None:
@@ -253,23 +269,14 @@ class Writer:
             if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
                 self.writable = False
         self._deliver(group.jobs)
-        self._loop.call_soon(_tell, group.jobs, group.flush)  # those who wait go first
+        self._loop.call_soon(group.tell)  # those who wait go first
 
     def _deliver(self, jobs: list[Job]) -> None:
         for job in jobs:
             job.answer()
             if job.error is None:
                 self.commits += 1
-                for callback in job.callbacks:
-                    self._call_back(callback)
-
-    def _call_back(self, callback: Callable[[], None]) -> None:
-        try:
-            callback()
-        except Exception as error:  # noqa: BLE001  the others were promised theirs
-            self._loop.call_exception_handler(
-                {"message": "an after_commit callback failed", "exception": error}
-            )
+                job.call_back()
 
     def _break(self, error: Exception) -> DatabaseBroken:
         if not isinstance(error, DatabaseBroken):
@@ -380,11 +387,6 @@ class Writer:
     def _post(self, callback: Callable[..., object], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
             self._loop.call_soon_threadsafe(callback, *args, context=self._context)
-
-
-def _tell(jobs: list[Job], flush: Flush) -> None:
-    for job in jobs:
-        job.tell(flush)
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
