@@ -1,7 +1,7 @@
 """HTTP/1.1 with one client: bytes become requests, one at a time, and replies become bytes.
 
 Of HTTP what services speak: a body has a length or comes in chunks and is read by whoever wants it; an
-answer is written whole. The reading is aiohttp's parser's.
+answer is written whole. What is not plain (`heads`) is read by aiohttp's parser.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Connection(BaseProtocol):
         try:
             messages, _, _ = self._parser.feed_data(data)
             for head, content in messages:  # one at most, as the parser was told
-                self._parsed(Request(head, content, self.address))
+                self._parsed(Request.parsed(head, content, self.address))
         except HttpProcessingError as error:
             self._unreadable(error)
         except Exception:  # of the parser's: nothing is known of what follows

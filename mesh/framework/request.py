@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 
 from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from yarl import URL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
     from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
     from multidict import MultiMapping
 
-_PLAIN = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+PLAIN_PATH = r"(?:/[A-Za-z0-9_.-]++)++"
+"""In which nothing is to be decoded, as in most."""
+
+_PLAIN_PATH = re.compile(PLAIN_PATH)
+
+_NOWHERE = URL()
 
 
 class Request:
@@ -25,7 +33,7 @@ class Request:
         target: the path with its query, as they were sent.
         path: percent-decoded, without the query.
         route: the same but for %2F and %25, so that a field in it may hold a slash.
-        headers: by name in any case.
+        headers: by name, written as the values of `heads.NAMES` are; any other in any case.
         body: all of it, where it came in one piece with the head.
         content: else the body, all of it once `content.is_eof()`.
         remote: the address it came from.
@@ -51,27 +59,53 @@ class Request:
 
     def __init__(
         self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        remote: str,
+        body: bytes | None,
+        *,
+        content: StreamReader = EMPTY_PAYLOAD,
+        keep_alive: bool = True,
+        old: bool = False,
+        url: URL = _NOWHERE,
+    ) -> None:
+        """`target` is a plain path; `url`: what it says, if it is not."""
+        self.method = method
+        self.target = self.path = self.route = target
+        self.headers = headers
+        self.body = body
+        self.content = content
+        self.remote = remote
+        self.keep_alive = keep_alive
+        self.old = old
+        self._url = url
+
+    @classmethod
+    def parsed(
+        cls,
         head: RawRequestMessage,
         content: StreamReader,
         remote: str,
         body: bytes | None = None,
-    ) -> None:
+    ) -> Self:
         """As aiohttp's parser read it. Raises: HttpProcessingError."""
         if head.path is None:
             raise BadHttpMessage("no target")
-        self.method = head.method
-        self.target = target = head.path
-        self.headers: Mapping[str, str] = head.headers
-        self.body = body
-        self.content = content
-        self.remote = remote
-        self.keep_alive = not (head.should_close or head.chunked or head.upgrade)
-        self.old = head.version < HttpVersion11
-        self._url = head.url
-        if _PLAIN.fullmatch(target):  # most are; nothing is to be decoded
-            self.path = self.route = target
-        else:
-            self.path, self.route = head.url.path, head.url.path_safe
+        request = cls(
+            head.method,
+            head.path,
+            head.headers,
+            remote,
+            body,
+            content=content,
+            keep_alive=not (head.should_close or head.chunked or head.upgrade),
+            old=head.version < HttpVersion11,
+            url=head.url,
+        )
+        if not _PLAIN_PATH.fullmatch(head.path):
+            request.path, request.route = head.url.path, head.url.path_safe
+        return request
 
     @property
     def authority(self) -> str:

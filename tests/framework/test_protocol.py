@@ -129,7 +129,7 @@ async def test_connection_is_dropped_when_the_parser_itself_fails(shelf, connect
     reader, writer = await connect()
     monkeypatch.setattr(heads, "Request", None)
     monkeypatch.setattr(protocol, "Request", None)
-    writer.write(GET)
+    writer.write(GET[:-2] + b"X: y\r\n\r\n")
     assert await reader.read(-1) == b""
     monkeypatch.undo()
     assert (await shelf.ask("GET", "/things/a")).status == 200
