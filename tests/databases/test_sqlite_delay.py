@@ -290,9 +290,9 @@ async def test_setting_is_made_again_after_it_was_another(database, ask):
     """A PRAGMA runs when it is compiled: one that is kept compiled must still do it."""
     for n in range(3):
         await _add(database.write_delayed, f"d{n}")
-        assert database._writer._statements.ask("PRAGMA synchronous") == [(connections.NORMAL,)]
+        assert database._writer.statements.ask("PRAGMA synchronous") == [(connections.NORMAL,)]
         await _add(database.write, f"f{n}")
-        assert database._writer._statements.ask("PRAGMA synchronous") == [(connections.FULL,)]
+        assert database._writer.statements.ask("PRAGMA synchronous") == [(connections.FULL,)]
 
 
 async def test_nothing_is_delayed_while_the_last_is_overdue(monkeypatch):

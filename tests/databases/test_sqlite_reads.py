@@ -7,7 +7,7 @@ import pytest
 
 from mesh.databases.sqlite.reader import STEPS_MAX
 from mesh.databases.sqlite.scans import Scans
-from mesh.errors import DatabaseBusy
+from mesh.errors import DatabaseBusy, MeshError
 
 COUNT = """
 WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < :most)
@@ -16,19 +16,68 @@ SELECT count(*) FROM n
 ENDLESS = 10**12
 
 
-async def test_read_is_stopped_at_its_bound(database):
+COUNTED = f"SELECT n FROM ({COUNT.replace('count(*)', 'count(*) AS n')})"
+"""The same by the connection of the writer, which is shown nothing that could begin a change."""
+
+
+@pytest.mark.parametrize("count", [COUNT, COUNTED], ids=["own", "writers"])
+async def test_read_is_stopped_at_its_bound(database, count):
     begun = time.monotonic()
     for _ in range(3):
         with pytest.raises(DatabaseBusy):
-            database.read.one(int, COUNT, most=ENDLESS)
+            database.read.one(int, count, most=ENDLESS)
     assert time.monotonic() - begun < 1
-    assert database.read.one(int, COUNT, most=1000) == 1000  # some 13,000 steps
+    assert database.read.one(int, count, most=1000) == 1000  # some 13,000 steps
 
 
-async def test_read_is_never_stopped_for_what_others_did(database, add):
+async def test_bound_of_a_read_is_none_for_the_writer(database):
+    with pytest.raises(DatabaseBusy):
+        database.read.one(int, COUNTED, most=ENDLESS)
+    assert await database.write(lambda tx: tx.one(int, COUNTED, most=STEPS_MAX)) == STEPS_MAX
+
+
+@pytest.mark.parametrize("spare", [True, False])
+async def test_read_is_never_stopped_for_what_others_did(database, add, monkeypatch, spare):
     await database.write(add, "a")
+    monkeypatch.setattr(database._reader, "_spare", lambda: spare)
     for _ in range(STEPS_MAX):  # ten times the bound in all; SQLite's own counter never starts anew
         assert database.read.one(str, "SELECT id FROM notes WHERE id = :id", id="a") == "a"
+
+
+async def test_read_is_by_the_writers_connection_while_nobody_has_it(database, add, held):
+    def readers():
+        return [len(each._admitted) for each in (database._reader._statements, borrowed)]
+
+    borrowed = database._reader._borrowed
+    await database.write(add, "a")
+    assert database.read.one(int, "SELECT 1") == 1
+    assert readers() == [0, 1]
+    async with held(database):
+        assert database.read.one(int, "SELECT 2") == 2
+    assert readers() == [1, 1]
+
+
+async def test_read_within_a_transaction_sees_what_is_committed(database, add, ids):
+    await database.write(add, "a")
+
+    def write_and_read(tx):
+        add(tx, "b")
+        return ids(database.read), ids(tx)
+
+    assert await database.write(write_and_read) == (["a"], ["a", "b"])
+    assert ids(database.read) == ["a", "b"]
+
+
+async def test_read_changes_nothing(database, add, ids):
+    await database.write(add, "a")
+    for sql in (
+        "DELETE FROM notes",
+        "WITH n AS (SELECT 1) DELETE FROM notes",
+        " DELETE FROM notes",
+    ):
+        with pytest.raises(MeshError):
+            database.read.all(str, sql)
+    assert ids(database.read) == ["a"]
 
 
 async def test_read_holds_no_snapshot(database, add, ids):
@@ -41,7 +90,7 @@ async def test_read_holds_no_snapshot(database, add, ids):
 
 
 async def test_read_remembers_only_so_many_texts(database):
-    statements = database._reader._statements
+    statements = database._reader._borrowed
     for n in range(3000):
         assert database.read.one(int, f"SELECT {n}") == n
     assert len(statements._admitted) <= 1024

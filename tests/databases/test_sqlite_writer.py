@@ -461,8 +461,8 @@ async def test_functions_run_on_the_loop_and_its_changes_are_committed_elsewhere
 
 async def test_groups_are_never_larger_than_their_bound(database, add, held):
     sizes = []
-    deliver = database._writer._deliver
-    database._writer._deliver = lambda jobs: (sizes.append(len(jobs)), deliver(jobs))
+    close = database._writer._close
+    database._writer._close = lambda one, lost: (sizes.append(len(one.jobs)), close(one, lost))
     async with held(database):
         writes = [database.write(add, f"{n:03}") for n in range(100)]
     await asyncio.gather(*writes)

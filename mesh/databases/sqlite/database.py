@@ -39,7 +39,7 @@ class SqliteDatabase:
     def __init__(self, place: Place, writer: Writer) -> None:
         self._place = place
         self._writer = writer
-        self._reader = LoopReader(place.file)
+        self._reader = LoopReader(place.file, writer.statements.connection, writer.spare)
         self._scans = Scans(place.file, SCAN_S)
         self._check = Scans(place.file, CHECK_S)
         self._closing: asyncio.Task[None] | None = None

@@ -1,5 +1,8 @@
 """Reads on the event loop's own thread: a few microseconds each, and stopped if they are not.
 
+A connection that only reads finds the pages it remembers void after each commit of another's, and reads
+them anew; the writer's own knows what it has written. So the writer's is read by while it has no use for it.
+
 Not for scans: `scans.py` is.
 """
 
@@ -12,11 +15,14 @@ from mesh.databases.sqlite.statements import READS, Statements
 from mesh.errors import DatabaseBusy
 
 if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
     from pathlib import Path
 
     from mesh.databases.contract import Value
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 STEPS_MAX = 20_000
 """Steps of SQLite's virtual machine that one read may take: about a millisecond of the loop."""
@@ -26,13 +32,20 @@ _STEPS_BETWEEN = 1000
 a look can come early; a single handler at STEPS_MAX would stop an innocent read now and then."""
 
 
+_ONLY_READS = frozenset({"SELECT"})
+"""What the writer's connection is shown: WITH could begin a change, which ours alone refuses."""
+
+
 class LoopReader:
     """Reads of what is committed, inline. For the thread that made it."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, writers: sqlite3.Connection, spare: Callable[[], bool]) -> None:
+        """`spare`: whether nobody has the `writers` connection just now."""
         connection = open_reader(file)
         connection.set_progress_handler(self._look, _STEPS_BETWEEN)
         self._statements = Statements(connection, file, READS)
+        self._borrowed = Statements(writers, file, _ONLY_READS)
+        self._spare = spare
         self._looks = 0
         self._closed = False
 
@@ -42,26 +55,47 @@ class LoopReader:
         Raises: DatabaseBusy beyond STEPS_MAX; SchemaMismatch when the row does not fit.
         """
         self._begin()
+        if sql.startswith("SELECT ") and self._spare():
+            return self._borrow(self._borrowed.one, shape, sql, params)
         return self._statements.one(shape, sql, params)
 
     def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
         """Every row. Raises as `one` does."""
         self._begin()
+        if sql.startswith("SELECT ") and self._spare():
+            return self._borrow(self._borrowed.all, shape, sql, params)
         return self._statements.all(shape, sql, params)
 
     def forget(self) -> None:
         """The schema has changed."""
         self._statements.forget()
+        self._borrowed.forget()
 
     def close(self) -> None:
         """Refuse further reads. Idempotent."""
         self._closed = True
+        self._borrowed.let_go()
         self._statements.close()
 
     def _begin(self) -> None:
         if self._closed:
             raise DatabaseBusy("the database is closed")
         self._looks = 0
+
+    def _borrow(
+        self,
+        read: Callable[[type[T], str, dict[str, Value]], R],
+        shape: type[T],
+        sql: str,
+        params: dict[str, Value],
+    ) -> R:
+        """Read by the writer's connection, which is bounded for as long as that takes."""
+        connection = self._borrowed.connection
+        connection.set_progress_handler(self._look, _STEPS_BETWEEN)
+        try:
+            return read(shape, sql, params)
+        finally:
+            connection.set_progress_handler(None, 0)
 
     def _look(self) -> bool:
         self._looks += 1

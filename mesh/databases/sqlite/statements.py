@@ -94,9 +94,13 @@ class Statements:
         self._settings: dict[str, int] = {}
 
     def close(self) -> None:
-        """Close the connection. A cursor that still holds a statement would keep it half open."""
-        self._cursor.close()
+        """Close the connection."""
+        self.let_go()
         self.connection.close()
+
+    def let_go(self) -> None:
+        """Leave the connection to others. A cursor that holds a statement would keep it half open."""
+        self._cursor.close()
 
     def forget(self) -> None:
         """The schema has changed: what is known of statements and columns is void."""

@@ -98,7 +98,8 @@ class Writer:
         self._orders: SimpleQueue[tuple[Callable[[], None], Callable[..., None]] | None]
         self._orders = SimpleQueue()  # at most one order and the end
         self._thread = threading.Thread(target=self._main, name="database writer", daemon=True)
-        self._statements: Statements
+        self.statements: Statements
+        """Of the one connection that changes the file."""
         self._checkpoints: Checkpoints
 
     async def start(self) -> None:
@@ -154,6 +155,10 @@ class Writer:
         if self.broken is None:
             self._thread.join()
 
+    def spare(self) -> bool:
+        """Whether nobody has `statements`: no function has begun that is not seen by all."""
+        return not (self._ordered or self._turning) and self.broken is None
+
     def _expire(self, look_s: float) -> None:
         """Refuse those that have waited too long; come again for the next. `look_s`: due then."""
         now_s = clock.monotonic_s()
@@ -196,7 +201,7 @@ class Writer:
             return
         may = not self._alone and self._delay.allowed and not self._checkpoints.restarts
         delayed = may and self._backlog.all_delayed(GROUP_MAX)
-        group = Group(self._statements, delayed=delayed, careful=self._careful)
+        group = Group(self.statements, delayed=delayed, careful=self._careful)
         group.lost = self.broken
         if self.broken is not None:
             self._fill(group)
@@ -268,15 +273,12 @@ class Writer:
                 job.error = lost
             if isinstance(lost, StorageFull) or isinstance(job.error, StorageFull):
                 self.writable = False
-        self._deliver(group.jobs)
-        self._loop.call_soon(group.tell)  # those who wait go first
-
-    def _deliver(self, jobs: list[Job]) -> None:
-        for job in jobs:
+        for job in group.jobs:
             job.answer()
             if job.error is None:
                 self.commits += 1
                 job.call_back()
+        self._loop.call_soon(group.tell)  # those who wait go first
 
     def _break(self, error: Exception) -> DatabaseBroken:
         if not isinstance(error, DatabaseBroken):
@@ -370,7 +372,7 @@ class Writer:
             del work, then, order, failed
             self._post(self._hear)
         if self.broken is None:
-            self._statements.close()
+            self.statements.close()
             self._place.release()
         self._post(_settle, self._stopped, None)
         if self.broken is not None:
@@ -378,9 +380,9 @@ class Writer:
 
     def _open(self) -> None:
         connection = open_writer(self._place.file)
-        self._statements = Statements(connection, self._place.file, CHANGES)
-        self._checkpoints = Checkpoints(self._statements, self._place.wal)
-        if self._place.marked and not self._statements.ask("SELECT 1 FROM sqlite_master LIMIT 1"):
+        self.statements = Statements(connection, self._place.file, CHANGES)
+        self._checkpoints = Checkpoints(self.statements, self._place.wal)
+        if self._place.marked and not self.statements.ask("SELECT 1 FROM sqlite_master LIMIT 1"):
             connection.close()
             raise broken(self._place.file, "holds no table, but a database was here")
 

@@ -29,7 +29,7 @@ def lines(*wanted: tuple[str, int]) -> list[dict[str, object]]:
 
 def statements(order) -> list[str]:
     """What is run on the writer from now on, by its first two words."""
-    seen, inner = [], order.database._writer._statements._cursor
+    seen, inner = [], order.database._writer.statements._cursor
 
     class Cursor:
         def execute(self, sql, *params):
@@ -39,7 +39,7 @@ def statements(order) -> list[str]:
         def __getattr__(self, name):
             return getattr(inner, name)
 
-    order.database._writer._statements._cursor = Cursor()
+    order.database._writer.statements._cursor = Cursor()
     return seen
 
 
