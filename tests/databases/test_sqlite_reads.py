@@ -68,6 +68,12 @@ async def test_read_within_a_transaction_sees_what_is_committed(database, add, i
     assert ids(database.read) == ["a", "b"]
 
 
+async def test_read_is_of_the_loop_alone(database):
+    """On another thread it would see what a function has not finished."""
+    with pytest.raises(MeshError, match="thread"):
+        await asyncio.to_thread(database.read.one, int, "SELECT 1")
+
+
 async def test_read_changes_nothing(database, add, ids):
     await database.write(add, "a")
     for sql in (

@@ -8,6 +8,7 @@ Not for scans: `scans.py` is.
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from mesh.databases.sqlite.connections import open_reader
@@ -46,6 +47,7 @@ class LoopReader:
         self._statements = Statements(connection, file, READS)
         self._borrowed = Statements(writers, file, _ONLY_READS)
         self._spare = spare
+        self._thread = get_ident()
         self._looks = 0
         self._closed = False
 
@@ -55,14 +57,14 @@ class LoopReader:
         Raises: DatabaseBusy beyond STEPS_MAX; SchemaMismatch when the row does not fit.
         """
         self._begin()
-        if sql.startswith("SELECT ") and self._spare():
+        if self._may_borrow(sql):
             return self._borrow(self._borrowed.one, shape, sql, params)
         return self._statements.one(shape, sql, params)
 
     def all(self, shape: type[T], sql: str, **params: Value) -> list[T]:
         """Every row. Raises as `one` does."""
         self._begin()
-        if sql.startswith("SELECT ") and self._spare():
+        if self._may_borrow(sql):
             return self._borrow(self._borrowed.all, shape, sql, params)
         return self._statements.all(shape, sql, params)
 
@@ -81,6 +83,10 @@ class LoopReader:
         if self._closed:
             raise DatabaseBusy("the database is closed")
         self._looks = 0
+
+    def _may_borrow(self, sql: str) -> bool:
+        # Our own refuses another thread by itself; the writer's is used by two, in turns.
+        return sql.startswith("SELECT ") and get_ident() == self._thread and self._spare()
 
     def _borrow(
         self,
