@@ -95,6 +95,17 @@ async def test_read_holds_no_snapshot(database, add, ids):
         await database.write(add, str(n))
 
 
+@pytest.mark.parametrize("spare", [True, False])
+async def test_read_that_fails_half_way_holds_none_either(database, add, monkeypatch, spare):
+    await database.write(add, "a", b"\xff")
+    monkeypatch.setattr(database._reader, "_spare", lambda: spare)
+    with pytest.raises(MeshError, match="UTF-8"):
+        database.read.all(str, "SELECT CAST(raw AS TEXT) FROM notes")
+    await database.write(add, "b")
+    checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)"
+    assert await asyncio.to_thread(database._writer.statements.ask, checkpoint) == [(0, 0, 0)]
+
+
 async def test_read_remembers_only_so_many_texts(database):
     statements = database._reader._borrowed
     for n in range(3000):

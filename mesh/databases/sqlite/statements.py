@@ -176,6 +176,10 @@ class Statements:
         text, values, _ = self._admitted.get(sql) or self._admit(sql)
         try:
             return self._cursor.execute(text, values(params)).fetchall()
+        except sqlite3.OperationalError as error:
+            self._cursor.close()  # at text that is none Python leaves the statement half read
+            self._cursor = self.connection.cursor()
+            raise self._fault(error) from error
         except sqlite3.Error as error:
             raise self._fault(error) from error
         except KeyError as error:
