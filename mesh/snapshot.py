@@ -33,8 +33,11 @@ _MANIFEST = "manifest.json"
 HOLD_S = 0.05
 """A writer stands no longer than this: whoever writes meanwhile waits, and is not refused."""
 
+KEPT_S = 30.0
+"""A moment that nobody copies is let go then: it keeps the -wal from being used again."""
+
 COPY_S = 600.0
-"""The longest a copy may take: it keeps the -wal from being used again."""
+"""The longest a copy may take, for the same reason."""
 
 PAGES_PER_STEP = 256
 """Copied between two looks at the clock: a megabyte."""
@@ -58,6 +61,7 @@ class Cut:
         self._go = threading.Event()
         self._expired = False
         self._connection: sqlite3.Connection | None = None
+        self._unclaimed: asyncio.TimerHandle | None = None
 
     async def hold(self, submit: Callable[[Callable[[], None]], asyncio.Future[None]]) -> None:
         """Return once the writer stands; it goes on at `take`, or after HOLD_S.
@@ -84,7 +88,10 @@ class Cut:
             standing.result()
 
     async def take(self) -> None:
-        """Fix this moment; the writer goes on. Raises: Conflict when it has gone on already."""
+        """Fix this moment for KEPT_S; the writer goes on.
+
+        Raises: Conflict when it has gone on already, or the moment has been taken.
+        """
         try:
             await self._run(self._begin)
         finally:
@@ -93,6 +100,7 @@ class Cut:
                 self._go.set()
         if expired:
             raise Conflict("the writer could stand no longer", code="cut-missed")
+        self._unclaimed = asyncio.get_running_loop().call_later(KEPT_S, self._drop)
 
     async def copy(self, target: Path) -> int:
         """Write the moment to `target`, in place of what was there; its size in bytes.
@@ -102,15 +110,27 @@ class Cut:
         connection = self._connection
         if connection is None or not connection.in_transaction:
             raise Conflict("no moment was taken", code="cut-missed")
+        self._claim()
         return await self._run(lambda: _copy(connection, target))
 
     async def close(self) -> None:
         """Let the moment and the writer go. Idempotent."""
         self._go.set()
+        self._claim()
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await self._run(connection.close)
         self._pool.shutdown(wait=False)
+
+    def _claim(self) -> None:
+        if self._unclaimed is not None:
+            self._unclaimed.cancel()
+            self._unclaimed = None
+
+    def _drop(self) -> None:
+        assert self._connection is not None
+        connection, self._connection = self._connection, None
+        self._pool.submit(connection.close)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -120,6 +140,8 @@ class Cut:
 
     def _begin(self) -> None:
         assert self._connection is not None
+        if self._connection.in_transaction:
+            raise Conflict("the moment has been taken", code="cut-missed")
         _begin(self._connection)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from mesh import clock, codec
@@ -11,9 +9,6 @@ from mesh.commands import archive, cut, output
 from mesh.commands.project import Project
 from mesh.commands.verb import json_option, verb
 from mesh.errors import Conflict
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOG_LEFT_OUT = "a replica: it is rebuilt from the outboxes"
 
@@ -27,10 +22,20 @@ def _left_out(project: Project) -> dict[str, str]:
     return {**others, "bus.db": LOG_LEFT_OUT} if project.config.bus else others
 
 
-def take(project: Project, name: str, *, done: Callable[[str, int], None]) -> archive.Manifest:
+def take(project: Project, name: str, progress: output.Live) -> archive.Manifest:
     """Back everything up at one cut. Raises: Conflict, Unavailable, what an owner answers."""
+    begun_s = clock.monotonic_s()
+    waiting = "copying every database at one cut, while the mesh serves"
+
+    def done(part: str, size: int) -> None:
+        passed_s = clock.monotonic_s() - begun_s
+        progress.clear()
+        output.note(f"{part:<8} {size / 2**20:7.1f} MiB  {passed_s:.1f} s")
+        progress.show([waiting])
+
     archive.folder_of(project.data, name)
-    with archive.made(project.data, name) as folder:
+    with cut.alone(project, progress), archive.made(project.data, name) as folder:
+        progress.show([waiting])
         taken_ms, there = cut.take(project, folder, with_log=False, done=done)
         if not there:
             raise Conflict("there is nothing to back up yet", hint="mesh up -d", code="no-data")
@@ -76,19 +81,8 @@ def command(ctx: click.Context, *, name: str | None, as_json: bool) -> None:
     if name is None:
         _list(project, as_json=as_json)
         return
-    begun_s = clock.monotonic_s()
-
     with output.Live() as progress:
-        waiting = "copying every database at one cut, while the mesh serves"
-
-        def done(part: str, size: int) -> None:
-            passed_s = clock.monotonic_s() - begun_s
-            progress.clear()
-            output.note(f"{part:<8} {size / 2**20:7.1f} MiB  {passed_s:.1f} s")
-            progress.show([waiting])
-
-        progress.show([waiting])
-        made = take(project, name, done=done)
+        made = take(project, name, progress)
     if as_json:
         output.json_line(codec.plain(made))
     output.note(f"backed up as {name}   bring it back: mesh restore {name}")

@@ -8,21 +8,23 @@ copied under the mesh's lock, so that nothing can start meanwhile.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mesh import bus, clock, database, snapshot
-from mesh.commands import archive, http
+from mesh.commands import archive, http, output
 from mesh.commands.operations import members
 from mesh.configs.check import BUS
 from mesh.errors import Conflict, NotRunning, ServiceUnavailable, Unavailable
 from mesh.orchestrator import state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mesh.commands.project import Project
@@ -34,6 +36,12 @@ COPY_S = snapshot.COPY_S + STEP_S
 
 CUTS_MAX = 50
 """Attempts at one cut: a writer stands 50 ms, and all must stand together."""
+
+TURN_S = 60.0
+"""For whoever copies or brings back before us."""
+
+LOOK_S = 0.05
+"""Between two looks whether it is our turn."""
 
 UP = ("ready", "degraded")
 AT_REST = ("stopped", "failed")
@@ -67,6 +75,42 @@ class Owner:
             why = said.get("detail") or f"status {answer.status}"
             raise ServiceUnavailable(f"{self.name} cannot be copied: {why}")
         return said
+
+
+@contextlib.contextmanager
+def alone(project: Project, progress: output.Live) -> Iterator[None]:
+    """Be the only one who copies this mesh's databases or brings them back, however we end.
+
+    An owner fixes one moment at a time and leaves its copy in one place: of two cuts at once either
+    might get the other's moment.
+
+    Raises: Unavailable after TURN_S.
+    """
+    run = project.data / "run"
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        until_s = clock.monotonic_s() + TURN_S
+        while not _locked(folder):
+            if clock.monotonic_s() > until_s:
+                raise Unavailable(
+                    f"another backup, restore or verify of this mesh took longer than {TURN_S:g} s",
+                    hint="try again when it has ended",
+                )
+            progress.show(["waiting for another backup, restore or verify of this mesh"])
+            time.sleep(LOOK_S)
+        progress.clear()
+        yield
+    finally:
+        os.close(folder)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def files(project: Project) -> dict[str, Path]:
@@ -188,7 +232,7 @@ def _resting(
 def take(
     project: Project, folder: Path, *, with_log: bool, done: Callable[[str, int], None]
 ) -> tuple[int, list[str]]:
-    """Copy everything at one cut into a folder of the same file system.
+    """Copy everything at one cut into a folder of the same file system; we are `alone`.
 
     Args:
         with_log: the bus's log too, as it is a moment after the cut.

@@ -17,7 +17,7 @@ import click
 from mesh import bus, clock, snapshot
 from mesh.bus import Others
 from mesh.commands import archive, forks, output
-from mesh.commands.cut import files
+from mesh.commands.cut import alone, files
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import verb
 from mesh.configs.check import BUS
@@ -296,7 +296,8 @@ def command(ctx: click.Context, *, words: tuple[str, ...], adopts: bool) -> None
     what happened after the backup is told, steps back, and shows it.
     """
     project = Project.of(ctx)
-    if adopts:
-        adopt(project, words)
-    else:
-        restore(project, words[0], words[1:])
+    with output.Live() as progress, alone(project, progress):
+        if adopts:
+            adopt(project, words)
+        else:
+            restore(project, words[0], words[1:])

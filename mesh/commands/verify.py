@@ -83,8 +83,9 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
         copied.append(name)
         progress.show([copying(sizes, copied)])
 
-    progress.show([copying(sizes, copied)])
-    taken_ms, names = cut.take(project, folder, with_log=True, done=done)
+    with cut.alone(project, progress):
+        progress.show([copying(sizes, copied)])
+        taken_ms, names = cut.take(project, folder, with_log=True, done=done)
     if not names:
         raise _no_data()
     there = {path.stem: path for path in folder.glob("*.db")}

@@ -1,13 +1,16 @@
-"""Copies that owners leave: whatever is in the hands of somebody else, only a file is taken."""
+"""Copies that owners leave: one run's at a time, and whoever has the folder, only a file is taken."""
 
 from __future__ import annotations
 
 import os
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from mesh.commands.cut import take_in
-from mesh.errors import ServiceUnavailable
+from mesh.commands import cut, output
+from mesh.commands.cut import alone, take_in
+from mesh.errors import ServiceUnavailable, Unavailable
 
 
 @pytest.fixture
@@ -54,3 +57,29 @@ def test_what_is_no_file_is_refused_and_nothing_of_others_is_touched(data, left)
         take_in(data / "order" / "order.backup", data / "backups" / "order.db")
     assert (data / "user" / "user.db").read_text() == "precious"
     assert not (data / "backups" / "order.db").is_file()
+
+
+def test_second_run_waits_for_the_first(tmp_path):
+    project, order = SimpleNamespace(data=tmp_path), []
+
+    def second():
+        with alone(project, output.Live()):
+            order.append("second")
+
+    with alone(project, output.Live()):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(4 * cut.LOOK_S)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_who_waits_too_long_is_told_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(cut, "TURN_S", 0.0)
+    project = SimpleNamespace(data=tmp_path)
+    late = alone(project, output.Live())
+    with alone(project, output.Live()), pytest.raises(Unavailable, match="another backup"), late:
+        pass
+    with alone(project, output.Live()):
+        pass

@@ -69,6 +69,37 @@ async def test_nothing_is_copied_without_a_moment(tmp_path):
     assert not (tmp_path / "copy.db").exists()
 
 
+async def test_moment_that_was_taken_is_not_taken_again(tmp_path):
+    database = await opened(tmp_path)
+    cut = await database.hold()
+    await cut.take()
+    with pytest.raises(Conflict) as missed:
+        await cut.take()
+    assert missed.value.code == "cut-missed"
+    await cut.copy(tmp_path / "copy.db")
+    await cut.close()
+    await database.close()
+    assert rows(tmp_path / "copy.db") == []
+
+
+async def test_moment_that_nobody_copies_is_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "KEPT_S", 0.0)
+    database = await opened(tmp_path)
+    cut = await database.hold()
+    await cut.take()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict):
+        await cut.copy(tmp_path / "copy.db")
+    await cut.close()
+    cut._pool.shutdown(wait=True)
+    await database.write(put, 1)
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as other:
+        busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert not busy, "no reader keeps the -wal"
+    await database.close()
+
+
 async def test_cause_and_effect_in_two_databases_are_cut_together_under_load(tmp_path):
     """A writes n, then B: no copy may show B ahead of A, nor A more than one ahead."""
     first, second = await opened(tmp_path / "a", "a"), await opened(tmp_path / "b", "b")

@@ -21,7 +21,7 @@ from mesh.database import rows
 from mesh.services.order.service import service as order_service
 from mesh.services.product.service import service as product_service
 from tests.services.order.at_rest import wrong
-from tests.support.running import LAMP, RunningMesh, eventually
+from tests.support.running import COMMAND_S, LAMP, RunningMesh, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +141,21 @@ def test_backups_each_second_under_load_are_whole_and_come_back_elsewhere(
         orders = sqlite3.connect(elsewhere / "data" / "order" / "order.db")
         with contextlib.closing(orders):
             assert orders.execute("SELECT count(*) FROM orders").fetchone()[0] > 0
+
+
+def test_backups_and_verifies_at_once_disturb_neither_each_other_nor_the_shop(mesh: RunningMesh):
+    with Load(mesh) as load:
+        eventually(lambda: load.answers, within_s=20)
+        backups = [mesh.start("backup", "one") for _ in range(3)]
+        verifies = [mesh.start("verify") for _ in range(3)]
+        said = [process.communicate(timeout=COMMAND_S)[1] for process in backups]
+        judged = [process.communicate(timeout=COMMAND_S)[1] for process in verifies]
+    assert [process.returncode for process in verifies] == [0, 0, 0], judged
+    assert sorted(process.returncode for process in backups) == [0, 1, 1], said
+    assert sum("[backup-exists]" in each for each in said) == 2, said
+    assert set(load.answers) == {201}, "nobody was refused meanwhile"
+    assert {row["restarts"] for row in mesh.services().values()} == {0}
+    mesh.run("restore", "one")
 
 
 def test_whole_mesh_goes_back_to_the_backup_and_on_from_there(mesh: RunningMesh):
