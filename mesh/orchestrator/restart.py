@@ -298,11 +298,11 @@ class _Case(Struct, frozen=True):
         kill = Send(signal.SIGKILL)
         if life.state == "stopping":
             return self.same(kill, killed=True, wake_s=None)
+        if self.now_s - life.wake_s > AWAY_S:
+            return self.same(wake_s=self.now_s + BEAT_S)
         if life.state == "starting":
             fault = "start timeout"
             return self.moved("stopping", fault, kill, fault=fault, wake_s=None)
-        if self.now_s - life.wake_s > AWAY_S:
-            return self.same(wake_s=self.now_s + BEAT_S)
         abort = Send(signal.SIGABRT)
         fault = "watchdog"
         return self.moved("stopping", fault, abort, fault=fault, wake_s=self.now_s + ABORT_S)

@@ -101,6 +101,19 @@ HISTORIES: dict[str, tuple[RestartPolicy, list[tuple]]] = {
             (10.3, Tick(), "starting", SPAWN),
         ],
     ),
+    "is given another beat's time to get ready when we were away ourselves": (
+        ON_FAILURE,
+        [
+            *UP[:2],
+            (60, Tick(), "starting"),
+            (60 + BEAT_S - 0.1, Tick(), "starting"),
+            (60 + BEAT_S, Tick(), "stopping", KILL),
+        ],
+    ),
+    "may still get ready after we were away": (
+        ON_FAILURE,
+        [*UP[:2], (60, Tick(), "starting"), (60.1, Extend(4), "starting"), (62, Ready(), "ready")],
+    ),
     "fails when it is never ready": (
         TWICE,
         [
