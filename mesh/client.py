@@ -227,8 +227,11 @@ class Client:
         urls: dict[str, str],
         token: Callable[[str], str],
         draw: Callable[[], float] = clock.chance,
+        *,
+        patience: int = 1,
     ) -> None:
-        """`urls`: name of each peer that may be asked → its base URL without trailing slash."""
+        """`urls`: name of each peer → its base URL; `patience` lengthens each call's own time."""
+        self.patience = patience
         self._urls = urls
         self._token = token
         self._draw = draw
@@ -250,7 +253,7 @@ class Client:
         way: _Way[In, Out] = self._ways.get(call) or self._way(call)
         path, body = way.parts(request)
         now_s = clock.monotonic_s()
-        deadline_s = min(envelope.deadline_s, now_s + call.policy.timeout_s) - HOP_S
+        deadline_s = min(envelope.deadline_s, now_s + self.patience * call.policy.timeout_s) - HOP_S
         if deadline_s - now_s < DEADLINE_MIN_S:
             raise DeadlineExceeded(f"no time left to ask {call.service}")
         callee = way.line.callee

@@ -375,6 +375,17 @@ async def test_own_time_of_the_call_holds_when_the_deadline_is_far(peer):
     assert clock.monotonic_s() - begun_s < 0.5
 
 
+async def test_patience_lengthens_the_own_time_of_a_call_and_not_the_deadline(peer):
+    short = Call("shelf", "GET /things/{id}", Ref, Seen, Policy(timeout_s=0.01))
+    envelope = Envelope(trace=telemetry.new_trace(), deadline_s=clock.monotonic_s() + 0.3)
+    patient = Client({"shelf": f"http://127.0.0.1:{peer.port}"}, str, patience=1000)
+    peer.answers = ["hang"]
+    with pytest.raises(DeadlineExceeded):
+        await patient.ask(short, Ref("a"), envelope)
+    assert clock.monotonic_s() >= envelope.deadline_s - HOP_S
+    await patient.close()
+
+
 async def test_deadline_holds_against_a_body_that_trickles():
     async def trickle(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()

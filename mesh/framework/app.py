@@ -41,6 +41,7 @@ class App:
     """One service, seen over HTTP. `handle` answers a request.
 
     Attributes:
+        patience: how many times REQUEST_S a request may take.
         last_request_s: when the latest request came, on the monotonic clock.
         draining: every answer from now on is the last one on its connection, and says so.
     """
@@ -53,6 +54,7 @@ class App:
         metrics: Metrics,
         pages: dict[str, Page],
         fatal: Callable[[BaseException], None],
+        patience: int = 1,
     ) -> None:
         """`pages`: what is served beside the operations; `fatal`: the process cannot go on."""
         self._router = Router(service)
@@ -61,6 +63,7 @@ class App:
         self._metrics = metrics
         self._pages = pages
         self._fatal = fatal
+        self.patience = patience
         self.faults = Faults()
         self._controls: Mapping[tuple[str, str], Page] = {}
         self._always: Container[str] = pages
@@ -187,7 +190,7 @@ class App:
                 raise
             caller, ended = error.caller, error
         identity.admit(caller, operation.allow)
-        deadline_s = begun_s + reading.budget_s(request)
+        deadline_s = begun_s + reading.budget_s(request, self.patience)
         raw = b"" if operation.rest_in_query else reading.at_hand(request)
         if raw is None:
             raw = await self.body(request)

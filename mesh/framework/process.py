@@ -115,7 +115,7 @@ class _Process:
         store = await database.connect(chosen.database_url, chosen.data_dir, chosen.service)
         try:
             await self._prepare(store)
-            client = Client(chosen.peers, who.token)
+            client = Client(chosen.peers, who.token, patience=chosen.patience)
             who.attach(client, store)
             wire = bus.connect(
                 chosen.bus_url, name=chosen.service, token=lambda: who.token(bus.AUDIENCE)
@@ -208,7 +208,7 @@ class _Process:
         await inbox.prepare(chosen.last_exit)
         metrics = Metrics()
         pages = Pages(self._service, who, store, outbox, inbox, work, wire, metrics)
-        app = App(self._service, wires, who, metrics, pages.table(), self._fail)
+        app = App(self._service, wires, who, metrics, pages.table(), self._fail, chosen.patience)
         pages.app = app
         controls = Controls(app, store, chosen.data_dir / f"{chosen.service}.backup")
         app.controls = {**pages.controls(), **controls.table()}

@@ -105,17 +105,18 @@ def _ours(host: str) -> bool:
     return _HOST.fullmatch(host) is not None
 
 
-def budget_s(request: Request) -> float:
-    """What the caller allows, in seconds; at most REQUEST_S.
+def budget_s(request: Request, patience: int) -> float:
+    """What the caller allows, in seconds; at most REQUEST_S, `patience` times.
 
     Raises: DeadlineExceeded when less is left than any work takes.
     """
     header = request.headers.get("Mesh-Timeout")
+    most_s = REQUEST_S * patience
     if header is None:
-        return REQUEST_S
+        return most_s
     if not header.isdecimal():
         raise InvalidInput("Mesh-Timeout must be whole milliseconds")
-    budget_s = min(REQUEST_S, int(header[:9]) / clock.MS_PER_S)
+    budget_s = min(most_s, int(header[:9]) / clock.MS_PER_S)
     if budget_s < LEFT_MIN_S:
         raise DeadlineExceeded("no time is left for this")
     return budget_s

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PORT_MAX = 65535
 
+PATIENCE_MAX = 1000
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Where a service that is not handed its listener may listen: nothing that leaves it is encrypted."""
 
@@ -38,6 +40,8 @@ class Settings(Struct, frozen=True):
     peers: dict[str, str]
     last_exit: str = ""
     """How the process before this one ended, if nobody wished it to: `exit 9`, `signal 11`."""
+    patience: int = 1
+    """How many times its usual time a request, and whatever it asks, may take."""
 
 
 def settings(environment: Mapping[str, str]) -> Settings:
@@ -60,6 +64,9 @@ def settings(environment: Mapping[str, str]) -> Settings:
     host = environment.get("HOST", LOOPBACK[0])
     if host not in LOOPBACK:
         raise InvalidInput(f"HOST is {host!r}, not one of {', '.join(LOOPBACK)}")
+    patience = environment.get("MESH_PATIENCE", "1")
+    if not (patience.isascii() and patience.isdecimal() and 0 < int(patience) <= PATIENCE_MAX):
+        raise InvalidInput(f"MESH_PATIENCE is {patience!r}, not a number from 1 to {PATIENCE_MAX}")
     seed = environment.get("MESH_SEED_FILE")
     handed = environment.get("LISTEN_FDS") == "1" and environment.get("LISTEN_PID") == str(
         os.getpid()
@@ -81,4 +88,5 @@ def settings(environment: Mapping[str, str]) -> Settings:
             if name.startswith("MESH_URL_")
         },
         last_exit=environment.get("MESH_LAST_EXIT", ""),
+        patience=int(patience),
     )

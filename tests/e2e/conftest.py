@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.running import RunningMesh, gone, tough_shop
+from tests.support.running import PATIENT, RunningMesh, gone, tough_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def tough(tmp_path: Path) -> Iterator[RunningMesh]:
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     """The shop, running; afterwards nothing of it may be left."""
-    running = RunningMesh(tmp_path)
+    running = RunningMesh(tmp_path, environment=PATIENT)
     running.up()
     pids = [row["pid"] for row in running.services().values()]
     try:

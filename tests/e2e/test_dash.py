@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.running import RunningMesh, eventually
+from tests.support.running import PATIENT, RunningMesh, eventually
 from tests.support.watched import Watched
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """The shop with an order in it, running; for tests that leave it so."""
-    running = RunningMesh(tmp_path_factory.mktemp("dash"))
+    running = RunningMesh(tmp_path_factory.mktemp("dash"), environment=PATIENT)
     running.up()
     try:
         running.run("call", "order", "create")

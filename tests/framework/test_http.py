@@ -467,6 +467,19 @@ async def test_process_is_told_to_stop_when_the_database_is_broken(server, monke
     assert len(server.fatal) == 1
 
 
+# --- deadlines ------------------------------------------------------------------------------
+
+
+async def test_patience_gives_a_request_more_time_than_is_usual(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "REQUEST_S", reading.LEFT_MIN_S / 2)
+    async with served(tmp_path) as server:
+        assert (await server.ask("GET", "/things/a")).status == 504
+        server.app.patience = 10_000
+        assert (await server.ask("GET", "/things/a")).status == 200
+        hurried = await server.ask("GET", "/things/a", headers={"Mesh-Timeout": "1"})
+        assert hurried.status == 504
+
+
 # --- overload -------------------------------------------------------------------------------
 
 

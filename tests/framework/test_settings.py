@@ -40,6 +40,17 @@ def test_port_that_is_none_is_named(port):
         settings({**NEEDED, "PORT": port})
 
 
+@pytest.mark.parametrize("patience", ["", "0", "-1", "1.5", "1001", "much"])
+def test_patience_that_is_no_number_is_named(patience):
+    with pytest.raises(InvalidInput, match="MESH_PATIENCE"):
+        settings({**NEEDED, "MESH_PATIENCE": patience})
+
+
+def test_patience_is_one_unless_it_is_said():
+    assert settings(NEEDED).patience == 1
+    assert settings({**NEEDED, "MESH_PATIENCE": "20"}).patience == 20
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_host_of_this_machine_is_taken(host):
     assert settings({**NEEDED, "HOST": host}).host == host

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 SHOP = Path(__file__).parents[2] / "configs" / "mesh.yaml"
 COMMAND_S = 60.0
+ANSWER_S = 30.0
+PATIENT = {"MESH_PATIENCE": "20"}
+"""Of a mesh from which no answer may be early because the machine stands still: a disk that stalls
+for seconds makes a hold, a login or a payment late, and then it would be promised for later."""
+
 PASSWORD = "demo-shop-pass"
 SEEDED = "ord_00000000-"
 """What the ids of the configuration's orders begin with."""
@@ -155,7 +160,7 @@ class RunningMesh:
         *,
         token: str | None = None,
         headers: dict[str, str] | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float = ANSWER_S,
     ) -> Answer:
         """One HTTP request on a connection of its own."""
         parts = urlsplit(self.url(service))
