@@ -66,16 +66,17 @@ def opened(file: Path, beside: Mapping[str, Path]) -> AbstractContextManager[Cop
     return cast("AbstractContextManager[Copies]", _backend("sqlite://").opened(file, beside))
 
 
-async def connect(url: str, directory: Path, name: str) -> Database:
+async def connect(url: str, directory: Path, name: str, *, patience: int = 1) -> Database:
     """Open the database that `url` names.
 
     Args:
         url: `sqlite://` is `directory/name.db`; its scheme chooses the backend.
         directory: the service's own, made if absent, 0700.
+        patience: how many times its usual time a transaction waits for a disk that stalls.
 
     Raises: InvalidInput (unknown scheme), DatabaseBroken, AlreadyRunning (another holds it).
     """
-    return cast("Database", await _backend(url).connect(url, directory, name))
+    return cast("Database", await _backend(url).connect(url, directory, name, patience))
 
 
 def _backend(url: str) -> ModuleType:

@@ -112,7 +112,9 @@ class _Process:
             loop.add_signal_handler(number, self._stop.set)
         chosen = self._settings
         who = _identity(chosen)
-        store = await database.connect(chosen.database_url, chosen.data_dir, chosen.service)
+        store = await database.connect(
+            chosen.database_url, chosen.data_dir, chosen.service, patience=chosen.patience
+        )
         try:
             await self._prepare(store)
             client = Client(chosen.peers, who.token, patience=chosen.patience)

@@ -32,8 +32,8 @@ from schemathesis.specs.openapi.checks import (
 
 from mesh.services.order.model import gateway_wait_s
 from tests.api_fuzz.callers import ANYONE, SERVICES, Callers
-from tests.api_fuzz.machine import Machine
 from tests.api_fuzz.pool import Pool
+from tests.support.machine import Machine
 from tests.support.running import ADDRESS, LAMP
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import pytest
 
 from mesh.database import Migration
 from mesh.databases.sqlite import connect, group
+from tests.support.machine import Machine
 
 NOTES = Migration(
     "test",
@@ -26,6 +27,13 @@ async def database(tmp_path):
     await opened.migrate([NOTES])
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Knows when the disk or all of the machine stood still, which is no writer's time."""
+    with Machine(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

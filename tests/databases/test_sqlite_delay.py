@@ -102,18 +102,22 @@ async def test_next_durable_commit_takes_with_it_what_was_delayed(tmp_path, file
 
 async def test_delayed_write_is_synced_soon_by_itself_and_once(database, notes):
     await _add(database.write_delayed, "a")
-    await asyncio.sleep(3 * DELAY_S)
+    async with asyncio.timeout(60):
+        while not syncs(notes):
+            await asyncio.sleep(DELAY_S / 10)
+    await asyncio.sleep(2 * DELAY_S)
     assert syncs(notes) == 1
 
 
 async def test_stream_of_delayed_writes_is_synced_now_and_then(database, notes):
     loop = asyncio.get_running_loop()
     begun, count = loop.time(), 0
-    while loop.time() < begun + 5 * DELAY_S:
+    while loop.time() < begun + 5 * DELAY_S or syncs(notes) < 2:
         await _add(database.write_delayed, f"{count:06}")
         count += 1
         await asyncio.sleep(0.005)  # so few that no checkpoint comes between, which syncs too
-    assert 2 <= syncs(notes) < 12 < count
+    most = 2 + 2 * (loop.time() - begun) / DELAY_S
+    assert 2 <= syncs(notes) <= most < count
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from mesh.databases.sqlite import backlog, checkpoints, connect, group, solo
+from mesh.databases.sqlite import backlog, checkpoints, connect, delay, group, solo
 from mesh.databases.sqlite.solo import QUICK_S, UNKNOWN_COMMITS, WARY_COMMITS, Solo
 from mesh.errors import DatabaseBusy, NotFound, StorageFull
 from tests.databases.conftest import NOTES
@@ -263,7 +263,10 @@ async def test_what_a_function_does_to_its_context_stays_there(database):
     assert said.get() == "nothing"
 
 
-async def test_delayed_writes_wait_for_company(database, add):
+async def test_delayed_writes_wait_for_company(database, add, monkeypatch):
+    monkeypatch.setattr(group, "GROUP_S", 60.0)  # their share of work is another test's
+    monkeypatch.setattr(group, "GROUP_WORK_S", 60.0)
+    monkeypatch.setattr(delay, "DELAY_S", 60.0)
     before = database.groups
     await asyncio.gather(database.write_delayed(add, "a"), database.write_delayed(add, "b"))
     assert database.groups == before + 1

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mesh.databases.sqlite import group
+from mesh.databases.sqlite import backlog, connect, group
 from mesh.databases.sqlite.backlog import QUEUE_MAX, STALL_S, WAIT_S
 from mesh.databases.sqlite.group import CAREFUL_GROUPS, GROUP_S, GROUP_WORK_MAX_S, GROUP_WORK_S
 from mesh.databases.sqlite.writer import GROUP_MAX
@@ -292,9 +292,24 @@ async def test_write_is_refused_when_it_cannot_begin_in_time(database, add, ids,
         begun = time.monotonic()
         with pytest.raises(DatabaseBusy):
             await database.write(add, "late")
-        assert STALL_S <= time.monotonic() - begun < STALL_S + 1
+        assert time.monotonic() - begun >= STALL_S
     await database.write(add, "a")
     assert ids(database.read) == ["a"]
+
+
+async def test_patient_database_waits_longer_for_a_writer_that_stands(
+    tmp_path, applied, add, held, monkeypatch
+):
+    monkeypatch.setattr(backlog, "STALL_S", 0.3)
+    patient = await connect("sqlite://", tmp_path / "patient", "patient", 1000)
+    try:
+        await patient.migrate(applied)
+        async with held(patient):
+            late = asyncio.ensure_future(patient.write(add, "late"))
+            await asyncio.sleep(3 * backlog.STALL_S)
+        assert await late == "late"
+    finally:
+        await patient.close()
 
 
 async def test_nobody_is_refused_for_the_time_that_the_loop_was_held_up(database, add, ids):
@@ -306,8 +321,11 @@ async def test_nobody_is_refused_for_the_time_that_the_loop_was_held_up(database
     assert len(ids(database.read)) == many
 
 
-async def test_write_is_refused_sooner_when_others_are_begun_before_it(database, add, ids):
+async def test_write_is_refused_sooner_when_others_are_begun_before_it(
+    database, add, ids, monkeypatch
+):
     """More is asked than the writer can do: what comes last waits a quarter of a second."""
+    monkeypatch.setattr(backlog, "STALL_S", 3600.0)  # nobody is refused for a disk that stalls
 
     def slow(tx, note_id):
         time.sleep(1.1 * GROUP_S)
@@ -316,9 +334,9 @@ async def test_write_is_refused_sooner_when_others_are_begun_before_it(database,
     begun = time.monotonic()
     writes = [database.write(slow, f"{n:03}") for n in range(60)]
     last = database.write(add, "last")
-    with pytest.raises(DatabaseBusy, match=r"within 0\.[2-9]"):
+    with pytest.raises(DatabaseBusy, match="could begin within"):
         await last
-    assert WAIT_S <= time.monotonic() - begun < STALL_S
+    assert time.monotonic() - begun >= WAIT_S
     answers = await asyncio.gather(*writes, return_exceptions=True)
     done = [each for each in answers if isinstance(each, str)]
     assert ids(database.read) == done == [f"{n:03}" for n in range(len(done))]

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.running import PATIENT, RunningMesh, gone, tough_shop
+from tests.support.machine import Machine
+from tests.support.running import RunningMesh, gone, tough_shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/e2e" in str(item.path):
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """Knows when this machine stood still, which counts for nobody's time."""
+    with Machine(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -30,7 +38,7 @@ def tough(tmp_path: Path) -> Iterator[RunningMesh]:
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[RunningMesh]:
     """The shop, running; afterwards nothing of it may be left."""
-    running = RunningMesh(tmp_path, environment=PATIENT)
+    running = RunningMesh(tmp_path)
     running.up()
     pids = [row["pid"] for row in running.services().values()]
     try:

@@ -145,7 +145,7 @@ def test_backups_each_second_under_load_are_whole_and_come_back_elsewhere(
 
 def test_backups_and_verifies_at_once_disturb_neither_each_other_nor_the_shop(mesh: RunningMesh):
     with Load(mesh) as load:
-        eventually(lambda: load.answers, within_s=20)
+        eventually(lambda: load.answers, within_s=60)
         backups = [mesh.start("backup", "one") for _ in range(3)]
         verifies = [mesh.start("verify") for _ in range(3)]
         said = [process.communicate(timeout=COMMAND_S)[1] for process in backups]

@@ -27,19 +27,22 @@ def test_errors_are_marked_health_is_spared_and_it_ends_by_itself(mesh: RunningM
     assert "error" in mesh.run("ps").stdout
     mesh.run("chaos", "clear")
     mesh.run("chaos", "error", "product", "--for", "1")
-    eventually(lambda: mesh.ask("product", "GET", "/products").status == 200, within_s=20)
-    eventually(lambda: faults(mesh) == [], within_s=20)
+    eventually(lambda: mesh.ask("product", "GET", "/products").status == 200, within_s=60)
+    eventually(lambda: faults(mesh) == [], within_s=60)
+
+
+def listed_s(mesh: RunningMesh) -> float:
+    """Seconds that a list of products takes."""
+    begun_s = time.monotonic()
+    assert mesh.ask("product", "GET", "/products").status == 200
+    return time.monotonic() - begun_s
 
 
 def test_latency_delays_a_share_and_clear_ends_it(mesh: RunningMesh):
     mesh.run("chaos", "latency", "product", "--ms", "1500", "--for", "60", "--seed", "1")
-    begun = time.monotonic()
-    assert mesh.ask("product", "GET", "/products").status == 200
-    assert time.monotonic() - begun >= 1.5
+    assert listed_s(mesh) >= 1.5
     mesh.run("chaos", "clear", "product")
-    begun = time.monotonic()
-    assert mesh.ask("product", "GET", "/products").status == 200
-    assert time.monotonic() - begun < 1.5
+    assert any(listed_s(mesh) < 1.5 for _ in range(5)), "of a few: the machine may be busy"
     assert faults(mesh) == []
 
 
@@ -57,10 +60,10 @@ def test_pause_stops_the_process_and_continues_it(mesh: RunningMesh):
         return _stopped(pid) and told == [("order", "pause")]
 
     command = mesh.start("chaos", "pause", "order", "--for", "1.5")
-    eventually(seen, within_s=20)  # asked without a command, which may take longer than the pause
-    command.communicate(timeout=20)
+    eventually(seen, within_s=60)  # asked without a command, which may take longer than the pause
+    command.communicate(timeout=60)
     assert command.returncode == 0
-    eventually(lambda: not _stopped(pid), within_s=20)
+    eventually(lambda: not _stopped(pid), within_s=60)
     assert mesh.order([(LAMP, 1)], key="after").status == 201
     assert mesh.services()["order"]["pid"] == pid
 
@@ -77,8 +80,8 @@ def test_longer_pause_is_ended_by_the_watchdog(mesh: RunningMesh):
 def test_kill_is_an_accident_that_counts(mesh: RunningMesh):
     pid = mesh.services()["order"]["pid"]
     mesh.run("chaos", "kill", "order")
-    eventually(lambda: gone(pid), within_s=20)
-    eventually(lambda: mesh.services()["order"]["restarts"] == 1, within_s=20)
+    eventually(lambda: gone(pid), within_s=60)
+    eventually(lambda: mesh.services()["order"]["restarts"] == 1, within_s=60)
     assert mesh.order([(LAMP, 1)], key="after").status == 201
 
 

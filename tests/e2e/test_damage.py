@@ -44,7 +44,7 @@ def test_bus_whose_file_of_guests_is_damaged_is_given_up_with_the_newest_backup_
     whole = file.read_bytes()
     file.write_bytes(whole[:PAGE_BYTES] + b"\xa5" * (len(whole) - PAGE_BYTES))
     mesh.run("start", "bus")
-    row = eventually(lambda: (found := mesh.services()["bus"])["state"] == "failed" and found, 20)
+    row = eventually(lambda: (found := mesh.services()["bus"])["state"] == "failed" and found, 60)
     assert (row["cause"], row["restarts"]) == ("exit 78", 0)
     last = mesh.lines("logs", "bus", "-n", "1")[0]
     assert str(file) in last["message"]

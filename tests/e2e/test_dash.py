@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.running import PATIENT, RunningMesh, eventually
+from tests.support.running import RunningMesh, eventually
 from tests.support.watched import Watched
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """The shop with an order in it, running; for tests that leave it so."""
-    running = RunningMesh(tmp_path_factory.mktemp("dash"), environment=PATIENT)
+    running = RunningMesh(tmp_path_factory.mktemp("dash"))
     running.up()
     try:
         running.run("call", "order", "create")
@@ -208,7 +208,7 @@ def test_the_terminal_is_as_it_was_after_a_signal(shop: RunningMesh, number: int
 def test_ctrl_z_gives_the_terminal_back_for_a_while(shop: RunningMesh):
     with watching(shop) as person:
         person.type("\x1a")
-        eventually(lambda: state_of(person.process.pid) == "T", within_s=5.0)
+        eventually(lambda: state_of(person.process.pid) == "T", within_s=60)
         person.drain()
         assert person.attributes() == person.before
         person.assert_screen_restored()
@@ -226,7 +226,7 @@ def state_of(pid: int) -> str:
 def test_a_closed_window_ends_it(shop: RunningMesh):
     with watching(shop) as person:
         person.hang_up()
-        assert person.process.wait(5) in {129, -signal.SIGHUP}
+        assert person.process.wait(60) in {129, -signal.SIGHUP}
     assert shop.services()["order"]["state"] == "ready"
 
 
@@ -261,7 +261,7 @@ def test_without_a_terminal_it_is_log_lines(shop: RunningMesh):
         line = process.stdout.readline()
     finally:
         process.terminate()
-    _, said = process.communicate(timeout=10)
+    _, said = process.communicate(timeout=60)
     assert " | " in line
     assert "no terminal to draw on" in said
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from tests.support.own import greeter_mesh
-from tests.support.running import SHOP, RunningMesh, eventually
+from tests.support.running import SHOP, USUAL, RunningMesh, eventually
 
 CHAOS = "kill,pause,drop,dup,reorder"
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory):
-    running = RunningMesh(tmp_path_factory.mktemp("shop")).up()
+    running = RunningMesh(tmp_path_factory.mktemp("shop"), environment=USUAL).up()
     try:
         yield running
     finally:
@@ -61,7 +61,7 @@ def test_assertion_that_does_not_hold_ends_with_7_and_keeps_the_evidence(mesh: R
 
 
 def test_faults_are_survived_and_every_unknown_is_resolved(tmp_path):
-    mesh = RunningMesh(tmp_path).up()
+    mesh = RunningMesh(tmp_path, environment=USUAL).up()
     try:
         found = exercised(mesh, "--rate", "15", "--duration", "14", "--seed", "4", "--chaos", CHAOS)
         done = [each for each in found["faults"] if each["refused"] is None]
@@ -89,7 +89,7 @@ def test_killed_supervisor_is_brought_up_again_as_it_was_begun(tmp_path):
         if chaos.schedule((chaos.Paced("kill"),), targets, duration_s=7, seed=seed)[0].target
         == "supervisor"
     )
-    mesh = RunningMesh(tmp_path, environment={"MESH_FREE_PORTS": "0"})
+    mesh = RunningMesh(tmp_path, environment={**USUAL, "MESH_FREE_PORTS": "0"})
     config = yaml.safe_load(SHOP.read_text())
     taken = socket.create_server(("127.0.0.1", 0))
     config["services"]["order"]["port"] = taken.getsockname()[1]
@@ -129,8 +129,8 @@ def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
     process = mesh.start("exercise", "--rate", "20", "--duration", "60", "--seed", "1", "--json")
     folder = mesh.directory / "data" / "exercise"
     before = set(folder.iterdir()) if folder.exists() else set()
-    eventually(lambda: folder.exists() and set(folder.iterdir()) - before, 20)
-    eventually(lambda: mesh.services()["product"]["requests_per_s"], 30)  # by visitors alone
+    eventually(lambda: folder.exists() and set(folder.iterdir()) - before, 60)
+    eventually(lambda: mesh.services()["product"]["requests_per_s"], 60)  # by visitors alone
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     found = json.loads(out)

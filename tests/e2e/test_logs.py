@@ -25,8 +25,11 @@ MIB = 1024 * 1024
 CAP_BYTES = 64 * MIB
 """What `mesh logs --help` says a log may take."""
 
-USUAL_S = 5.0
+USUAL_S = 20.0
 """Far more than an answer takes on a busy machine, far less than what holds for ever."""
+
+LONG_S = 60.0
+"""For a flood to be written and read on a machine that has other things to do."""
 
 FLOOD = """\
 import itertools, os, pathlib, signal, socket, sys, time
@@ -136,7 +139,7 @@ def runs_missing(found: list[int]) -> list[int]:
 def test_flood_with_a_held_reader_keeps_to_its_bounds_and_harms_nobody(flooded: Flooded):
     flooded.up()
     follower, out, err = flooded.follow("flood")
-    eventually(lambda: b"flood is here" in out.read_bytes(), 10.0)
+    eventually(lambda: b"flood is here" in out.read_bytes(), LONG_S)
     follower.send_signal(signal.SIGSTOP)
     done = flooded.flood(150 * MIB)
     most, slowest_s = 0, 0.0
@@ -147,7 +150,7 @@ def test_flood_with_a_held_reader_keeps_to_its_bounds_and_harms_nobody(flooded: 
     assert 8 * MIB < most <= CAP_BYTES
     assert slowest_s < USUAL_S
     follower.send_signal(signal.SIGCONT)
-    eventually(lambda: ended(out, 1), 30.0)
+    eventually(lambda: ended(out, 1), LONG_S)
     said = err.read_text()
     missed = sum(map(int, re.findall(r"flood: (\d+) bytes were rotated away", said)))
     found = numbers(out)
@@ -157,7 +160,7 @@ def test_flood_with_a_held_reader_keeps_to_its_bounds_and_harms_nobody(flooded: 
     follower.send_signal(signal.SIGKILL)
     follower.wait()
     done = flooded.flood(MIB, name="b")
-    eventually(done.exists, 30.0)
+    eventually(done.exists, LONG_S)
     assert flooded.answers() < USUAL_S
     assert "end" in flooded.run("logs", "flood", "-n", "1").stdout
 
@@ -168,9 +171,9 @@ def test_follower_reads_each_line_once_across_restarts_and_cuts(flooded: Flooded
     times = 6
     for n in range(times):
         done = flooded.flood(4 * MIB, 30 * MIB, name=str(n))
-        eventually(done.exists, 20.0)
+        eventually(done.exists, LONG_S)
         flooded.run("restart", "flood")
-    eventually(lambda: out.read_bytes().count(b' end"') >= times, 20.0)
+    eventually(lambda: out.read_bytes().count(b' end"') >= times, LONG_S)
     pieces = [*(flooded.directory / "data" / "logs").glob("flood.log.*")]
     assert len(pieces) >= 2
     found = numbers(out)
@@ -181,7 +184,7 @@ def test_follower_reads_each_line_once_across_restarts_and_cuts(flooded: Flooded
     assert out.read_bytes().count(b"flood is here") == times + 1
     assert err.read_bytes() == b""
     follower.send_signal(signal.SIGINT)
-    assert follower.wait(10) == 130
+    assert follower.wait(LONG_S) == 130
     whole = flooded.run("logs", "flood", "--search", "^line")
     assert [int(n) for n in re.findall(r"line (\d{15})", whole.stdout)] == found
     assert len(flooded.run("logs", "flood", "-n", "30000").stdout.splitlines()) == 30_000
@@ -195,7 +198,7 @@ def held_terminal(mesh: Flooded) -> Terminal:
     terminal.read_until(rb"line 0")
     terminal.type(b"\x13")
     done = mesh.flood(2 * MIB, name="b")
-    eventually(done.exists, 30.0)
+    eventually(done.exists, LONG_S)
     terminal.read_until_quiet()
     return terminal
 
@@ -218,10 +221,10 @@ def test_held_terminal_holds_nobody_and_goes_on_where_it_was(flooded: Flooded):
     everybody_answers(flooded)
     terminal.type(b"\x11")
     terminal.read_until(rb"flood: \d+ bytes were not shown; mesh logs flood")
-    terminal.read_until(rb"product +\x1b\[\d+mbackoff .* signal 9")
+    terminal.read_until(rb"product +\x1b\[\d+m(backoff|starting) .* signal 9")
     terminal.type(b"\x03")
     terminal.read_until(rb"bus +graceful")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(LONG_S) == 0
     assert re.search(rb"end\r\n.*product +graceful", terminal.screen, re.DOTALL)
 
 
@@ -231,17 +234,17 @@ def test_mesh_ends_in_time_though_nobody_takes_its_output(flooded: Flooded, how:
         process = held_terminal(flooded).process
     else:
         process = flooded.start("up")
-        eventually((flooded.directory / "data" / "run" / "mesh.json").exists, 30.0)
+        eventually((flooded.directory / "data" / "run" / "mesh.json").exists, LONG_S)
         flooded.run("wait", "--timeout", "20")
         done = flooded.flood(3 * MIB)
-        eventually(done.exists, 30.0)
+        eventually(done.exists, LONG_S)
     everybody_answers(flooded)
     pids = [row["pid"] for row in flooded.services().values()]
     begun_s = time.monotonic()
     process.terminate()
-    assert process.wait(15) == 0
+    assert process.wait(LONG_S) == 0
     for stream in filter(None, (process.stdout, process.stderr)):
         stream.close()
-    assert time.monotonic() - begun_s < 10.0
+    assert time.monotonic() - begun_s < USUAL_S
     assert [pid for pid in pids if not gone(pid)] == []
     flooded.up()

@@ -7,6 +7,7 @@ process of its own that shares the machine's cores with the shop, so its cost is
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
@@ -18,11 +19,12 @@ import psutil
 
 from tests.support.flood import Flood, Plan
 from tests.support.load import quantiles_ms
-from tests.support.running import ADDRESS, LAMP, RunningMesh, eventually
+from tests.support.running import ADDRESS, LAMP, USUAL, RunningMesh, eventually
 
 if TYPE_CHECKING:
     from tests.support.flood import Told
     from tests.support.load import Sent
+    from tests.support.machine import Machine
 
 OVER = 4.0
 SHED = "503"
@@ -81,7 +83,7 @@ def shed(told: Told) -> list[Sent]:
 # --- in CI ----------------------------------------------------------------------------------
 
 
-def test_overload_is_shed_and_the_rest_is_done(mesh: RunningMesh):
+def test_overload_is_shed_and_the_rest_is_done(mesh: RunningMesh, machine: Machine):
     peak = capacity(mesh, 1.5)
     process = psutil.Process(mesh.services()["order"]["pid"])
     begun_s, before = time.monotonic(), process.cpu_times()
@@ -100,14 +102,22 @@ def test_overload_is_shed_and_the_rest_is_done(mesh: RunningMesh):
     assert fates[SHED] > good(told) > 0
     assert told.marked >= 0.9 * fates[SHED]
     if cores > CORES_MIN:  # how long it takes where others take the machine is theirs to tell
-        quick = [one for one in shed(told) if one.took_ms <= SHED_MS]
+        quick = [
+            one
+            for one in shed(told)
+            if one.took_ms - machine.stood_still_s(one.due_s, one.done_s) * 1e3 <= SHED_MS
+        ]
         assert len(quick) > 0.95 * len(shed(told))
         assert good(told) > 0.3 * 4.0 * peak
     assert alive > 3
     seen = traffic(mesh)["admission"]
     assert seen["shed"] >= told.marked
-    eventually(lambda: traffic(mesh)["admission"]["taken"] == 0, within_s=20)
-    assert [mesh.order([(LAMP, 1)], key=f"after-{n}").status for n in range(20)] == [201] * 20
+    eventually(lambda: traffic(mesh)["admission"]["taken"] == 0, within_s=60)
+    after = (f"after-{n}" for n in itertools.count())
+    eventually(
+        lambda: all(mesh.order([(LAMP, 1)], key=next(after)).status == 201 for _ in range(20)),
+        within_s=60,
+    )
 
 
 def test_callee_that_fails_is_not_asked_oftener_than_it_is_needed(mesh: RunningMesh):
@@ -197,7 +207,7 @@ if __name__ == "__main__":
     words.add_argument("--times", type=int, default=1)
     chosen = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        shop = RunningMesh(Path(folder)).up()
+        shop = RunningMesh(Path(folder), environment=USUAL).up()
         try:
             for _ in range(chosen.times):
                 overload(shop, chosen.seconds)

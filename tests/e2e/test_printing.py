@@ -19,7 +19,7 @@ from mesh.cli import cli
 from tests.commands.payloads import PAYLOADS
 from tests.commands.test_output import FOREIGN, OWN_SEQUENCE
 from tests.support.printing import PRINTING
-from tests.support.running import ADDRESS, LAMP, PATIENT, SHOP, RunningMesh, eventually
+from tests.support.running import ADDRESS, LAMP, SHOP, RunningMesh, eventually
 
 HERE = Path(__file__).parent
 WHOLE = [text for text in PAYLOADS if text.strip() and not re.search("[\0\ud800-\udfff]", text)]
@@ -50,7 +50,7 @@ def furnished(directory: Path) -> RunningMesh:
         "environment": {f"SAID_{n}": text[:200].replace("$", "$$") for n, text in enumerate(WHOLE)},
     }
     (directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    running = RunningMesh(directory, environment=PATIENT)
+    running = RunningMesh(directory)
     running.run("up", "-d", exit_code=None)
     return running
 
@@ -91,7 +91,7 @@ def stored(running: RunningMesh) -> int:
 
 def facts(running: RunningMesh) -> dict[str, str]:
     """What command lines are filled in with."""
-    eventually(lambda: running.json("events", "parked", "ls")["parked"], within_s=20.0)
+    eventually(lambda: running.json("events", "parked", "ls")["parked"], within_s=60)
     parked = running.json("events", "parked", "ls")["parked"][0]
     order = running.placed("alice")[0]
     trace = running.json("trace")["traces"][0]

@@ -43,7 +43,7 @@ def test_service_runs_in_the_terminal_until_ctrl_c_and_is_supervised_again(own: 
     refused = own.run("start", "greeter", exit_code=1).stderr
     assert "run by hand" in refused
     terminal.type(b"\x03")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
     eventually(lambda: _greeter(own)["state"] == "ready", within_s=30)
     assert _greeter(own)["restarts"] == 0
 
@@ -61,11 +61,11 @@ def test_service_that_is_run_may_stand_in_a_debugger(own: RunningMesh):
     terminal.type(b"p 6 * 7\r")
     terminal.read_until(rb"\b42\b")
     terminal.type(b"c\r")
-    out, err = calling.communicate(timeout=30)
+    out, err = calling.communicate(timeout=60)
     assert '"status":200' in out, err
     source.write_text(text, "utf-8")
     terminal.process.terminate()  # Ctrl-C is the debugger's now
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
 
 
 def test_killed_terminal_takes_the_service_along_and_the_mesh_takes_over(own: RunningMesh):
@@ -82,7 +82,7 @@ def test_service_that_is_run_ends_with_the_mesh(own: RunningMesh):
     terminal.read_until(b'"ready"')
     own.down()
     terminal.read_until(b"the mesh went down")
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
 
 
 @pytest.mark.parametrize(

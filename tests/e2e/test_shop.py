@@ -73,7 +73,7 @@ def woken_s(mesh: RunningMesh, number: int) -> float:
             mesh.ask("order", "GET", f"/orders/{order['id']}", token=token).body["status"]
             == "reserved"
         ),
-        within_s=30,
+        within_s=60,
     )
     return time.monotonic() - begun_s
 
@@ -180,11 +180,12 @@ def test_concurrent_orders_never_oversell(mesh: RunningMesh):
     product = mesh.product(on_hand=100)
     mesh.login("alice")
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda n: mesh.order([(product, 1)], key=f"rush-{n}"), range(200)))
-    assert {answer.status for answer in answers} == {201}
-    statuses = [answer.body["status"] for answer in answers]
+        ids = list(pool.map(lambda n: mesh.taken([(product, 1)], key=f"rush-{n}"), range(200)))
+    mesh.idle()  # what a busy product was not asked for at once is decided
+    placed = mesh.placed("alice")
+    assert sorted(order["id"] for order in placed) == sorted(ids)
+    statuses = [order["status"] for order in placed]
     assert (statuses.count("reserved"), statuses.count("backordered")) == (100, 100)
-    mesh.idle()
     shown = mesh.ask("product", "GET", f"/products/{product}").body
     assert (shown["on_hand"], shown["reserved"], shown["available"]) == (100, 100, 0)
     told = [

@@ -9,15 +9,17 @@ import pytest
 import yaml
 
 from tests.support.obstacle import Fault, Obstacle
-from tests.support.running import LAMP, SHOP, RunningMesh, eventually
+from tests.support.running import LAMP, SHOP, USUAL, RunningMesh, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.support.machine import Machine
+
 EDGE_S = 2.0
 ANSWERED_S = 2 * EDGE_S
-"""The machine may be busy with others; a second deadline after the first one would take as long."""
+"""A second deadline after the first one would take as long."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def between(tmp_path_factory) -> Iterator[tuple[RunningMesh, Obstacle]]:
         url = f"http://127.0.0.1:{obstacle.port}"
         config["services"]["order"]["environment"] = {"MESH_URL_PRODUCT": url}
         (directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
-        mesh = RunningMesh(directory).up()
+        mesh = RunningMesh(directory, environment=USUAL).up()
         obstacle.target = int(mesh.url("product").rpartition(":")[2])
         try:
             yield mesh, obstacle
@@ -38,7 +40,7 @@ def between(tmp_path_factory) -> Iterator[tuple[RunningMesh, Obstacle]]:
 
 
 @pytest.mark.parametrize("fault", [name for name in get_args(Fault) if name != "none"])
-def test_order_answers_within_its_deadline_and_recovers(between, fault: Fault):
+def test_order_answers_within_its_deadline_and_recovers(between, machine: Machine, fault: Fault):
     mesh, obstacle = between
     assert mesh.order([(LAMP, 1)], key=f"{fault}-before").status in {201, 202}
     seen = obstacle.connections
@@ -47,13 +49,13 @@ def test_order_answers_within_its_deadline_and_recovers(between, fault: Fault):
         for number in range(4):
             begun_s = time.monotonic()
             answer = mesh.order([(LAMP, 1)], key=f"{fault}-{number}")
-            assert time.monotonic() - begun_s < ANSWERED_S
+            assert machine.since_s(begun_s) < ANSWERED_S
             assert answer.status == 202, answer
             begun_s = time.monotonic()
             assert mesh.ask("order", "GET", f"/orders/{answer.body['id']}").status == 401
-            assert time.monotonic() - begun_s < ANSWERED_S / 2
+            assert machine.since_s(begun_s) < ANSWERED_S / 2
         assert obstacle.connections <= seen + 64
     finally:
         obstacle.fault = "none"
     mesh.idle()  # what was left pending is decided
-    eventually(lambda: mesh.order([(LAMP, 1)], key=f"{fault}-after").status == 201, within_s=10)
+    eventually(lambda: mesh.order([(LAMP, 1)], key=f"{fault}-after").status == 201, within_s=60)

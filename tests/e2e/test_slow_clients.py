@@ -52,7 +52,7 @@ class Stalling:
     def __enter__(self) -> Self:
         """Begin; returns once all have been made."""
         self._thread.start()
-        eventually(lambda: self.made >= self.count, within_s=20)
+        eventually(lambda: self.made >= self.count, within_s=60)
         return self
 
     def __exit__(
@@ -69,7 +69,7 @@ class Stalling:
         poll, all_ = select.epoll(), {}
         while not self._ended.is_set():
             while len(all_) < self.count:
-                one = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+                one = socket.create_connection(("127.0.0.1", self.port), timeout=30)
                 with contextlib.suppress(OSError):
                     one.send(HEADS[self.made % len(HEADS)])
                 one.setblocking(False)
@@ -122,7 +122,7 @@ def test_service_without_descriptors_recovers_and_does_not_spin(mesh: RunningMes
         for one in held:
             one.close()
     assert used_s < 1.0
-    eventually(lambda: _looks(mesh), within_s=10)
+    eventually(lambda: _looks(mesh), within_s=60)
     assert mesh.services()["product"]["pid"] == pid
 
 

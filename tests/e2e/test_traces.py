@@ -122,7 +122,7 @@ def test_includes_the_id_and_its_logs_name_the_step(mesh: RunningMesh):
     assert trace_id in mesh.run("trace", trace_id[:10]).stdout
     rows = mesh.json("trace")["traces"]
     assert trace_id in [row["trace_id"] for row in rows]
-    eventually(lambda: mesh.services()["order"]["requests_per_s"], within_s=20)
+    eventually(lambda: mesh.services()["order"]["requests_per_s"], within_s=60)
     figures = mesh.services()["order"]
     assert figures["p99_ms"] > 0
     assert figures["error_percent"] == 0

@@ -29,7 +29,7 @@ def person(tmp_path: Path) -> Iterator[Watched]:
         finally:
             if watched.process.poll() is None:
                 watched.process.kill()
-    eventually(lambda: all(gone(each.pid) for each in family), within_s=10)
+    eventually(lambda: all(gone(each.pid) for each in family), within_s=60)
 
 
 def picture_of(person: Watched) -> psutil.Process:
@@ -54,7 +54,7 @@ def test_the_start_is_shown_and_ctrl_c_stops_it(person: Watched):
     assert first.endswith("\x1b[7F\x1b[J"), "nothing of it stays on the normal screen"
     assert re.search(r"5 services ready in \d+\.\ds +call: mesh call order create", person.row)
     person.type("\x03")
-    assert person.left(20) == 0
+    assert person.left() == 0
     assert re.search(r"bus +graceful", person.raw.decode())
 
 
@@ -64,20 +64,20 @@ def test_leaving_asks_whether_to_stop(person: Watched):
     person.type("n")
     person.until(lambda text: "stop the mesh?" not in text)
     person.type("qy")
-    assert person.left(20) == 0
+    assert person.left() == 0
     assert re.search(r"bus +graceful", person.raw.decode())
 
 
 def test_log_lines_follow_when_the_screen_is_left(person: Watched, tmp_path: Path):
     person.type("ql")
     eventually(
-        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=20
+        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=60
     )
     person.assert_screen_restored()
     RunningMesh(tmp_path).run("restart", "user")
     person.until(lambda text: re.search(r"user +\| ready", text))
     person.type("\x03")
-    assert person.left(20) == 0
+    assert person.left() == 0
 
 
 def test_a_dashboard_that_is_killed_takes_nothing_with_it(person: Watched, tmp_path: Path):
@@ -85,27 +85,27 @@ def test_a_dashboard_that_is_killed_takes_nothing_with_it(person: Watched, tmp_p
     before = mesh.supervisor()
     picture_of(person).kill()
     eventually(
-        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=20
+        lambda: person.read(0.05) == b"" and person.attributes() == person.before, within_s=60
     )
     person.assert_screen_restored()
     assert mesh.supervisor() == before
     mesh.run("restart", "user")
     person.until(lambda text: re.search(r"user +\| ready", text))
     person.type("\x03")
-    assert person.left(20) == 0
+    assert person.left() == 0
 
 
 def test_a_mesh_that_is_killed_gives_the_terminal_back_and_leaves_nothing(person: Watched):
     picture = picture_of(person).pid
     person.process.kill()
-    eventually(lambda: gone(picture), within_s=10)
+    eventually(lambda: gone(picture), within_s=60)
     assert person.left() == -signal.SIGKILL
 
 
 def test_a_held_terminal_holds_no_mesh(person: Watched):
     person.type("\x13")
     person.process.terminate()
-    assert person.left(20) == 0
+    assert person.left() == 0
 
 
 def test_a_service_that_fails_is_told_at_the_end(tmp_path: Path):
@@ -118,7 +118,7 @@ def test_a_service_that_fails_is_told_at_the_end(tmp_path: Path):
     with Watched(tmp_path, "-f", str(file), "up") as person:
         person.until(lambda text: re.search(r"✖ bad +failed .*exit 3", text))
         person.type("\x03")
-        assert person.left(20) == 5
+        assert person.left() == 5
         assert "last words" in person.raw.decode().split("\x1b[?1049l")[-1]
 
 
@@ -131,7 +131,7 @@ def test_a_taken_port_is_told_on_the_normal_screen(tmp_path: Path):
         file = other / "mesh.yaml"
         file.write_text(f"name: x\nservices:\n  web: {{command: [sleep, '9'], port: {taken}}}\n")
         with Watched(other, "-f", str(file), "up", MESH_FREE_PORTS="") as person:
-            assert person.left(20) == 5
+            assert person.left() == 5
             said = person.raw.decode()
             assert "waiting for its first status" not in said[said.rindex("\x1b[J") :]
             assert "port-taken" in said[said.rindex("\x1b[J") :]
@@ -145,4 +145,4 @@ def test_plain_is_log_lines(tmp_path: Path):
         person.until("services ready in")
         assert b"\x1b[?1049h" not in person.raw
         person.type("\x03")
-        assert person.left(20) == 0
+        assert person.left() == 0

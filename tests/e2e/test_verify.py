@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mesh import cli
-from tests.support.running import LAMP, PATIENT, SHOP, RunningMesh
+from tests.support.running import LAMP, SHOP, RunningMesh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """Orders that are reserved, paid, cancelled and backordered; then nothing runs any more."""
-    mesh = RunningMesh(tmp_path_factory.mktemp("shop"), environment=PATIENT).up()
+    mesh = RunningMesh(tmp_path_factory.mktemp("shop")).up()
     try:
         orders = [mesh.order([(LAMP, 1)], key=f"order-{n}").body["id"] for n in range(3)]
         alice = mesh.login("alice")

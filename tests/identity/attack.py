@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TRIES_A_SOURCE = 4
 """Fewer than a login or a source may fail: what is measured is the hash, not the throttle."""
 
-LOOK_S = 5.0
+LOOK_S = 60.0
 PAUSE_S = 0.02
 """Between two uses of a token by one user: some 100 requests a second of both together."""
 

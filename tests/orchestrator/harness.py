@@ -28,6 +28,9 @@ from mesh.orchestrator.remote import Remote
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
 MARK = "MESH_TEST_RUN"
+LONG_S = 30.0
+"""For whatever takes a moment, on a machine that stands still for seconds."""
+
 SETTLED = frozenset({"ready", "degraded", "stopped", "failed"})
 
 
@@ -44,7 +47,7 @@ def server(name, **members):
     return program(name, command=command, port=0, socket="own", **members)
 
 
-def eventually(condition, within_s=5.0):
+def eventually(condition, within_s=LONG_S):
     """The first true value of `condition`, asked every 5 ms."""
     until_s = monotonic() + within_s
     while not (value := condition()):
@@ -91,7 +94,7 @@ class Mesh:
             stderr=err,
         )
 
-    def up(self, *, within_s=10.0):
+    def up(self, *, within_s=LONG_S):
         """Start it, and wait until no program is on its way any more."""
         self.begin()
         eventually(self.answers, within_s)
@@ -120,7 +123,7 @@ class Mesh:
     def port(self, name):
         return self.row(name)["port"]
 
-    def wait_for(self, holds, within_s=5.0):
+    def wait_for(self, holds, within_s=LONG_S):
         """Follow transitions until `holds(states)`; returns those seen."""
         seen = []
         watching = self.remote.watch(timeout_s=within_s)
@@ -132,10 +135,10 @@ class Mesh:
         watching.close()
         return seen
 
-    def wait_state(self, name, state, within_s=5.0):
+    def wait_state(self, name, state, within_s=LONG_S):
         return self.wait_for(lambda states: states[name] == state, within_s)
 
-    def get(self, name, timeout_s=5.0):
+    def get(self, name, timeout_s=LONG_S):
         """One HTTP exchange on a new connection; the body."""
         with socket.create_connection(("127.0.0.1", self.port(name)), timeout_s) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -161,7 +164,7 @@ class Mesh:
     def interrupt(self, number=signal.SIGINT):
         self.process.send_signal(number)
 
-    def outcome(self, within_s=15.0):
+    def outcome(self, within_s=LONG_S):
         """How the supervisor ended: what `supervise` returned or raised."""
         self.process.wait(within_s)
         return json.loads(self.printed.read_text())
@@ -183,10 +186,10 @@ class Mesh:
             self.process.send_signal(signal.SIGTERM)
             self.process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
+                self.process.wait(LONG_S)
             self.process.kill()
         self.process.wait()
-        eventually(lambda: not self.family(), 2.0)
+        eventually(lambda: not self.family())
         complaints = self.complained.read_text()
         assert not complaints, complaints
 
@@ -196,7 +199,7 @@ class Mesh:
             shutil.rmtree(state.runtime_dir(self.data))
 
 
-def end_of(pid, within_s=5.0):
+def end_of(pid, within_s=LONG_S):
     """Wait until this process has ended."""
     try:
         descriptor = os.pidfd_open(pid)

@@ -8,7 +8,6 @@ import signal
 import stat
 import sys
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
@@ -66,11 +65,11 @@ def test_program_that_falls_silent_is_replaced(mesh, tmp_path):
 
 def test_suspended_program_of_any_kind_is_replaced(mesh):
     running = mesh(server("a", health=asked("http", "/", timeout_s=0.3))).up()
-    before, frozen_s = running.pid("a"), monotonic()
+    before = running.pid("a")
     os.kill(before, signal.SIGSTOP)
-    running.wait_state("a", "stopping")
-    assert monotonic() - frozen_s < 5.0
-    running.wait_state("a", "ready", 10.0)
+    [stopping] = running.wait_state("a", "stopping")
+    assert stopping["cause"] == "health: no answer within 0.3 s"
+    running.wait_state("a", "ready")
     assert not alive(before)
 
 
@@ -105,7 +104,7 @@ def test_command_that_hangs_is_killed_with_all_it_started(mesh, tmp_path):
         program(
             "a",
             command=(SH, "-c", "sleep 60"),
-            start_timeout_s=1.5,
+            start_timeout_s=3.0,
             restart=RestartPolicy("no"),
             health=asked("CMD-SHELL", hangs, timeout_s=0.2),
         )
@@ -114,7 +113,7 @@ def test_command_that_hangs_is_killed_with_all_it_started(mesh, tmp_path):
     running.wait_state("a", "failed")
     assert running.row("a")["cause"] == "start timeout"
     started = [int(pid) for pid in pids.read_text().split()]
-    assert len(started) >= 4
+    assert len(started) >= 2
     eventually(lambda: not any(map(alive, started)))
     assert told(running, "a")["last_exit"]["how"] == "signal 9"
 
@@ -124,7 +123,7 @@ def test_command_that_cannot_be_run_says_so(mesh):
         program(
             "a",
             command=(SH, "-c", "sleep 60"),
-            start_timeout_s=0.5,
+            start_timeout_s=2.0,
             restart=RestartPolicy("no"),
             health=asked("CMD", "/no/such/check"),
         )
@@ -160,7 +159,7 @@ def test_line_of_an_earlier_life_makes_nobody_ready(mesh, tmp_path):
     script = f"test -e {once} && exec sleep 60; touch {once}; echo listening; exec sleep 60"
     running = mesh(
         program(
-            "a", command=(SH, "-c", script), start_timeout_s=0.5, health=asked("log", "listening")
+            "a", command=(SH, "-c", script), start_timeout_s=2.0, health=asked("log", "listening")
         )
     ).up()
     running.remote.kill(["a"], "KILL")
@@ -175,9 +174,9 @@ def notifier(name, *words, **members):
 
 def test_program_that_is_not_ready_yet_may_ask_for_time(mesh):
     health = Healthcheck(("notify",))
-    members = {"health": health, "start_timeout_s": 0.3, "restart": RestartPolicy("no")}
+    members = {"health": health, "start_timeout_s": 2.0, "restart": RestartPolicy("no")}
     running = mesh(
-        notifier("a", "EXTEND_TIMEOUT_USEC=1500000", **members),
+        notifier("a", "EXTEND_TIMEOUT_USEC=5000000", **members),
         notifier("b", "EXTEND_TIMEOUT_USEC=much", **members),
     ).begin()
     eventually(running.answers)
@@ -202,7 +201,7 @@ def test_any_program_may_say_that_it_is_ready(mesh):
 
 def test_program_that_beat_over_its_socket_must_go_on(mesh):
     running = mesh(notifier("a", "READY=1", "WATCHDOG=1")).up()
-    [stopping] = running.wait_state("a", "stopping", 8.0)
+    [stopping] = running.wait_state("a", "stopping")
     assert stopping["cause"] == "watchdog"
 
 
@@ -247,7 +246,7 @@ def test_explanation_tells_what_a_program_waits_for(mesh):
 def test_explanation_tells_the_last_exit_and_the_next_try(mesh):
     running = mesh(program("a", "leave", "3")).begin()
     eventually(running.answers)
-    running.wait_state("a", "failed", 20.0)
+    running.wait_state("a", "failed")
     found = told(running, "a")
     assert found["last_exit"]["how"] == "exit 3"
     assert (found["failures"], found["failures_max"]) == (5, 5)

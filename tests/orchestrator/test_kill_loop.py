@@ -72,12 +72,12 @@ def run(directory, seed, count):
         for _ in range(count):
             happened[accident(running, chance)] += 1
             sleep(chance.uniform(0.0, 0.1))  # accidents have their own time
-        running.wait_for(lambda states: set(states.values()) == {"ready"}, 20.0)
+        running.wait_for(lambda states: set(states.values()) == {"ready"})
         assert running.get("serves") == str(running.pid("serves"))
         eventually(lambda: len(running.family()) == PROCESSES)
     finally:
         running.crash()
-        eventually(lambda: not running.family(), 1.0)
+        eventually(lambda: not running.family())
         running.close()
         running.tidy()
     return happened
@@ -94,7 +94,7 @@ def test_nothing_survives_a_supervisor_killed_at_any_moment_of_its_start(tmp_pat
         running = Mesh(tmp_path, PROGRAMS).begin()
         sleep(chance.uniform(0.0, 0.4))  # a random moment, start-up included
         running.crash()
-        eventually(lambda running=running: not running.family(), 1.0)
+        eventually(lambda running=running: not running.family())
     running = Mesh(tmp_path, PROGRAMS).up()
     assert set(running.states().values()) == {"ready"}
     running.remote.down(0.1)
@@ -116,7 +116,7 @@ def test_nothing_survives_a_supervisor_killed_amid_the_imports_of_its_starter(tm
     running = Mesh(tmp_path, PROGRAMS, preload=preload).begin()
     eventually(lambda: dawdling(running))
     running.crash()
-    eventually(lambda: not running.family(), 1.0)
+    eventually(lambda: not running.family())
     running.close()
     running.tidy()
 

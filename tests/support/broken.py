@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 import mesh.services
-from tests.support.running import SHOP, RunningMesh
+from tests.support.running import SHOP, USUAL, RunningMesh
 
 HERE = Path(__file__).parents[1] / "e2e" / "broken"
 SERVICES = Path(mesh.services.__file__).parent
@@ -52,4 +52,4 @@ def shop_with(directory: Path, build: str) -> RunningMesh:
             (directory / "rush.py").write_text(RUSH, "utf-8")
             config["exercise"] = {"scenarios": "rush.py"}
     (directory / "mesh.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    return RunningMesh(directory)
+    return RunningMesh(directory, environment=USUAL)

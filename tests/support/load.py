@@ -1,6 +1,6 @@
 """Requests at a steady rate beside whatever a test does, and the fate of each of them.
 
-The loop is open: a request leaves when it is due, whatever became of those before it, and its
+A request leaves when it is due, unless too many of those before it have no answer yet, and its
 latency counts from that moment, so that an outage is seen by everybody who would have met it.
 Nothing is ever sent again: what a caller would have to bear is what is counted.
 """
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 """A request without an answer after this long has failed."""
+
+MOST = 16
+"""Requests out at a time: no more than a quarter of a service's places, so that it sheds none of them."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,19 @@ class Load:
     Args:
         make: the n-th request.
         fresh: a new connection for each; else they are kept alive and used again.
+        most: at a time; where as many are out, the next waits for one of them, and is late.
+            A machine that stands still for seconds heaps no more than that upon a service.
     """
 
-    def __init__(self, make: Callable[[int], Request], *, rate: float, fresh: bool) -> None:
+    def __init__(
+        self, make: Callable[[int], Request], *, rate: float, fresh: bool, most: int = MOST
+    ) -> None:
         """Nothing is sent yet."""
         self.sent: list[Sent] = []
         self._make = make
         self._rate = rate
         self._fresh = fresh
+        self._most = most
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
@@ -114,6 +122,9 @@ class Load:
             while not self._ended.is_set():
                 due_s = begun_s + number / self._rate
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+                if len(out) >= self._most:
+                    await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
+                    continue
                 task = asyncio.create_task(self._send(session, number, due_s))
                 out.add(task)
                 task.add_done_callback(out.discard)

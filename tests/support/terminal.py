@@ -44,7 +44,7 @@ class Terminal:
         )
         os.close(theirs)
 
-    def read_until(self, pattern: bytes, within_s: float = 20.0) -> None:
+    def read_until(self, pattern: bytes, within_s: float = 60.0) -> None:
         """Read what is printed until `pattern` is in it."""
         deadline_s = time.monotonic() + within_s
         while not re.search(pattern, self.screen):

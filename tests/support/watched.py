@@ -88,7 +88,7 @@ class Watched:
         """The terminal's, now."""
         return termios.tcgetattr(self._theirs)
 
-    def until(self, wanted: Callable[[str], object] | str, within_s: float = 20.0) -> str:
+    def until(self, wanted: Callable[[str], object] | str, within_s: float = 60.0) -> str:
         """Read until the screen shows it; the screen."""
         seen = (lambda text: wanted in text) if isinstance(wanted, str) else wanted
         deadline_s = time.monotonic() + within_s
@@ -133,7 +133,7 @@ class Watched:
             os.close(each)
         self._ours = self._theirs = -1
 
-    def left(self, within_s: float = 10.0) -> int:
+    def left(self, within_s: float = 60.0) -> int:
         """Wait for the process, which must have given the terminal back; its exit code."""
         deadline_s = time.monotonic() + within_s
         while self.process.poll() is None and time.monotonic() < deadline_s:

@@ -34,11 +34,12 @@ T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-async def connect(url: str, directory: Path, name: str) -> SqliteDatabase:
+async def connect(url: str, directory: Path, name: str, patience: int = 1) -> SqliteDatabase:
     """Open `directory/name.db`, made if it never was.
 
     Args:
         url: `sqlite://` and nothing more: where the file lies is not configurable.
+        patience: how many times its usual time a transaction waits for a disk that stalls.
 
     Raises: InvalidInput, AlreadyRunning (another process holds it), DatabaseBroken (damaged,
         gone although it was there, or not writable), DatabaseBusy (locked by a foreign program).
@@ -50,7 +51,7 @@ async def connect(url: str, directory: Path, name: str) -> SqliteDatabase:
         )
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"{name!r} cannot be the name of a database file")
-    return await SqliteDatabase.open(directory, name)
+    return await SqliteDatabase.open(directory, name, patience)
 
 
 def file_of(directory: Path, name: str) -> Path:

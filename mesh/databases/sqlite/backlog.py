@@ -99,10 +99,13 @@ class Job:
         self.error: BaseException | None = None
         self.callbacks: list[Callable[[], None]] = []
 
-    def overdue(self, now_s: float, groups: int, held_up_s: float) -> bool:
-        """Whether it has waited too long, after `groups` commits and so much held up in all."""
+    def overdue(self, now_s: float, groups: int, held_up_s: float, stall_s: float) -> bool:
+        """Whether it has waited too long, after `groups` commits and so much held up in all.
+
+        Longer than `stall_s` is too long in any case.
+        """
         over_s = now_s - self.begin_by_s - (held_up_s - self.held_up_s)
-        return over_s >= (0 if groups - self.groups >= PASSED_OVER else STALL_S - WAIT_S)
+        return over_s >= (0 if groups - self.groups >= PASSED_OVER else stall_s - WAIT_S)
 
     def begin(self) -> None:
         """Forget an earlier run. Where it is about to run."""
@@ -165,9 +168,10 @@ class Job:
 
 
 class Backlog:
-    """A bounded queue."""
+    """A bounded queue. Its `patience` with a writer that does not get on: STALL_S so many times."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
         self._jobs: deque[Job] = deque()
         self._held_up_s = 0.0
 
@@ -209,7 +213,8 @@ class Backlog:
         if now_s - look_s > LATE_S:
             self._held_up_s += now_s - look_s
         late: list[Job] = []
-        while self._jobs and self._jobs[0].overdue(now_s, groups, self._held_up_s):
+        stall_s = STALL_S * self._patience
+        while self._jobs and self._jobs[0].overdue(now_s, groups, self._held_up_s, stall_s):
             late.append(self._jobs.popleft())
         return late
 

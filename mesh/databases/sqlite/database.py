@@ -45,10 +45,10 @@ class SqliteDatabase:
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, directory: Path, name: str) -> SqliteDatabase:
+    async def open(cls, directory: Path, name: str, patience: int = 1) -> SqliteDatabase:
         """Claim and open `directory/name.db`."""
         place = Place(directory, name)
-        writer = Writer(place)
+        writer = Writer(place, patience)
         await writer.start()
         try:
             return cls(place, writer)

@@ -64,7 +64,7 @@ class Writer:
     Everything belongs to the event loop but what the thread is handed by `_order`.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, patience: int = 1) -> None:
         self.commits = 0
         """Functions made durable."""
         self.groups = 0
@@ -74,7 +74,7 @@ class Writer:
         self._place = place
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self._backlog = Backlog()
+        self._backlog = Backlog(patience)
         self._delay = Delay()
         self._solo = Solo()
         self._alone: deque[Job] = deque()

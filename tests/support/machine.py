@@ -49,6 +49,12 @@ class Machine:
                 total += shared
         return total
 
+    def since_s(self, begun_s: float, ended_s: float | None = None) -> float:
+        """Seconds of that span, until now if nothing else is said, in which the machine went on."""
+        ended_s = time.monotonic() if ended_s is None else ended_s
+        self.settle()
+        return ended_s - begun_s - self.stood_still_s(begun_s, ended_s)
+
     def settle(self) -> None:
         """Wait until the round under way is over, so that it is known."""
         count = len(self._rounds)
