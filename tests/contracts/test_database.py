@@ -131,7 +131,7 @@ async def test_write_commits_all_the_same_when_the_caller_is_cancelled(database)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await told.wait()
     assert ids(database.read) == ["a"]
     await database.write(add, "b")  # nothing was left open

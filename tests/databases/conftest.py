@@ -81,7 +81,7 @@ def held():
 
         standing = asyncio.ensure_future(database.write_aside(stand))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await inside.wait()
             yield
         finally:

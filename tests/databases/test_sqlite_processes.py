@@ -44,7 +44,7 @@ from mesh.database import Migration, connect
 from mesh.errors import StorageFull
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -34,7 +34,7 @@ from mesh.framework.metrics import Metrics
 from mesh.framework.outbox import ServiceOutbox
 from mesh.framework.pages import Pages
 from mesh.framework.traffic import Traffic
-from tests.services.in_process import PROJECT, Room, room
+from tests.services.in_process import PATIENCE, PROJECT, Room, room
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -311,7 +311,7 @@ class Server:
         )
         try:
             writer.write(sent)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.decode("latin-1").split("\r\n")
                 headers = CIMultiDict(line.split(": ", 1) for line in lines[1:] if line)
@@ -384,7 +384,7 @@ async def served(directory: Path) -> AsyncIterator[Server]:
         metrics = Metrics()
         outbox = ServiceOutbox(place.database, "shelf")
         pages = Pages(shelf.service, who, place.database, outbox, inbox, work, wire, metrics)
-        app = App(shelf.service, wires, who, metrics, pages.table(), server.fatal.append)
+        app = App(shelf.service, wires, who, metrics, pages.table(), server.fatal.append, PATIENCE)
         pages.app = app
         app.controls = pages.controls()
         pages.ready = True

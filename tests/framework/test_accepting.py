@@ -62,7 +62,7 @@ async def listening():
     site.start()
     with contextlib.ExitStack() as clients:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 yield Listening(here, site, address, clients)
         finally:
             await site.stop()

@@ -23,7 +23,7 @@ POST_WITHOUT_BODY = (
 
 @pytest.fixture
 async def server(tmp_path):
-    async with served(tmp_path) as found, asyncio.timeout(20):
+    async with served(tmp_path) as found, asyncio.timeout(60):
         yield found
 
 

@@ -35,7 +35,7 @@ class Draining:
         before = self.server.everybody.count
         reader, writer = await asyncio.open_connection(*self.socket.getsockname())
         self.clients.callback(writer.close)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.server.everybody.count == before:
                 await asyncio.sleep(0.001)
         return reader, writer
@@ -53,7 +53,7 @@ async def ask(connection, request: bytes = REQUEST) -> tuple[str, bool]:
     """The status line, and whether this was said to be the last answer."""
     reader, writer = connection
     writer.write(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = next(line for line in head.splitlines() if line.startswith("Content-Length"))
         await reader.readexactly(int(length.partition(":")[2]))

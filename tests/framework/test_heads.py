@@ -62,7 +62,7 @@ async def test_ask_of_our_own_needs_no_parser():
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         client = Client({"shelf": url}, lambda audience: f"token-for-{audience}")
-        until_s = clock.monotonic_s() + 5.0
+        until_s = clock.monotonic_s() + 60
         told = Envelope(trace=telemetry.new_trace(), deadline_s=until_s, cause="req_1", key="k1")
         for route in "POST /things", "PUT /things/{name}":
             await client.ask(Call("shelf", route, Make, type(None)), Make("lamp"), told)

@@ -17,11 +17,12 @@ from mesh.framework import asyncapi, openapi, reading
 from mesh.framework.gate import Gate
 from mesh.resilience.admission import Admission
 from tests.framework.server import Server, served
+from tests.services.in_process import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-POLL_S = 5.0
+POLL_S = 30.0
 """Bound of every wait here: far over what loopback needs."""
 
 
@@ -424,14 +425,18 @@ async def test_timeout_answers_504_when_nothing_fits_in_it(shared, budget):
     assert_problem(answer, 504, "deadline-exceeded")
 
 
+MOST_MS = int(reading.REQUEST_S * 1000) * PATIENCE
+
+
 @pytest.mark.parametrize(
-    ("budget", "most"), [("300", 300), ("5000", 2000), ("9" * 100, 2000), (None, 2000)]
+    ("budget", "most"),
+    [("30000", 30_000), ("999999999", MOST_MS), ("9" * 100, MOST_MS), (None, MOST_MS)],
 )
 @SHARED
 async def test_timeout_bounds_the_deadline_of_the_action(shared, budget, most):
     headers = {} if budget is None else {"Mesh-Timeout": budget}
     left_ms = (await shared.ask("GET", "/origin", headers=headers)).json["left_ms"]
-    assert most - 250 < left_ms <= most
+    assert most - 20_000 < left_ms <= most
 
 
 # --- problems -------------------------------------------------------------------------------
@@ -473,6 +478,7 @@ async def test_process_is_told_to_stop_when_the_database_is_broken(server, monke
 async def test_patience_gives_a_request_more_time_than_is_usual(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "REQUEST_S", reading.LEFT_MIN_S / 2)
     async with served(tmp_path) as server:
+        server.app.patience = 1
         assert (await server.ask("GET", "/things/a")).status == 504
         server.app.patience = 10_000
         assert (await server.ask("GET", "/things/a")).status == 200

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from mesh import clock
 from mesh.framework import connections, heads, protocol
 from mesh.framework.gate import Gate
 from mesh.resilience.admission import Admission
@@ -46,7 +47,7 @@ class Client:
 
 @pytest.fixture
 async def shelf(tmp_path):
-    async with served(tmp_path) as found, asyncio.timeout(20):
+    async with served(tmp_path) as found, asyncio.timeout(60):
         yield found
 
 
@@ -215,9 +216,12 @@ async def test_head_is_answered_without_a_body(client):
 
 async def test_connection_that_nobody_uses_ends(client, monkeypatch):
     monkeypatch.setattr(connections, "SWEEP_S", 0.01)
-    monkeypatch.setattr(connections, "IDLE_S", 0.2)
+    later_s, now_s = 0.0, clock.monotonic_s
+    monkeypatch.setattr(clock, "monotonic_s", lambda: now_s() + later_s)
     for _ in range(3):  # used in between it stays
         client.send(GET % b"a")
         assert (await client.answer())[0] == 200
-        await asyncio.sleep(0.1)
+        later_s += connections.IDLE_S / 2
+        await asyncio.sleep(0.05)
+    later_s += connections.IDLE_S
     assert await client.gone()

@@ -26,7 +26,7 @@ BOTH = "Content-Length and Transfer-Encoding"
 
 @pytest.fixture
 async def shelf(tmp_path):
-    async with served(tmp_path) as found, asyncio.timeout(20):
+    async with served(tmp_path) as found, asyncio.timeout(60):
         yield found
 
 

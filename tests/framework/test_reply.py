@@ -27,7 +27,7 @@ async def whole(port: int, *sent: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     found = ""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for each in sent:
                 writer.write(each.encode())
                 for _ in range(each.count("GET ")):

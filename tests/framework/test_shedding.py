@@ -90,7 +90,7 @@ def test_refusal_names_the_trace_and_the_path(around):
 
 
 async def test_request_behind_one_in_pieces_is_refused_before_it_is_parsed(tmp_path):
-    async with served(tmp_path) as server, asyncio.timeout(10):
+    async with served(tmp_path) as server, asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         for begin, end in (0, -15), (-15, None):
             writer.write(POST[begin:end])
@@ -105,8 +105,8 @@ async def test_request_behind_one_in_pieces_is_refused_before_it_is_parsed(tmp_p
 
 
 async def test_refused_connection_goes_on_and_is_answered_once_there_is_room(tmp_path):
-    async with served(tmp_path) as server, asyncio.timeout(10):
-        server.app.gate = Gate(Admission(places_max=1, waiting_max=1, wait_s=5.0))
+    async with served(tmp_path) as server, asyncio.timeout(60):
+        server.app.gate = Gate(Admission(places_max=1, waiting_max=1, wait_s=60.0))
         running = asyncio.create_task(server.ask("POST", "/slow-things", {"name": "a"}))
         await server.shelf.entered.wait()
         waiting = asyncio.create_task(server.ask("GET", "/things/b"))
