@@ -12,7 +12,7 @@ from mesh import clock, codec
 from mesh.commands import output
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import Number, Whole, json_option, verb
-from mesh.errors import AssertionFailed, WrongUsage
+from mesh.errors import AssertionFailed, MeshError, WrongUsage
 
 if TYPE_CHECKING:
     from mesh.commands.trial import Trial, Wanted
@@ -35,13 +35,15 @@ def _summary(run: Run) -> dict[str, object]:
         "schema": "mesh.exercise/1",
         "seed": run.seed,
         "scenario": run.what,
-        "offered": counts.total,
+        "offered": counts.total + run.tally.turned_away,
         "completed": counts.ok + counts.refused,
         "failed": counts.failed + run.tally.turned_away,
         "unknown": counts.unknown,
         "refused": counts.refused,
         "retried": counts.again,
         "visits": run.tally.visits,
+        "turned_away": run.tally.turned_away,
+        "unfinished": run.tally.unfinished,
         "rate": run.rate,
         "duration_s": round(run.took_s, 3),
         "latency_ms": quantiles(counts.latencies.intended),
@@ -82,14 +84,16 @@ def _repeat(
     ctx: click.Context, wanted: Wanted, paces: str, only: str, asserted: tuple[str, ...]
 ) -> str:
     """The command that does the same again."""
+    from mesh.exercise.chaos import plain  # noqa: PLC0415  (heavy beside it)
+
     words = ["mesh"]
     root = ctx.find_root().params
     for option, name in (("-f", "file"), ("-p", "project_name"), ("--data-dir", "data_dir")):
         words += [option, str(root[name])] if root.get(name) else []
     words.append("exercise")
     words += [wanted.scenarios[0].name] if len(wanted.scenarios) == 1 else []
-    words += ["--rate", f"{wanted.rate:g}", "--duration", f"{wanted.duration_s:g}"]
-    words += ["--ramp", f"{wanted.ramp_s:g}"] if wanted.ramp_s else []
+    words += ["--rate", plain(wanted.rate), "--duration", plain(wanted.duration_s)]
+    words += ["--ramp", plain(wanted.ramp_s)] if wanted.ramp_s else []
     words += ["--seed", str(wanted.seed)]
     words += ["--chaos", paces] if paces else []
     words += ["--on", only] if only else []
@@ -102,9 +106,13 @@ def _ended(run: Run, trial: Trial) -> None:
     """Raises: AssertionFailed, saying what does not hold."""
     if run.ok:
         return
+    from mesh.exercise.report import NOTHING_ASKED  # noqa: PLC0415  (heavy beside it)
+
     wrong = []
     if run.lost:
         wrong.append(f"requests lost: {run.lost:,}, and nothing was broken on purpose")
+    if run.idle:
+        wrong.append(f"requests: {NOTHING_ASKED}")
     if run.not_healed:
         wrong.append(run.not_healed)
     if run.judgement and run.judgement.wrong:
@@ -218,7 +226,7 @@ def command(
     trial = Trial(project)
     for each in expected:
         assertion.check(each, trial.routes)
-    who = scenarios.served(who, trial.routes)
+    who = scenarios.served(who, trial.routes, project.config.services)
     number = clock.new_seed() if seed is None else seed
     targets = codec.replace(trial.targets, only=tuple(filter(None, only.split(","))))
     check_names(targets.only, targets.everybody, what="program")
@@ -226,7 +234,12 @@ def command(
     chaos.check(paces, targets, broken, duration_s)
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
     with output.Live() as progress:
-        run = trial.run(wanted, progress)
+        try:
+            run = trial.run(wanted, progress)
+        except MeshError:
+            trial.let_go()
+            trial.forget()
+            raise
         run.asserted = [assertion.judge(each, run.tally, run.took_s) for each in expected]
         run.repeat = _repeat(ctx, wanted, ",".join(map(str, paces)), only, asserted)
         if run.interrupted:

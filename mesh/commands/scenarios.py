@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+import traceback
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from mesh.exercise.scenario import Scenario
 
 HINT = "exercise: {scenarios: scenarios.py}, and there: scenarios = (Scenario(…),)"
+
+
+FRAMES_MAX = 3
+"""Lines of a failed import that are shown: the last ones."""
 
 
 def known(project: Project) -> tuple[Scenario, ...]:
@@ -42,15 +48,22 @@ def named(found: tuple[Scenario, ...], name: str | None) -> tuple[Scenario, ...]
     return tuple(each for each in found if each.name == name)
 
 
-def served(found: tuple[Scenario, ...], operations: Collection[str]) -> tuple[Scenario, ...]:
-    """Those of which every operation is served. Raises: WrongUsage (none is)."""
+def served(
+    found: tuple[Scenario, ...], operations: Collection[str], services: Collection[str]
+) -> tuple[Scenario, ...]:
+    """Those of which every operation is served; `services` are those that the file has.
+
+    Raises: WrongUsage (none is).
+    """
     kept = tuple(each for each in found if all(need in operations for need in each.needs))
     if not kept:
         missing = [need for each in found for need in each.needs if need not in operations]
+        away = dict.fromkeys(need.partition(".")[0] for need in missing)
+        start = [name for name in away if name in services]
         raise WrongUsage(
             "there is no scenario for the services that run",
             evidence=(f"nobody serves {', '.join(dict.fromkeys(missing))}",) if missing else (),
-            hint=HINT,
+            hint=f"mesh start {' '.join(start)}" if start else HINT,
         )
     return kept
 
@@ -67,7 +80,8 @@ def _own(project: Project) -> tuple[Scenario, ...]:
             module = _loaded(root / place) if place.endswith(".py") else _imported(place)
     except (Exception, SystemExit) as error:  # anything at all may be in a module
         raise InvalidInput(
-            f"the scenarios of {place} cannot be imported: {type(error).__name__}: {error}"
+            f"the scenarios of {place} cannot be imported: {type(error).__name__}: {error}",
+            evidence=_frames(error, root),
         ) from error
     found = getattr(module, "scenarios", None)
     rows = tuple(found) if isinstance(found, list | tuple) else ()
@@ -76,7 +90,17 @@ def _own(project: Project) -> tuple[Scenario, ...]:
             f"{place} has no `scenarios = (Scenario(…), …)`",
             hint="from mesh.exercise import Scenario, Visit",
         )
+    twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    if twice:
+        raise InvalidInput(f"{place} has several scenarios `{twice[0]}`", hint="name each its own")
     return rows
+
+
+def _frames(error: BaseException, root: Path) -> tuple[str, ...]:
+    """Where in the project's own files it failed, the last of them last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [each for each in frames if Path(each.filename).is_relative_to(root)]
+    return tuple(f"{each.filename}:{each.lineno}: {each.line}" for each in ours[-FRAMES_MAX:])
 
 
 def _imported(name: str) -> ModuleType:
@@ -96,6 +120,7 @@ def _loaded(file: Path) -> ModuleType:
 def _importing_from(root: Path) -> Iterator[None]:
     sys.path.insert(0, str(root))
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.path.remove(str(root))

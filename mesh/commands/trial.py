@@ -35,6 +35,7 @@ from mesh.exercise.wire import Wire
 from mesh.orchestrator import state
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mesh.commands.operations import Document, Operation
@@ -86,6 +87,7 @@ class Trial:
     tally: Tally = field(default_factory=Tally)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     interrupted: bool = False
+    _up_before: tuple[str, ...] = ()
     _documents: dict[str, Document] = field(default_factory=dict)
 
     # What there is
@@ -197,17 +199,18 @@ class Trial:
         return words
 
     def heal(self) -> str:
-        """End every fault, have everything up and at rest; what that took, in words.
+        """End every fault, have up again what was, and everything at rest; what that took, in words.
 
         Raises: ProgramFailed, DeadlineExceeded, NotRunning.
         """
         begun_s = clock.monotonic_s()
         means.mend(self.project, ())
         rows = self.project.remote().status()["services"]
-        failed = [str(row["name"]) for row in rows if row["state"] == "failed"]
+        ours = [row for row in rows if row["name"] in self._up_before]
+        failed = [str(row["name"]) for row in ours if row["state"] == "failed"]
         if failed:
             self.project.remote().start(failed)
-        ready, ready_s = wait.until(lambda: wait.ready(self.project, ()), UP_S)
+        ready, ready_s = wait.until(lambda: wait.ready(self.project, self._up_before), UP_S)
         if not ready.reached:
             raise ProgramFailed("not everything came back", evidence=tuple(ready.missing))
         idle, _ = wait.until(wait.Idle(self.project), IDLE_S)
@@ -230,7 +233,7 @@ class Trial:
     def run(self, wanted: Wanted, progress: output.Live) -> report.Run:
         """Let everybody in, and break what is to be broken; nothing is judged yet.
 
-        Raises: NotRunning; Broken (a scenario is).
+        Raises: NotRunning; Broken, WrongUsage (a scenario is wrong); StorageFull.
         """
         run = report.Run(
             what=wanted.scenarios[0].name if len(wanted.scenarios) == 1 else "all scenarios",
@@ -239,12 +242,16 @@ class Trial:
             duration_s=wanted.duration_s,
             tally=self.tally,
         )
+        self._up_before = self.targets.programs
         before = os.times()
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with (
+                contextlib.redirect_stdout(sys.stderr),  # a scenario may print
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            ):
                 runner.run(self._run(wanted, run, progress))
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            raise _first(group) from None
         after = os.times()
         cpu_s = after.user + after.system - before.user - before.system
         run.cpu_percent = 100 * cpu_s / run.took_s if run.took_s else 0.0
@@ -255,11 +262,12 @@ class Trial:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt, loop)
         patience_s = PATIENCE_S if wanted.faults else 0.0
-        with (self.folder / history.FILE).open("xb", buffering=1024 * 1024) as file:
+        file = (self.folder / history.FILE).open("xb", buffering=1024 * 1024)
+        with contextlib.closing(history.Recorder(file)) as recorder:
             wire = Wire(
                 self.project.running().services,
                 self.token,
-                history.Recorder(file),
+                recorder,
                 self.tally,
                 patience_s=patience_s,
             )
@@ -281,7 +289,7 @@ class Trial:
                     group.create_task(chaos.run(wire.begun_s, self.stop))
                     watch = group.create_task(self._watch(wanted, load, chaos, wire, progress))
                     try:
-                        await load.run(arrivals, self.stop, patience_s)
+                        await load.run(arrivals, self.stop, patience_s, wanted.duration_s)
                     finally:
                         run.took_s = clock.monotonic_s() - wire.begun_s
                         watch.cancel()
@@ -325,22 +333,44 @@ class Trial:
             known = facts.read(there, tables, f"{self.name}-")
             run.judgement = checker.judge(history.read(self.folder / history.FILE), known)
             if not run.ok:
-                shutil.copytree(folder, self.folder / "databases")
+                with self._as_far_as_there_is_room(run):
+                    (self.folder / "databases").mkdir(mode=0o700)
+                    for path in there.values():
+                        shutil.copy2(path, self.folder / "databases")
         progress.clear()
 
     def keep(self, run: report.Run, wanted: Wanted, summary: dict[str, object]) -> None:
         """Put what a reader needs beside the history."""
-        faults = codec.plain(list(wanted.faults))
-        (self.folder / "faults.json").write_bytes(codec.encode(faults))
-        (self.folder / "report.json").write_bytes(codec.encode(summary))
         wrong = run.judgement.wrong if run.judgement else ()
-        (self.folder / "contradictions.json").write_bytes(codec.encode(codec.plain(list(wrong))))
+        with self._as_far_as_there_is_room(run):
+            for name, value in (
+                ("faults", codec.plain(list(wanted.faults))),
+                ("report", summary),
+                ("contradictions", codec.plain(list(wrong))),
+            ):
+                (self.folder / f"{name}.json").write_bytes(codec.encode(value))
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _as_far_as_there_is_room(run: report.Run) -> Iterator[None]:
+        """A disk that takes no more evidence takes nothing from the report."""
+        try:
+            yield
+        except OSError as error:
+            run.notes.append(f"the evidence is not whole: {(error.strerror or str(error)).lower()}")
 
     def forget(self) -> None:
         """Nothing was wrong: leave nothing behind."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first, out of the groups that it came through."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _route(service: str, operation: Operation) -> Route:

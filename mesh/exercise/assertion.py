@@ -76,6 +76,8 @@ def parse(text: str) -> Assertion:
     if match is None:
         raise WrongUsage(f"`{text}` is no assertion: METRIC<NUMBER is one", hint=HINT)
     name, sign, number, unit = match.groups()
+    if name.endswith("p99.9"):  # as reports write it
+        name = name.removesuffix("99.9") + "999"
     operation, _, metric = name.rpartition(".")
     if metric not in _UNITS:
         raise WrongUsage(

@@ -56,6 +56,11 @@ FIRST_S = 2.0
 _SEEDS = 2**32
 
 
+def plain(number: float) -> str:
+    """A number as it is typed, and read again as the very same."""
+    return repr(number).removesuffix(".0")
+
+
 class Fault(Struct, frozen=True):
     """One thing to break: when, in seconds from the start, and for how long."""
 
@@ -76,7 +81,7 @@ class Paced(Struct, frozen=True):
 
     def __str__(self) -> str:
         """As `--chaos` takes it."""
-        return self.kind if self.every_s == EVERY_S else f"{self.kind}:every={self.every_s:g}"
+        return self.kind if self.every_s == EVERY_S else f"{self.kind}:every={plain(self.every_s)}"
 
 
 class Inflicted(Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from msgspec import Struct
 
 from mesh import codec
+from mesh.errors import StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,12 +63,19 @@ def seen(body: object) -> dict[str, object]:
 
 
 class Recorder:
-    """Writes the history while it happens."""
+    """Writes the history while it happens. Each call raises StorageFull where it cannot."""
 
     def __init__(self, file: BinaryIO) -> None:
         """`file` is written through the buffer it brings."""
         self._file = file
         self._calls = 0
+
+    def close(self) -> None:
+        """Nothing more is written. Raises: StorageFull."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise _full(error) from error
 
     def invoke(self, ask: Ask, at_ms: float, by: str | None) -> int:
         """A request is about to be sent; returns what its end is to name."""
@@ -95,7 +103,17 @@ class Recorder:
         )
 
     def _write(self, entry: Entry) -> None:
-        self._file.write(codec.encode(entry) + b"\n")
+        try:
+            self._file.write(codec.encode(entry) + b"\n")
+        except OSError as error:
+            raise _full(error) from error
+
+
+def _full(error: OSError) -> StorageFull:
+    return StorageFull(
+        f"the history of the run cannot be written: {(error.strerror or str(error)).lower()}",
+        hint="free some space where the data is, or take a shorter --duration",
+    )
 
 
 def read(file: Path) -> Iterator[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import traceback
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from mesh.errors import Broken, MeshError
 from mesh.exercise.scenario import Visit, VisitOver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from mesh.exercise.plan import Arrival
     from mesh.exercise.scenario import Person, Route, Scenario
@@ -55,8 +56,16 @@ class Load:
         """Visitors who are not done yet."""
         return len(self._inside)
 
-    async def run(self, plan: Iterable[Arrival], stop: asyncio.Event, patience_s: float) -> None:
+    async def run(
+        self,
+        plan: Iterable[Arrival],
+        stop: asyncio.Event,
+        patience_s: float,
+        duration_s: float = 0.0,
+    ) -> None:
         """Let everybody in at his time, then wait for the last; `stop` ends it at once.
+
+        It lasts for `duration_s` at least, since a rate is of that time, whenever the last came.
 
         Raises: what a scenario raises beyond VisitOver, an ExceptionGroup.
         """
@@ -73,9 +82,11 @@ class Load:
                 task = group.create_task(self._visit(arrival, begun_s + arrival.at_s))
                 self._inside.add(task)
                 task.add_done_callback(self._inside.discard)
+            await self._until(begun_s + duration_s, stop)
             until_s = clock.monotonic_s() + DRAIN_S + patience_s
             while self._inside and not stop.is_set() and clock.monotonic_s() < until_s:
                 await asyncio.wait(self._inside, timeout=LOOK_S)
+            self._tally.unfinished = len(self._inside)
             for task in [*self._inside]:
                 task.cancel()
 
@@ -100,15 +111,35 @@ class Load:
         )
         scenario = self._scenarios[arrival.scenario]
         try:
-            await scenario.act(visit)
+            await _begun(scenario, visit)
         except VisitOver:
             pass
         except MeshError:
             raise
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
+        except (Exception, SystemExit) as error:  # anything at all may be in a scenario
             raise Broken(
                 f"the scenario {scenario.name} raised {type(error).__name__}: {error}",
-                evidence=(f"{where.filename}:{where.lineno}: {where.line}",),
+                evidence=(_where(scenario, error),),
                 code="scenario-broken",
             ) from error
+
+
+def _begun(scenario: Scenario, visit: Visit) -> Awaitable[None]:
+    """A visit that can be waited for. Raises: Broken, and what the scenario raises."""
+    doing = scenario.act(visit)
+    if not inspect.isawaitable(doing):
+        raise Broken(
+            f"the scenario {scenario.name} is no `async def`: it gave {type(doing).__name__}",
+            code="scenario-broken",
+            hint="async def visitor(visit: Visit) -> None",
+        )
+    return doing
+
+
+def _where(scenario: Scenario, error: BaseException) -> str:
+    """The innermost line of the scenario's own file, else of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    code = getattr(inspect.unwrap(scenario.act), "__code__", None)
+    own = [each for each in frames if code and each.filename == code.co_filename]
+    where = (own or frames)[-1]
+    return f"{where.filename}:{where.lineno}: {where.line}"

@@ -33,6 +33,8 @@ ERRORS_MAX = 12
 NAMED_MAX = 10
 """Contradictions that are listed; the evidence has all."""
 
+NOTHING_ASKED = "none was made, and so nothing is shown"
+
 INDENT = " " * 9
 
 EDGES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -69,7 +71,12 @@ class Run:
         """The verdict."""
         judged = self.judgement is None or self.judgement.ok
         kept = all(check.ok for check in self.checks) and all(each.ok for each in self.asserted)
-        return judged and kept and self.not_healed is None and self.lost == 0
+        return judged and kept and self.not_healed is None and self.lost == 0 and not self.idle
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was asked at all, which shows nothing."""
+        return not any(counts.total for counts in self.tally.operations.values())
 
     @property
     def judged_well(self) -> bool:
@@ -160,7 +167,7 @@ def _head(run: Run) -> list[Line]:
             "  ",
             (f"{counts.unknown:,} unknown", "bad" if counts.unknown else "faint"),
         ],
-        [label("visitors"), f"{tally.visits:,}", _turned_away(tally)],
+        [label("visitors"), f"{tally.visits:,}", _turned_away(tally), _unfinished(tally)],
         [label("latency"), _quantiles(found), "  from when due"],
     ]
     if (found["p99"] or 0) > PARTED * (sent["p99"] or 0):
@@ -171,6 +178,10 @@ def _head(run: Run) -> list[Line]:
 
 def _turned_away(tally: Tally) -> Part:
     return (f"  {tally.turned_away:,} turned away", "bad") if tally.turned_away else ""
+
+
+def _unfinished(tally: Tally) -> Part:
+    return (f"  {tally.unfinished:,} did not end", "bad") if tally.unfinished else ""
 
 
 def _quantiles(found: dict[str, float | None]) -> str:
@@ -264,6 +275,8 @@ def _verdict(run: Run) -> list[Line]:
     found: list[Line] = [[("verdict ", "strong"), word]]
     if run.lost:
         found.append([_mark(ok=False), f"requests  {run.lost:,} lost, and nothing was broken"])
+    if run.idle and not run.interrupted:
+        found.append([_mark(ok=False), f"requests  {NOTHING_ASKED}"])
     if run.healed is not None or run.not_healed is not None:
         found.append([_mark(run.not_healed is None), f"healing   {run.not_healed or run.healed}"])
     if run.judgement is not None:
@@ -272,8 +285,8 @@ def _verdict(run: Run) -> list[Line]:
         found += _promises(run.checks)
     if run.bound is not None:
         text = (
-            f"bound     0 of {run.made:,} faults did harm:"
-            f" at most {run.bound:.2g} % do, with 95 % confidence"
+            f"bound     0 of {run.made:,} fault{'' if run.made == 1 else 's'} did harm:"
+            f" at most {float(f'{run.bound:.2g}'):g} % do, with 95 % confidence"
         )
         found.append([_mark(ok=True), text])
     for each in run.asserted:

@@ -12,6 +12,7 @@ where a request is not answered as it should be: a scenario only tells the good 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -84,7 +85,20 @@ class Scenario:
     name: str
     act: Callable[[Visit], Awaitable[None]]
     weight: float = 1.0
-    needs: tuple[str, ...] = ()
+    needs: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raises: TypeError, ValueError."""
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"a scenario's name is no text: {self.name!r}")
+        if not callable(self.act):
+            raise TypeError(f"the scenario {self.name} is no function: {self.act!r}")
+        if not isinstance(self.weight, int | float) or not 0 < self.weight < math.inf:
+            raise ValueError(
+                f"the weight of the scenario {self.name} is not above 0: {self.weight!r}"
+            )
+        if isinstance(self.needs, str):
+            raise TypeError(f"what the scenario {self.name} needs is no tuple: {self.needs!r}")
 
     @property
     def sentence(self) -> str:

@@ -105,6 +105,8 @@ class Tally:
     visits: int = 0
     turned_away: int = 0
     """Visitors for whom the generator had no room."""
+    unfinished: int = 0
+    """Visitors who were still inside when the run was ended."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def of(self, operation: str) -> Counts:

@@ -200,7 +200,7 @@ class Wire:
             except Exception as error:
                 if token and age_s < TOKEN_LIFE_S:
                     return token
-                raise Refusal("no token for the visitor", "fail", again=True) from error
+                raise Refusal(f"no token for {login}", "fail", again=True) from error
             self._tokens[login] = clock.monotonic_s(), new
             return new
 

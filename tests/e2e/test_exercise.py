@@ -140,6 +140,20 @@ def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
     assert found["verify"] is None
 
 
+def test_run_where_a_service_was_stopped_before_is_judged_without_it(mesh: RunningMesh):
+    mesh.run("stop", "order")
+    try:
+        found = exercised(mesh, "--rate", "20", "--duration", "2", "--seed", "3")
+        wrong = mesh.run("exercise", "buy", exit_code=2)
+    finally:
+        mesh.run("start", "order")
+        mesh.run("wait")
+    assert found["ok"] is True
+    assert found["healed"] is not None
+    assert not any(name.startswith("order.") for name in found["operations"])
+    assert "hint: mesh start order" in wrong.stderr
+
+
 SCENARIOS = """
 from mesh.exercise import Scenario, Visit
 
@@ -168,5 +182,17 @@ def test_users_own_scenario_asks_the_users_own_service(tmp_path):
         (tmp_path / "visitors.py").write_text("scenarios = 7\n")
         wrong = mesh.run("exercise", exit_code=1)
         assert "has no `scenarios = (Scenario(…), …)`" in wrong.stderr
+        (tmp_path / "visitors.py").write_text(SCENARIOS.replace("visit.name in", "'Bye' in"))
+        wrong = mesh.run("exercise", "greet", "--duration", "2", exit_code=1)
+        assert "error: the scenario greet raised AssertionError" in wrong.stderr
+        assert f"{tmp_path / 'visitors.py'}:7: assert 'Bye' in answer" in wrong.stderr
+        (tmp_path / "visitors.py").write_text(SCENARIOS.replace("greeter.greet", "greeter.gret"))
+        wrong = mesh.run("exercise", "greet", "--duration", "2", exit_code=2)
+        assert "did you mean `greeter.greet`" in wrong.stderr
+        assert not (tmp_path / "data" / "exercise").exists(), (
+            "a run that could not be leaves nothing"
+        )
+        (tmp_path / "visitors.py").write_text(SCENARIOS + "print('hello')\n")
+        assert exercised(mesh, "greet", "--duration", "1")["ok"] is True
     finally:
         mesh.down()

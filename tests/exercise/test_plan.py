@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -232,3 +233,30 @@ def test_fault_that_would_hit_nobody_or_come_never_is_refused():
         checked("kill,latency", 30.0, "supervisor")
     with pytest.raises(WrongUsage, match="in 1 s `kill` breaks nothing"):
         checked("kill", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"weight": -1}, "the weight of the scenario greet is not above 0: -1"),
+        ({"weight": 0}, "the weight of the scenario greet is not above 0: 0"),
+        ({"weight": float("nan")}, "the weight of the scenario greet is not above 0: nan"),
+        ({"weight": "3"}, "the weight of the scenario greet is not above 0: '3'"),
+        ({"needs": "order.create"}, "what the scenario greet needs is no tuple: 'order.create'"),
+        ({"act": 7}, "the scenario greet is no function: 7"),
+        ({"name": ""}, "a scenario's name is no text: ''"),
+    ],
+)
+def test_scenario_that_could_not_be_drawn_is_refused_where_it_is_made(made, words):
+    async def act(visit):
+        pass
+
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        Scenario(**{"name": "greet", "act": act, **made})
+
+
+@pytest.mark.parametrize("number", [20.0, 0.1, 1234.5678, 86399.125, 0.50001])
+def test_number_of_a_command_that_repeats_is_the_very_same(number):
+    assert float(chaos.plain(number)) == number
+    assert chaos.asked(f"kill:every={chaos.plain(1 / 3)}") == (chaos.Paced("kill", 1 / 3),)
+    assert str(chaos.Paced("kill", 1 / 3)) == f"kill:every={1 / 3}"

@@ -128,6 +128,15 @@ def test_long_run_is_drawn_into_the_width_and_nothing_at_all_is_told_as_such():
     assert "no answers" in text(empty, 80)
 
 
+def test_run_that_asked_nothing_shows_nothing():
+    empty = report.Run("browse", 1, 1.0, 1.0, Tally(visits=3, unfinished=2))
+    assert not empty.ok
+    shown = text(empty, 80)
+    assert "verdict wrong" in shown
+    assert "✗ wrong  requests  none was made, and so nothing is shown" in shown
+    assert "visitors    3  2 did not end" in shown
+
+
 def test_rest_of_a_second_at_the_end_is_no_dip():
     tally = Tally()
     for n in range(45):
@@ -169,3 +178,11 @@ def test_many_faults_are_summed_up_and_none_that_did_harm_is_worth_three_in_n():
     run.judgement = Judgement((Wrong("C1", "k1", "happened 2 times"),), 6000, 0, 0, 0)
     assert run.bound is None
     assert not any("did harm" in row for row in text(run, 100))
+
+
+def test_bound_of_a_single_fault_is_told_as_a_number():
+    run = ran()
+    run.faults = [Inflicted(Fault(4.0, "kill", "order"), 4.0, 0.0)]
+    run.judgement = Judgement((), 6000, 0, 0, 0)
+    run.checks = [Check(name="a", service="order", sentence="b", ok=True, checked=1)]
+    assert any("0 of 1 fault did harm: at most 100 % do" in row for row in text(run, 100))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
 from mesh import clock, codec
+from mesh.exercise import load as loads
 from mesh.exercise import wire as wires
 from mesh.exercise.history import Entry, Recorder
 from mesh.exercise.load import Load
@@ -229,3 +231,75 @@ async def test_stopped_run_ends_at_once_and_what_was_under_way_is_unknown(shop):
             stop.set()
     assert trial.outcome == "unknown"
     assert [each.type for each in trial.entries] == ["invoke", "unknown"]
+
+
+async def test_scenario_that_is_no_coroutine_is_said_to_be_none(shop):
+    from mesh.errors import Broken
+
+    def plain(visit):
+        visit.ask("shop.make", id="1", how="200", body=[]).close()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await load(shop, plain, 1, 0.0)
+    error = caught.value.exceptions[0]
+    assert isinstance(error, Broken)
+    assert error.detail == "the scenario s is no `async def`: it gave NoneType"
+
+
+async def test_error_below_a_scenario_is_told_by_the_line_of_the_scenario(shop):
+    async def strange(visit):
+        await visit.ask("shop.make", id="1", how="200", body=object())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await load(shop, strange, 1, 0.0)
+    error = caught.value.exceptions[0]
+    assert error.evidence[0].startswith(f"{__file__}:")
+    assert "body=object()" in error.evidence[0]
+
+
+async def test_exit_of_a_scenario_is_an_error_of_it(shop):
+    async def leaving(visit):
+        raise SystemExit(3)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await load(shop, leaving, 1, 0.0)
+    assert "the scenario s raised SystemExit: 3" in caught.value.exceptions[0].detail
+
+
+async def test_run_lasts_as_long_as_it_was_asked_for(shop):
+    async def quick(visit):
+        await visit.ask("shop.make", id="1", how="200", body=[])
+
+    trial = Trial(shop.url)
+    async with trial.wire:
+        visitors = Load(
+            [Scenario("s", quick)], trial.wire, trial.tally, {"shop.make": ROUTE}, [], "x1"
+        )
+        await visitors.run([Arrival(0, 0.0, 0, 0)], asyncio.Event(), 0.0, 0.5)
+        assert clock.monotonic_s() - trial.wire.begun_s >= 0.5
+    assert trial.tally.unfinished == 0
+
+
+async def test_visitor_who_does_not_end_is_counted(shop, monkeypatch):
+    monkeypatch.setattr(loads, "DRAIN_S", 0.1)
+
+    async def endless(visit):
+        await asyncio.sleep(3600)
+
+    trial = await load(shop, endless, 2, 0.0)
+    assert trial.tally.unfinished == 2
+
+
+def test_history_that_has_no_room_is_said_to_have_none():
+    from mesh.errors import StorageFull
+
+    ask = Ask(ROUTE, {"id": "1"}, 0, None, 0.0, None, None, ())
+    full = "history of the run cannot be written: no space left"
+    with Path("/dev/full").open("wb", buffering=0) as file:
+        recorder = Recorder(file)
+        with pytest.raises(StorageFull, match=full):
+            recorder.invoke(ask, 0.0, None)
+    recorder = Recorder(Path("/dev/full").open("wb"))  # noqa: SIM115  it is what closes it
+    recorder.invoke(ask, 0.0, None)
+    with pytest.raises(StorageFull, match=full):
+        recorder.close()
