@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -30,6 +31,15 @@ class Number(click.FloatRange):
     """A number between bounds, of which it speaks as a person would."""
 
     name = "number"
+
+    def convert(
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number that was typed; `nan` is none, though no bound excludes it."""
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a valid number", param, ctx)
+        return found
 
     def _describe_range(self) -> str:
         return _range(self.min, self.max)

@@ -58,6 +58,7 @@ WRONG = {
     "argument-missing": ["stop"],
     "choice": ["wait", "--for", "radey"],
     "number": ["wait", "--timeout", "soon"],
+    "number-that-is-none": ["exercise", "--duration", "nan"],
     "color": ["--color", "sometimes", "ps"],
     "service": ["up", "ordr"],
     "service-to-stop": ["stop", "produt"],
