@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = "backups"
 MANIFEST = "manifest.json"
+DRAFT = ".part"
 SCHEMA = "mesh.backup/1"
 HOSTED = "hosted"
 """The bus's file of programs without a database, as a part of a backup."""
@@ -98,6 +99,8 @@ def read(data: Path, name: str) -> Manifest:
 def made(data: Path, name: str) -> Iterator[Path]:
     """A folder to fill, which gets its name when all went well and is gone otherwise.
 
+    Only one is made at a time, so those of makers that were killed are gone too.
+
     Raises: Conflict when there is a backup of that name.
     """
     folder = folder_of(data, name)
@@ -106,8 +109,9 @@ def made(data: Path, name: str) -> Iterator[Path]:
             f"there is a backup `{name}` already", code="backup-exists", hint="choose another name"
         )
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = folder.with_name(f".{name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = folder.with_name(f".{name}{DRAFT}")
+    for left in folder.parent.glob(f".*{DRAFT}"):
+        shutil.rmtree(left, ignore_errors=True)
     draft.mkdir(mode=0o700)
     try:
         yield draft

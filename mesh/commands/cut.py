@@ -249,7 +249,7 @@ def take(
             owners, resting = _owners(project, known)
         except NotRunning:
             (project.data / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
-            stack.enter_context(state.locked(project.data))
+            stack.enter_context(state.locked(project.data, "its databases are being copied"))
             owners, resting = [], list(known)
         if owners:
             _cut(owners, pool)

@@ -48,7 +48,7 @@ def _delete(project: Project) -> None:
     found = [folder for folder in found if folder.is_dir() and not folder.is_symlink()]
     if found:
         (data / "run").mkdir(mode=0o700, exist_ok=True)
-        with state.locked(data):
+        with state.locked(data, "its data is being deleted"):
             for folder in found:
                 shutil.rmtree(folder)
     output.note(f"deleted {', '.join(folder.name for folder in found) or 'nothing'} in {data}")

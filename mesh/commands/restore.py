@@ -1,7 +1,7 @@
 """`mesh restore`.
 
-Whatever happens in between, a database is the old one or the new one: new files are made ready
-beside the old ones, which are then moved aside one after the other, and moved back if one fails.
+Whatever happens in between, all databases are the old ones or the new ones: new files are made ready
+beside the old ones, and what is to be moved is written down before anything is (`replacing`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mesh.commands.cut import alone, files
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import verb
 from mesh.configs.check import BUS
-from mesh.errors import Broken, NotRunning, WrongUsage
+from mesh.errors import NotRunning, WrongUsage
 from mesh.framework import history
-from mesh.orchestrator import state
+from mesh.orchestrator import replacing, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 KEPT_MAX = 2
 """Replaced databases kept beside each; the oldest goes when another joins them."""
-
-WANTED = ("ready", "degraded", "starting", "backoff", "failed")
-"""States of programs that are meant to run; one that failed may have done so for what is restored."""
 
 BESIDE = "restoring"
 REPLACED = "replaced-"
@@ -74,32 +71,40 @@ def _places(project: Project, names: Sequence[str]) -> list[Place]:
 
 @contextlib.contextmanager
 def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | None]:
-    """Have these programs at rest; those that ran run again afterwards.
+    """Have these programs at rest, whatever others ask; those that were to run run again afterwards.
 
-    What is handed out is the mesh if it runs; else nobody can start it meanwhile.
+    What is handed out is the mesh if it runs. Nobody can begin one meanwhile.
     """
     try:
         remote = project.remote()
     except NotRunning:
         (project.data / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
-        with state.locked(project.data):
+        with state.locked(project.data, "its databases are being restored"):
             yield None
         return
-    rows = {str(row["name"]): str(row["state"]) for row in remote.status()["services"]}
-    ran = [name for name in programs if rows.get(name) in WANTED]
-    resting = [name for name in programs if name not in ran]
-    with output.Live() as progress:
-        progress.show([f"stopping {', '.join(programs)}"])
-        remote.stop(programs)
-    output.note(f"stopped {', '.join(programs)}")
+    names, again = ", ".join(programs), None
     try:
-        yield remote
+        with contextlib.ExitStack() as holding, contextlib.ExitStack() as replaces:
+            replaces.enter_context(replacing.held(project.data))
+            with output.Live() as progress:
+                progress.show([f"stopping {names}"])
+                again = holding.enter_context(remote.hold(programs, "being restored"))
+            output.note(f"stopped {names}")
+            yield remote
     finally:
-        if ran:
-            remote.start(ran)
-            output.note(f"starting {', '.join(ran)}   ready: mesh wait")
-        if resting:
-            output.note(f"did not run before   start: mesh start {' '.join(resting)}")
+        if again is not None:
+            _told(project, programs, again)
+
+
+def _told(project: Project, programs: Sequence[str], again: Sequence[str]) -> None:
+    """Say what runs again by now, and what does not."""
+    if state.running(project.data) is None:
+        output.note("the mesh went down meanwhile   start: mesh up -d")
+        return
+    if again:
+        output.note(f"starting {', '.join(again)}   ready: mesh wait")
+    if resting := [name for name in programs if name not in again]:
+        output.note(f"did not run before   start: mesh start {' '.join(resting)}")
 
 
 def _adopt(place: Place, folder: Path, others: dict[str, Others]) -> None:
@@ -144,50 +149,37 @@ def _go_on(places: Sequence[Place], log: forks.Log, *, whole: bool) -> None:
         _adopt(place, place.draft.parent, dict.fromkeys(streams, beyond))
 
 
-def _swap(places: Sequence[Place], stamp: str) -> list[Path]:
+def _swap(
+    project: Project, places: Sequence[Place], stamp: str, *, log: bool = False
+) -> list[Path]:
     """Put the new files in the place of the old ones; where those are kept.
+
+    Args:
+        log: have the bus's log aside too, to be rebuilt: it holds what was told after the cut.
 
     Raises: Broken; all old files are back in their places then, or it says which are not.
     """
-    undo: list[tuple[Path, Path]] = []
-
-    def move(source: Path, target: Path) -> None:
-        source.rename(target)
-        undo.append((source, target))
-
+    moves: list[replacing.Move] = []
     kept: list[Path] = []
-    try:
-        for place in places:
-            aside = place.folder / f"{REPLACED}{stamp}"
-            aside.mkdir(mode=0o700)
-            kept.append(aside)
-            for suffix in SUFFIXES:
-                old = place.file.with_name(place.file.name + suffix)
-                if old.exists():
-                    move(old, aside / old.name)
-            wal = place.draft.with_name(f"{place.draft.name}-wal")
-            if wal.exists():
-                move(wal, place.file.with_name(f"{place.file.name}-wal"))
-            move(place.draft, place.file)
-            snapshot.sync_directory(place.folder)
-    except OSError as error:
-        _back(undo)
-        raise Broken(
-            f"nothing was restored: {error.filename}: {error.strerror}", hint="mesh doctor"
-        ) from None
+    for place in places:
+        kept.append(aside := place.folder / f"{REPLACED}{stamp}")
+        moves += _aside(place.file, aside)
+        wal = place.draft.with_name(f"{place.draft.name}-wal")
+        if wal.exists():
+            moves.append((wal, place.file.with_name(f"{place.file.name}-wal")))
+        moves.append((place.draft, place.file))
+    if log:
+        folder = project.data / BUS
+        moves += _aside(folder / "bus.db", folder / f"{REPLACED}{stamp}")
+    replacing.carry_out(project.data, moves)
     return kept
 
 
-def _back(undo: list[tuple[Path, Path]]) -> None:
-    """Undo moves. Raises: Broken, saying what to move by hand."""
-    for source, target in reversed(undo):
-        try:
-            target.rename(source)
-        except OSError as error:
-            raise Broken(
-                f"{target} could not be moved back: {error.strerror}",
-                hint=f"mv {target} {source}",
-            ) from None
+def _aside(file: Path, folder: Path) -> list[replacing.Move]:
+    """Moves of a database that there may be, to a folder made for it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = (file.with_name(f"{file.name}{suffix}") for suffix in SUFFIXES)
+    return [(each, folder / each.name) for each in found if each.exists()]
 
 
 def _tidy(places: Sequence[Place]) -> None:
@@ -197,18 +189,6 @@ def _tidy(places: Sequence[Place]) -> None:
         kept = sorted(place.folder.glob(f"{REPLACED}*"))
         for old in kept[:-KEPT_MAX]:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _forget_log(project: Project, stamp: str) -> None:
-    """Let the bus's log be rebuilt: it holds what was told after the cut."""
-    folder = project.data / BUS
-    aside = folder / f"{REPLACED}{stamp}"
-    aside.mkdir(mode=0o700, exist_ok=True)
-    for suffix in SUFFIXES:
-        file = folder / f"bus.db{suffix}"
-        if file.exists():
-            file.rename(aside / file.name)
-    snapshot.sync_directory(folder)
 
 
 def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
@@ -244,9 +224,7 @@ def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
                     _ready(project, name, place)
                 progress.show(["beginning a new epoch of every stream"])
                 _go_on(places, log, whole=whole)
-            kept = _swap(places, stamp)
-            if whole and project.config.bus:
-                _forget_log(project, stamp)
+            kept = _swap(project, places, stamp, log=whole and bool(project.config.bus))
         finally:
             _tidy(places)
     output.note(f"restored {', '.join(chosen)} as of {found.taken_at}")

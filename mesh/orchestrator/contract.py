@@ -284,6 +284,12 @@ class Orchestrator(Protocol):
         process has died. Raises: Conflict when it is lent already.
         """
 
+    def hold(self, names: Sequence[str], why: str) -> list[str]:
+        """Stop programs and keep them so, until the caller gives them back; who runs again then.
+
+        The remote answers with a context, as `lend` does. Raises: Conflict when one is lent.
+        """
+
     def kill(self, names: Sequence[str], signal: str) -> None:
         """Send a signal to each program's whole group. Asked for, so neither crash nor backoff."""
 

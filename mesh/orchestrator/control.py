@@ -76,6 +76,11 @@ class _Token(Struct, forbid_unknown_fields=True):
     audience: str
 
 
+class _Hold(Struct, forbid_unknown_fields=True):
+    names: tuple[str, ...]
+    why: str
+
+
 class _Name(Struct, forbid_unknown_fields=True):
     name: str
 
@@ -86,7 +91,7 @@ class _Inflict(Struct, forbid_unknown_fields=True):
 
 METHODS = (
     *("status", "start", "stop", "restart", "kill", "down", "token"),
-    *("explain", "lend", "inflict", "mend", "watch"),
+    *("explain", "lend", "hold", "inflict", "mend", "watch"),
 )
 
 
@@ -196,6 +201,9 @@ class Control:
             if request.method == "lend":
                 await self._lend(number, codec.convert(request.params, _Name).name, reader, writer)
                 return
+            if request.method == "hold":
+                await self._hold(number, codec.convert(request.params, _Hold), reader, writer)
+                return
             result = await self._do(request.method, request.params)
         except MeshError as error:
             await _send(writer, number, "error", _told(error))
@@ -247,7 +255,18 @@ class Control:
             await _send(writer, number, "result", lease)
             await reader.read(1)
         finally:
-            self._supervisor.give_back(name)
+            self._supervisor.give_back([name])
+
+    async def _hold(
+        self, number: int, hold: _Hold, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Keep programs at rest for as long as this connection is open."""
+        again = await self._supervisor.hold(hold.names, f"{hold.why} (pid {_peer(writer)[0]})")
+        try:
+            await _send(writer, number, "result", again)
+            await reader.read(1)
+        finally:
+            self._supervisor.give_back(hold.names)
 
     async def _watch(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

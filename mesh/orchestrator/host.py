@@ -16,7 +16,19 @@ import signal
 from typing import TYPE_CHECKING
 
 from mesh import clock
-from mesh.orchestrator import child, control, keeper, logs, plan, ports, probe, starter, state
+from mesh.errors import AlreadyRunning, MeshError
+from mesh.orchestrator import (
+    child,
+    control,
+    keeper,
+    logs,
+    plan,
+    ports,
+    probe,
+    replacing,
+    starter,
+    state,
+)
 from mesh.orchestrator.control import Control
 from mesh.orchestrator.launcher import Launcher
 from mesh.orchestrator.ports import Listener
@@ -103,6 +115,15 @@ def supervise(
         stack.enter_context(keeper.Keeper(paths, tell=journal.write).at_work())
         journal.write("up", pid=run["pid"], run_id=run["run_id"], services=names)
 
+        def settle() -> None:
+            try:
+                if replacing.settle(data_dir):
+                    journal.write("a restore that was cut off has been brought to its end")
+            except AlreadyRunning:
+                pass
+            except MeshError as error:
+                journal.write("a restore was cut off", error=error.detail)
+
         def supervisor() -> Supervisor:
             return Supervisor(
                 programs,
@@ -114,6 +135,7 @@ def supervise(
                 journal=journal,
                 mint=mint,
                 on_change=on_change,
+                settle=settle,
                 linger=linger,
             )
 

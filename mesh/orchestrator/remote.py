@@ -122,6 +122,25 @@ class Remote:
                 raise _gone()
             yield cast("dict[str, object]", _result(line)), connection.fileno()
 
+    @contextlib.contextmanager
+    def hold(self, names: Sequence[str], why: str) -> Iterator[list[str]]:
+        """These programs are stopped inside, and stay so; gives those that are started at the end."""
+        with self._connected("hold", STOP_S) as (connection, answers):
+            _send(connection, "hold", {"names": [*names], "why": why})
+            line = answers.readline()
+            if not line:
+                raise _gone()
+            again = cast("list[str]", _result(line))
+            holding = connection.dup()
+        with holding:
+            try:
+                yield again
+            finally:
+                with contextlib.suppress(OSError):  # the mesh has gone meanwhile
+                    holding.shutdown(socket.SHUT_WR)
+                    holding.settimeout(ANSWER_S)
+                    holding.recv(1)
+
     def inflict(self, fault: Mapping[str, object]) -> None:
         """Break something on purpose, for a while; a `contract.Fault`."""
         self._ask("inflict", {"fault": dict(fault)}, ANSWER_S)

@@ -18,6 +18,7 @@ from time import sleep
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from mesh.errors import AlreadyRunning, Broken
+from mesh.orchestrator import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,16 +132,21 @@ def lock_path(data_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
+def locked(data_dir: Path, doing: str = "") -> Iterator[None]:
     """Hold the data folder. Nothing may be unlinked or bound before this.
 
-    Raises: AlreadyRunning, with the holder's `pid`.
+    Args:
+        doing: what others are told of it, where it is not a mesh that runs.
+
+    Raises: AlreadyRunning, with the holder's `pid`; Broken when a restore that was cut off cannot
+        be brought to its end.
     """
     path = lock_path(data_dir)
     descriptor = _take(path)
     try:
         os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        os.write(descriptor, f"{os.getpid()} {doing}".rstrip().encode())
+        replacing.settle(data_dir)
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -171,15 +177,18 @@ def _is(descriptor: int, path: Path) -> bool:
 
 
 def _held(path: Path) -> AlreadyRunning:
-    pid = None
+    pid, doing = None, ""
     for _ in range(_PID_TRIES):
         with contextlib.suppress(OSError, ValueError):
-            pid = int(path.read_text("ascii"))
+            number, _, doing = path.read_text("utf-8").partition(" ")
+            pid = int(number)
             os.kill(pid, 0)
             break
         pid = None
         sleep(_PID_WAIT_S)
     by = f" (pid {pid})" if pid else ""
+    if pid and doing:
+        return AlreadyRunning(f"{doing}{by}", hint="try again when that has ended", pid=pid)
     return AlreadyRunning(
         f"a mesh runs here already{by}", hint="mesh start SERVICE, or mesh dash", pid=pid
     )

@@ -27,6 +27,7 @@ from mesh.orchestrator.faults import Faults
 from mesh.orchestrator.life import Kill, Restart, Start, Stop, signal_number
 from mesh.orchestrator.notify_socket import NotifySocket
 from mesh.orchestrator.runner import Runner
+from mesh.orchestrator.watchers import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from mesh.orchestrator.life import Life
     from mesh.orchestrator.logs import Journal
     from mesh.orchestrator.ports import Listener
-
-WATCH_QUEUE_MAX = 1024
-"""Transitions a watcher may be behind; one that is slower is let go of."""
 
 LAST_CHANCE_S = 1.0
 """When the deadline for all has passed, the levels that were not reached yet get this, together."""
@@ -60,6 +58,7 @@ class Supervisor:
         listeners: of the programs that have a port; bound by now where that is to be known.
         mint: makes a token for (subject, audience).
         on_change: told every transition, after it was logged.
+        settle: called before programs that were held start: what their holder left half done.
         linger: go on when no program is left that runs or will run.
     """
 
@@ -75,6 +74,7 @@ class Supervisor:
         journal: Journal,
         mint: Callable[[str, str], str],
         on_change: Callable[[Transition], None],
+        settle: Callable[[], None] = lambda: None,
         linger: bool,
     ) -> None:
         """Nothing is started yet."""
@@ -84,10 +84,11 @@ class Supervisor:
         self._journal = journal
         self._mint = mint
         self._on_change = on_change
+        self._settle = settle
         self._linger = linger
         self._begun_s = clock.monotonic_s()
         self._changed = asyncio.Event()
-        self._watchers: set[asyncio.Queue[Transition | None]] = set()
+        self._watchers = Watchers()
         self._ending: asyncio.Task[list[Stopped]] | None = None
         self._needs = {program.name: tuple(program.depends_on) for program in programs}
         self._asks = {program.name: program.peers for program in programs}
@@ -140,6 +141,7 @@ class Supervisor:
 
     async def stop(self, names: Sequence[str]) -> list[Stopped]:
         """Desire these stopped; returns when they are. Raises: NotFound."""
+        self._lent |= dict.fromkeys(self._lent.keys() & set(names), False)
         return await self._stop([runner.program.name for runner in self._named(names)], None)
 
     async def restart(self, names: Sequence[str]) -> None:
@@ -180,20 +182,31 @@ class Supervisor:
 
     async def lend(self, name: str, pid: int = 0) -> Lease:
         """Stop a program so that process `pid` may be it. Raises: NotFound, Conflict."""
-        (runner,) = self._named([name])
-        self._refuse([name])
-        self._lent[name] = runner.life.desired == "up"
-        try:
-            await self._stop([name], None, f"run by hand (pid {pid})")
-        except BaseException:
-            self.give_back(name)
-            raise
-        return runner.lease()
+        await self.hold([name], f"run by hand (pid {pid})")
+        return self._runners[name].lease()
 
-    def give_back(self, name: str) -> None:
-        """A program that was lent is nobody's any more: start it again if it was to run."""
-        if self._lent.pop(name) and not self.ending:
-            self.begin([name])
+    async def hold(self, names: Sequence[str], why: str) -> list[str]:
+        """Stop programs and keep them so until they are given back; who runs again then.
+
+        Raises: NotFound, Conflict.
+        """
+        runners = self._named(names)
+        self._refuse(names)
+        held = {runner.program.name: runner.life.desired == "up" for runner in runners}
+        self._lent |= held
+        try:
+            await self._stop([*held], None, why)
+        except BaseException:
+            self.give_back([*held])
+            raise
+        return [name for name, again in held.items() if again]
+
+    def give_back(self, names: Iterable[str]) -> None:
+        """Programs that were lent or held are nobody's any more: start those that were to run."""
+        again = [name for name in dict.fromkeys(names) if self._lent.pop(name)]
+        if not self.ending:
+            self._settle()
+            self.begin(again)
 
     def kill(self, names: Sequence[str], signal: str) -> None:
         """Send a signal to each group. Raises: NotFound, InvalidInput (no such signal)."""
@@ -229,14 +242,13 @@ class Supervisor:
 
     async def watch(self) -> AsyncGenerator[Status | Transition, None]:
         """The present status, then every transition until the mesh goes down."""
-        queue: asyncio.Queue[Transition | None] = asyncio.Queue(WATCH_QUEUE_MAX)
-        self._watchers.add(queue)
+        queue = self._watchers.join()
         try:
             yield self.status()
             while (transition := await queue.get()) is not None:
                 yield transition
         finally:
-            self._watchers.discard(queue)
+            self._watchers.leave(queue)
 
     # for the host
 
@@ -282,8 +294,7 @@ class Supervisor:
             runner.close()
         for heard in self._notified:
             heard.close()
-        for queue in self._watchers:
-            _last(queue)
+        self._watchers.close()
 
     # within
 
@@ -323,12 +334,7 @@ class Supervisor:
         self._journal.write("transition", **codec.plain(transition))
         self._changed.set()
         self._changed = asyncio.Event()
-        for queue in [*self._watchers]:
-            try:
-                queue.put_nowait(transition)
-            except asyncio.QueueFull:
-                self._watchers.discard(queue)
-                _last(queue)
+        self._watchers.tell(transition)
         asyncio.get_running_loop().call_soon(self._open_gates)
         if not self._linger and transition.cause != "asked" and self._at_rest():
             self.end("ended")
@@ -390,10 +396,3 @@ class Supervisor:
 
 def _settled(runner: Runner) -> bool:
     return runner.life.state in UP or runner.life.state in {"stopped", "failed"}
-
-
-def _last(queue: asyncio.Queue[Transition | None]) -> None:
-    """End a watcher's stream, at the cost of what it has not read if it is full."""
-    if queue.full():
-        queue.get_nowait()
-    queue.put_nowait(None)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from mesh.commands.restore import KEPT_MAX, REPLACED, Place, _swap, _tidy
 from mesh.errors import Broken
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "run").mkdir()
+    return SimpleNamespace(data=tmp_path)
 
 
 @pytest.fixture
@@ -26,8 +34,8 @@ def content(place):
     return place.file.read_text(), wal.read_text() if wal.exists() else None
 
 
-def test_all_are_replaced_and_the_old_ones_are_kept_aside(places):
-    kept = _swap(places, "1")
+def test_all_are_replaced_and_the_old_ones_are_kept_aside(project, places):
+    kept = _swap(project, places, "1")
     assert [content(place) for place in places] == [("new", None)] * 3
     assert [
         (aside / f"{p.name}.db").read_text() for aside, p in zip(kept, places, strict=True)
@@ -36,19 +44,19 @@ def test_all_are_replaced_and_the_old_ones_are_kept_aside(places):
 
 
 @pytest.mark.parametrize("absent", range(3))
-def test_when_one_cannot_be_replaced_all_old_ones_are_back(places, absent):
+def test_when_one_cannot_be_replaced_all_old_ones_are_back(project, places, absent):
     places[absent].draft.unlink()
     with pytest.raises(Broken, match="nothing was restored"):
-        _swap(places, "1")
+        _swap(project, places, "1")
     assert [content(place) for place in places] == [("old", "old wal")] * 3
 
 
-def test_only_the_newest_replaced_ones_are_kept(places):
+def test_only_the_newest_replaced_ones_are_kept(project, places):
     for number in range(KEPT_MAX + 2):
         for place in places:
             place.draft.parent.mkdir(exist_ok=True)
             place.draft.write_text(f"new {number}")
-        _swap(places, str(number))
+        _swap(project, places, str(number))
         _tidy(places)
     left = sorted(path.name for path in places[0].folder.glob(f"{REPLACED}*"))
     assert left == [f"{REPLACED}{number}" for number in range(2, KEPT_MAX + 2)]

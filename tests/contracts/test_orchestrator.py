@@ -43,7 +43,12 @@ class Near:
     @contextlib.asynccontextmanager
     async def lend(self, name):
         yield await self.supervisor.lend(name)
-        self.supervisor.give_back(name)
+        self.supervisor.give_back([name])
+
+    @contextlib.asynccontextmanager
+    async def hold(self, names, why):
+        yield await self.supervisor.hold(names, why)
+        self.supervisor.give_back(names)
 
     async def watch(self):
         async with contextlib.aclosing(self.supervisor.watch()) as changes:
@@ -65,6 +70,11 @@ class Far:
     async def lend(self, name):
         with self.remote.lend(name) as (lease, _):
             yield codec.convert(lease, Lease)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, names, why):
+        with await asyncio.to_thread(self.remote.hold, names, why) as again:
+            yield again
 
     async def watch(self):
         changes = self.remote.watch(10.0)
@@ -241,6 +251,28 @@ async def test_program_that_was_stopped_when_it_was_lent_stays_so(orchestrator):
     async with orchestrator.lend("order"):
         pass
     await orchestrator.ask("restart", ["product"])
+    assert (await row(orchestrator, "order")).state == "stopped"
+
+
+async def test_held_programs_stay_at_rest_whatever_is_asked_and_come_back(orchestrator):
+    await until(orchestrator, order="ready", product="ready")
+    await orchestrator.ask("stop", ["product"])
+    async with orchestrator.hold(["order", "product"], "being mended") as again:
+        assert again == ["order"]
+        for ask in ("start", "restart"):
+            with pytest.raises(Conflict, match="order is being mended"):
+                await orchestrator.ask(ask, ["order"])
+        assert (await row(orchestrator, "order")).pid is None
+    await until(orchestrator, order="ready")
+    assert (await row(orchestrator, "product")).state == "stopped"
+
+
+async def test_held_program_that_is_stopped_meanwhile_stays_so(orchestrator):
+    await until(orchestrator, order="ready", product="ready")
+    async with orchestrator.hold(["order", "product"], "being mended") as again:
+        assert again == ["order", "product"]
+        await orchestrator.ask("stop", ["order"])
+    await until(orchestrator, product="ready")
     assert (await row(orchestrator, "order")).state == "stopped"
 
 

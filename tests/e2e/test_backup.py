@@ -14,19 +14,22 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+import pytest
+
 from mesh import snapshot
 from mesh.buses.contract import ORIGIN, Event
 from mesh.buses.zmq.protocol.lineage import extends, intact
 from mesh.database import rows
+from mesh.errors import Conflict
+from mesh.orchestrator.remote import Remote
 from mesh.services.order.service import service as order_service
 from mesh.services.product.service import service as product_service
 from tests.services.order.at_rest import wrong
 from tests.support.running import COMMAND_S, LAMP, RunningMesh, eventually
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
-
-    import pytest
 
     from mesh.framework import Service
 
@@ -320,3 +323,63 @@ def test_restore_that_is_killed_can_be_done_again(mesh: RunningMesh):
     mesh.order([(LAMP, 1)], key="after")
     mesh.idle()
     assert {row["state"] for row in mesh.services().values()} == {"ready"}
+
+
+def restoring(mesh: RunningMesh, *names: str) -> subprocess.Popen[str]:
+    """A restore that has order at rest by now."""
+    remote = Remote(mesh.directory / "data")
+
+    def order_is_at_rest() -> bool:
+        rows = {str(row["name"]): row for row in remote.status()["services"]}
+        return rows["order"]["state"] == "stopped"
+
+    process = mesh.start("restore", "good", *names)
+    eventually(order_is_at_rest, COMMAND_S)
+    return process
+
+
+def test_what_is_restored_cannot_be_started_nor_the_mesh_meanwhile(mesh: RunningMesh):
+    mesh.run("backup", "good")
+    process = restoring(mesh, "order")
+    with pytest.raises(Conflict, match=rf"order is being restored \(pid {process.pid}\)"):
+        Remote(mesh.directory / "data").start(["order"])
+    assert process.wait(COMMAND_S) == 0, process.communicate()
+    process.communicate()
+    mesh.run("wait", "order")
+    kept = mesh.order([(LAMP, 1)], key="after").body["id"]
+    mesh.run("restart", "order")
+    assert kept in [each["id"] for each in mesh.placed("alice")]
+
+    process = restoring(mesh)
+    process.send_signal(signal.SIGSTOP)
+    mesh.down()
+    assert "a restore replaces the databases here" in mesh.run("up", "-d", exit_code=1).stderr
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=COMMAND_S)
+    assert process.returncode == 0, (out, err)
+    assert "the mesh went down meanwhile" in err
+    mesh.up()
+    mesh.run("verify")
+
+
+def test_whoever_ends_a_restore_has_what_it_stopped_started_again(mesh: RunningMesh):
+    mesh.run("backup", "good")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+        process = restoring(mesh)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=COMMAND_S)
+        assert "Traceback" not in out + err
+        mesh.run("wait")
+        assert {row["state"] for row in mesh.services().values()} == {"ready"}
+    mesh.run("verify")
+
+
+def test_copies_of_a_backup_that_was_killed_are_gone_with_the_next(mesh: RunningMesh):
+    backups = mesh.directory / "data" / "backups"
+    process = mesh.start("backup", "killed")
+    eventually(lambda: [*backups.glob(".*.part")], COMMAND_S)
+    process.kill()
+    process.communicate()
+    assert [each.name for each in backups.iterdir()] == [".killed.part"]
+    mesh.run("backup", "whole")
+    assert [each.name for each in backups.iterdir()] == ["whole"]
