@@ -163,7 +163,7 @@ async def test_garbage_changes_nothing_and_stops_nobody(broker, peer, run, tmp_p
             dealer.send_multipart(parts if chance.random() < 0.7 else [b"", *noise])
         await asyncio.sleep(0)
     await until(lambda: broker.malformed >= 4000)
-    (head,) = await teller.heads(timeout_s=5)
+    (head,) = await teller.heads(timeout_s=30)
     assert head.head == outbox.head()
     await teller.close()
 
@@ -175,7 +175,7 @@ async def test_garbage_on_raw_connections_stops_nobody(broker, run):
                 raw.connect(str(run / name))
                 raw.sendall(os.urandom(500))
     reader = await connected_to(run, "cli")
-    assert await reader.heads(timeout_s=5) == []
+    assert await reader.heads(timeout_s=30) == []
     await reader.close()
 
 
@@ -198,7 +198,7 @@ async def test_peer_that_does_not_read_costs_nothing(broker, peer, run, tmp_path
         except zmq.Again:
             await asyncio.sleep(0.001)
     reader = await connected_to(run, "cli")
-    assert await reader.heads(timeout_s=5) == []
+    assert await reader.heads(timeout_s=30) == []
     await reader.close()
 
 
@@ -302,7 +302,7 @@ async def test_full_log_holds_producers_back_and_goes_on_when_there_is_space(bro
     outbox.tell(*[b"x" * 1000] * 500)
     teller.wake()
     await until(lambda: broker._streams["order"].full)
-    (head,) = await teller.heads(timeout_s=5)
+    (head,) = await teller.heads(timeout_s=30)
     seen = [each async for batch in teller.arrivals(0, follow=False) for each in batch]
     assert head.head.seq == len(seen) < 520
     writer.execute("PRAGMA max_page_count = 1000000")
@@ -406,7 +406,7 @@ async def test_second_broker_is_refused_and_harms_nobody(broker, run, tmp_path):
     assert done.returncode == 1
     assert "another bus holds" in done.stderr
     reader = await connected_to(run, "cli")
-    assert await reader.heads(timeout_s=5) == []
+    assert await reader.heads(timeout_s=30) == []
     await reader.close()
 
 

@@ -112,7 +112,7 @@ async def test_event_is_durable_when_acknowledged(url, broker, outbox):
     broker.kill()
     broker.start()
     async with connected(url, "cli") as reader:
-        (head,) = await reader.heads(timeout_s=5)
+        (head,) = await reader.heads(timeout_s=30)
         assert (head.stream, head.head) == ("order", outbox.head())
 
 
@@ -184,7 +184,7 @@ async def test_log_is_rebuilt_from_the_outboxes_when_it_was_deleted(url, broker,
         broker.start()
         await inbox.has("order", 600)
         await acknowledged(outbox, 600)
-        (head,) = await teller.heads(timeout_s=5)
+        (head,) = await teller.heads(timeout_s=30)
         assert head.head == outbox.head()
     assert inbox.effects("order") == numbered(1, 600)
 
@@ -285,7 +285,7 @@ async def test_streams_are_kept_apart_when_one_name_begins_another(url, tmp_path
             teller.wake()
         await inbox.has("order", 50)
         await inbox.has("orders", 50)
-        heads = await listener.heads(timeout_s=5)
+        heads = await listener.heads(timeout_s=30)
     for name in ("order", "orders"):
         expected = [(number, f"{name} {number}".encode()) for number in range(1, 51)]
         assert inbox.effects(name) == expected
@@ -366,7 +366,7 @@ async def test_arrivals_start_at_the_last_few_and_follow(url, outbox):
 async def test_arrivals_of_an_empty_log_are_none(url):
     async with connected(url, "cli") as reader:
         assert [batch async for batch in reader.arrivals(0, follow=False)] == []
-        assert await reader.heads(timeout_s=5) == []
+        assert await reader.heads(timeout_s=30) == []
 
 
 async def test_following_goes_on_with_what_is_new_when_the_log_was_deleted(url, broker, outbox):
@@ -428,7 +428,7 @@ async def test_new_history_replaces_the_old_one_when_a_producer_was_restored(url
         async with connected(url, "order") as teller:
             teller.relay(outbox)
             await inbox.has("order", 12)
-            (head,) = await teller.heads(timeout_s=5)
+            (head,) = await teller.heads(timeout_s=30)
     assert inbox.effects("order") == [*numbered(1, 10), (7, b"seven"), (8, b"eight")]
     assert inbox.noticed == [("order", 1), ("order", 2)]
     assert (head.head.epoch, head.head.seq) == (2, 8)
@@ -444,7 +444,7 @@ async def test_producer_is_fenced_when_an_older_file_was_put_back(url, outbox, i
     async with connected(url, "order") as teller:
         teller.relay(outbox)
         await until(lambda: teller.state.startswith("fenced: BEHIND"))
-        (head,) = await teller.heads(timeout_s=5)
+        (head,) = await teller.heads(timeout_s=30)
         assert head.head.seq == 10
 
 

@@ -306,7 +306,7 @@ async def test_read_does_not_see_what_is_not_committed(database):
 
     def fn(tx):
         add(tx, "a")
-        asyncio.run_coroutine_threadsafe(look(), loop).result(timeout=5)
+        asyncio.run_coroutine_threadsafe(look(), loop).result(timeout=60)
 
     async def look():
         seen.extend(ids(database.read))

@@ -40,7 +40,7 @@ def post(
     """One POST from an address of one's choice; its body is the raw text."""
     parts = urlsplit(mesh.url(service))
     connection = http.client.HTTPConnection(
-        str(parts.hostname), parts.port, timeout=10, source_address=(come_from, 0)
+        str(parts.hostname), parts.port, timeout=60, source_address=(come_from, 0)
     )
     try:
         connection.request(

@@ -5,14 +5,15 @@ import contextlib
 
 import pytest
 
+from mesh import codec
 from mesh.config import Healthcheck
 from mesh.errors import ConfigInvalid
 from mesh.orchestrator import probe
 from mesh.orchestrator.contract import Program
 from mesh.orchestrator.probe import Answer
 
-HTTP = Healthcheck(test=("http", "/readyz"), timeout_s=0.2)
-TCP = Healthcheck(test=("tcp",), timeout_s=0.2)
+HTTP = Healthcheck(test=("http", "/readyz"), timeout_s=60.0)
+TCP = Healthcheck(test=("tcp",), timeout_s=60.0)
 
 
 def reach(port=None, run=None, lines=()):
@@ -59,8 +60,9 @@ async def serving(answer):
     ],
 )
 async def test_http_question_brings_a_yes_a_no_or_silence(said, answer):
+    asked = HTTP if said is not None else codec.replace(HTTP, timeout_s=0.2)
     async with serving(said) as (port, heads):
-        assert await probe.ask(HTTP, reach(port)) == answer
+        assert await probe.ask(asked, reach(port)) == answer
         assert heads[0].startswith(b"GET /readyz HTTP/1.1\r\n")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SECRETS = ("Ludmilla Wax", "77 Canary Street", "Bournemouth-on-Sea", "moved to Wax Lane")
 HERS = {**ADDRESS, "name": SECRETS[0], "line1": SECRETS[1], "city": SECRETS[2]}
-CUT_S = 5.0
+CUT_S = 60.0
 """The -wal is cut within a moment of quiet; far over what that takes here."""
 
 
