@@ -44,7 +44,7 @@ def rows(path, sql):
         connection.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_every_event_takes_effect_once_in_order_when_anybody_is_killed(tmp_path):
     seed = 20
     chance = random.Random(seed)

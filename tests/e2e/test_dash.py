@@ -283,7 +283,7 @@ def test_the_mesh_killed_meanwhile_gives_the_terminal_back(tmp_path: Path):
         with watching(mesh) as person:
             os.kill(mesh.supervisor(), signal.SIGKILL)
             assert person.left() == 3
-            assert "the mesh has ended" in person.raw.decode()
+            assert "the mesh has ended" in person.said
     finally:
         mesh.down()
 

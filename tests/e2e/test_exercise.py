@@ -125,12 +125,18 @@ def test_verdict_amid_a_run_has_no_false_alarm(mesh: RunningMesh):
     assert looks > 1
 
 
+def admitted(mesh: RunningMesh) -> int:
+    """Requests that product has begun."""
+    return int(mesh.json("explain", "product")["traffic"]["admission"]["admitted"])
+
+
 def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
+    begun_before = admitted(mesh)
     process = mesh.start("exercise", "--rate", "20", "--duration", "60", "--seed", "1", "--json")
     folder = mesh.directory / "data" / "exercise"
     before = set(folder.iterdir()) if folder.exists() else set()
     eventually(lambda: folder.exists() and set(folder.iterdir()) - before, 60)
-    eventually(lambda: mesh.services()["product"]["requests_per_s"], 60)  # by visitors alone
+    eventually(lambda: admitted(mesh) > begun_before, 60)  # by visitors alone
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     found = json.loads(out)

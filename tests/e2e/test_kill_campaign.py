@@ -53,7 +53,7 @@ def run(directory: Path, seed: int, count: int) -> Campaign:
     return campaign
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_nothing_is_lost_or_left_behind_whatever_is_killed(tmp_path: Path):
     campaign = run(tmp_path, 1, 30)
     assert campaign.tally.total + campaign.tally.missed == 30

@@ -55,7 +55,7 @@ def test_the_start_is_shown_and_ctrl_c_stops_it(person: Watched):
     assert re.search(r"5 services ready in \d+\.\ds +call: mesh call order create", person.row)
     person.type("\x03")
     assert person.left() == 0
-    assert re.search(r"bus +graceful", person.raw.decode())
+    assert re.search(r"bus +graceful", person.said)
 
 
 def test_leaving_asks_whether_to_stop(person: Watched):
@@ -65,7 +65,7 @@ def test_leaving_asks_whether_to_stop(person: Watched):
     person.until(lambda text: "stop the mesh?" not in text)
     person.type("qy")
     assert person.left() == 0
-    assert re.search(r"bus +graceful", person.raw.decode())
+    assert re.search(r"bus +graceful", person.said)
 
 
 def test_log_lines_follow_when_the_screen_is_left(person: Watched, tmp_path: Path):
@@ -119,7 +119,7 @@ def test_a_service_that_fails_is_told_at_the_end(tmp_path: Path):
         person.until(lambda text: re.search(r"✖ bad +failed .*exit 3", text))
         person.type("\x03")
         assert person.left() == 5
-        assert "last words" in person.raw.decode().split("\x1b[?1049l")[-1]
+        assert "last words" in person.said.split("\x1b[?1049l")[-1]
 
 
 def test_a_taken_port_is_told_on_the_normal_screen(tmp_path: Path):
@@ -132,7 +132,7 @@ def test_a_taken_port_is_told_on_the_normal_screen(tmp_path: Path):
         file.write_text(f"name: x\nservices:\n  web: {{command: [sleep, '9'], port: {taken}}}\n")
         with Watched(other, "-f", str(file), "up", MESH_FREE_PORTS="") as person:
             assert person.left() == 5
-            said = person.raw.decode()
+            said = person.said
             assert "waiting for its first status" not in said[said.rindex("\x1b[J") :]
             assert "port-taken" in said[said.rindex("\x1b[J") :]
             assert b"\x1b[?1049h" not in person.raw

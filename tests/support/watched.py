@@ -80,6 +80,11 @@ class Watched:
         return "\n".join(row.rstrip() for row in self._screen.display)
 
     @property
+    def said(self) -> str:
+        """Every byte so far as text: a picture that is cut short may end amid a character."""
+        return self.raw.decode(errors="replace")
+
+    @property
     def row(self) -> str:
         """The last row: the keys, or what is asked."""
         return self._screen.display[-1].rstrip()
