@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -156,6 +157,7 @@ def said_wrongly(running: RunningMesh, way: str, args: list[str]) -> tuple[objec
     return ()
 
 
+@pytest.mark.timeout(900)  # two hundred interpreters are started
 def test_nothing_stored_reaches_a_terminal_by_any_verb(tmp_path: Path):
     running = furnished(tmp_path)
     try:
