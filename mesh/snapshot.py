@@ -142,14 +142,18 @@ class Cut:
         assert self._connection is not None
         if self._connection.in_transaction:
             raise Conflict("the moment has been taken", code="cut-missed")
-        _begin(self._connection)
+        _begin(self._connection, self._file)
+
+
+FOUND_MAX = 5
+"""Lines of what a check has found that are told: the first says enough."""
 
 
 def copy_file(file: Path, target: Path) -> int:
     """Copy a file that nobody has open; its size in bytes. Raises: as `Cut.copy`."""
     connection = _opened(file)
     try:
-        _begin(connection)
+        _begin(connection, file)
         return _copy(connection, target)
     finally:
         connection.close()
@@ -165,8 +169,9 @@ def check(file: Path) -> None:
         found = [str(error)]
     finally:
         connection.close()
-    if found:
-        raise DatabaseBroken(f"{file} is damaged", evidence=tuple(found))
+    lines = [line for each in found for line in each.splitlines()]
+    if lines:
+        raise DatabaseBroken(f"{file} is damaged", evidence=tuple(lines[:FOUND_MAX]))
 
 
 def doubt(line: str) -> str | None:
@@ -234,13 +239,13 @@ def _opened(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+def _begin(connection: sqlite3.Connection, file: Path) -> None:
     """A read transaction begins with its first read, not with BEGIN."""
     try:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as error:
-        raise DatabaseBroken(f"a database cannot be read: {error}") from error
+        raise DatabaseBroken(f"{file} cannot be read: {error}") from error
 
 
 def _copy(source: sqlite3.Connection, target: Path) -> int:
@@ -283,7 +288,7 @@ def _check_draft(draft: Path) -> None:
         check(draft)
     except DatabaseBroken as error:
         raise Unavailable(
-            "the copy is damaged, and so may be the database",
+            f"the copy of {draft.stem} is damaged, and so may be the database",
             code="copy-damaged",
             evidence=error.evidence,
         ) from error

@@ -115,6 +115,8 @@ def _ended(run: Run, trial: Trial) -> None:
         wrong.append(f"requests: {NOTHING_ASKED}")
     if run.not_healed:
         wrong.append(run.not_healed)
+    if run.not_judged:
+        wrong.append(f"not judged: {run.not_judged}")
     if run.judgement and run.judgement.wrong:
         first = run.judgement.wrong[0]
         wrong.append(f"{first.rule}: {first.id} {first.detail}")
@@ -124,6 +126,7 @@ def _ended(run: Run, trial: Trial) -> None:
         if not check.ok and check.violations
     ]
     what = "what was promised does not hold" if wrong else "what was asserted does not hold"
+    what = "what was promised could not be judged" if run.not_judged else what
     wrong += [f"{each.text}: {each.shown}" for each in run.asserted if not each.ok]
     raise AssertionFailed(
         what,

@@ -325,6 +325,13 @@ class Trial:
             run.healed = self.heal()
         except MeshError as error:
             run.not_healed = "; ".join((error.detail, *error.evidence))
+        try:
+            self._judge(run, progress)
+        except MeshError as error:  # the report tells all the same what was done
+            run.not_judged = "; ".join((error.detail, *error.evidence))
+        progress.clear()
+
+    def _judge(self, run: report.Run, progress: output.Live) -> None:
         with verify.copies(self.project) as folder:
             run.checks = verify.judged(self.project, folder, progress)
             progress.show(["judging the history"])
@@ -337,7 +344,6 @@ class Trial:
                     (self.folder / "databases").mkdir(mode=0o700)
                     for path in there.values():
                         shutil.copy2(path, self.folder / "databases")
-        progress.clear()
 
     def keep(self, run: report.Run, wanted: Wanted, summary: dict[str, object]) -> None:
         """Put what a reader needs beside the history."""

@@ -14,7 +14,7 @@ from mesh import clock, codec
 from mesh.commands import cut, output
 from mesh.commands.project import Project
 from mesh.commands.verb import json_option, verb
-from mesh.errors import AssertionFailed, Conflict
+from mesh.errors import AssertionFailed, Broken, Conflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FOLDER = "verify-"
 """Of copies, with the pid of whoever looks at them."""
+
+UNASKED = "mend the query in the service's table; or the database is not what its code takes it for"
 
 
 def _no_data() -> Conflict:
@@ -89,11 +91,21 @@ def judged(project: Project, folder: Path, progress: output.Live) -> list[Check]
     if not names:
         raise _no_data()
     there = {path.stem: path for path in folder.glob("*.db")}
-    asked = verify.questions(tables(project, names), there, taken_ms)
+    services = project.config.services
+    expected = {name for name, each in services.items() if each.module}
+    asked = verify.questions(tables(project, names), there, taken_ms, expected)
     found = []
     for n, question in enumerate(asked, 1):
         progress.show([f"{n} of {len(asked)}  {question.service}: {question.sentence}"])
-        found.append(question.ask())
+        try:
+            found.append(question.ask())
+        except Broken as error:
+            raise Broken(
+                f"`{question.name}` cannot be asked of {question.service}: {error.detail}",
+                code="promise-not-asked",
+                evidence=error.evidence,
+                hint=UNASKED,
+            ) from error
     progress.clear()
     return found
 

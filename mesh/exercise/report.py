@@ -60,6 +60,7 @@ class Run:
     asserted: Sequence[Held] = ()
     healed: str | None = None
     not_healed: str | None = None
+    not_judged: str | None = None
     judgement: Judgement | None = None
     checks: Sequence[Check] = ()
     repeat: str = ""
@@ -71,7 +72,8 @@ class Run:
         """The verdict."""
         judged = self.judgement is None or self.judgement.ok
         kept = all(check.ok for check in self.checks) and all(each.ok for each in self.asserted)
-        return judged and kept and self.not_healed is None and self.lost == 0 and not self.idle
+        whole = self.not_healed is None and self.not_judged is None
+        return judged and kept and whole and self.lost == 0 and not self.idle
 
     @property
     def idle(self) -> bool:
@@ -273,10 +275,7 @@ def _verdict(run: Run) -> list[Line]:
     if run.interrupted:
         word = ("none", "warn")
     found: list[Line] = [[("verdict ", "strong"), word]]
-    if run.lost:
-        found.append([_mark(ok=False), f"requests  {run.lost:,} lost, and nothing was broken"])
-    if run.idle and not run.interrupted:
-        found.append([_mark(ok=False), f"requests  {NOTHING_ASKED}"])
+    found += [[_mark(ok=False), text] for text in _unjudged(run)]
     if run.healed is not None or run.not_healed is not None:
         found.append([_mark(run.not_healed is None), f"healing   {run.not_healed or run.healed}"])
     if run.judgement is not None:
@@ -294,6 +293,18 @@ def _verdict(run: Run) -> list[Line]:
     found += [[INDENT, (note, "faint")] for note in run.notes]
     if run.interrupted:
         found.append([("interrupted: what was done until then is not judged", "warn")])
+    return found
+
+
+def _unjudged(run: Run) -> list[str]:
+    """What is wrong with a run whatever its history and the databases say."""
+    found = []
+    if run.lost:
+        found.append(f"requests  {run.lost:,} lost, and nothing was broken")
+    if run.idle and not run.interrupted:
+        found.append(f"requests  {NOTHING_ASKED}")
+    if run.not_judged is not None:
+        found.append(f"promises  {run.not_judged}")
     return found
 
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from mesh import codec, database
-from mesh.errors import InvalidInput
+from mesh.errors import Broken, DatabaseBroken, InvalidInput
 from mesh.exercise import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mesh.database import Copies, Value
@@ -77,7 +77,10 @@ class Question:
 
 
 def questions(
-    services: Mapping[str, Service], copies: Mapping[str, Path], now_ms: int
+    services: Mapping[str, Service],
+    copies: Mapping[str, Path],
+    now_ms: int,
+    expected: Collection[str],
 ) -> list[Question]:
     """Everything there is to ask, the services' own promises first.
 
@@ -85,6 +88,7 @@ def questions(
         services: tables of those that have a copy.
         copies: of each service's database, and of the bus's two files where they are.
         now_ms: the moment of the cut.
+        expected: every service with a database that the file has, also those without a copy.
     """
     found: list[Question] = []
     for name, table in services.items():
@@ -102,7 +106,7 @@ def questions(
         )
     if BUS in copies:
         logged = "the log is chained, and what its producers told"
-        ask = partial(_logged, services, copies, logged, now_ms)
+        ask = partial(_logged, services, copies, logged, now_ms, expected)
         found.append(Question(LOGGED, BUS, logged, ask))
     for name in services:
         found += _subscriptions(name, copies)
@@ -223,12 +227,20 @@ def _few(wrong: Iterator[ledger.Offence]) -> tuple[list[ledger.Offence], int]:
 
 
 def _logged(
-    services: Iterable[str], copies: Mapping[str, Path], sentence: str, now_ms: int
+    services: Iterable[str],
+    copies: Mapping[str, Path],
+    sentence: str,
+    now_ms: int,
+    expected: Collection[str],
 ) -> Check:
     """The whole log, stream by stream, beside whatever its producers still keep."""
     wrong: list[ledger.Offence] = []
     with database.opened(copies[BUS], {}) as log:
-        names = [_text(row[0]) for row in log.rows("SELECT stream FROM stream ORDER BY 1", {})]
+        heads = {
+            _text(name): _count(head) or 0
+            for name, head in log.rows("SELECT stream, head_seq FROM stream ORDER BY 1", {})
+        }
+        names = list(heads)
         count = _number(log, "log")
         for name in names:
             found = chain(
@@ -245,13 +257,22 @@ def _logged(
                 more, _ = ledger.beyond(copy, source, name, before_ms, SHOWN_MAX + 1)
                 others = [*others, *more]
             wrong += [(f"{name} {_text(who)}", _text(why)) for who, why in others]
+        if name in expected and name not in services and heads[name]:
+            why = f"has told {heads[name]:,} events, and its database is not there any more"
+            wrong.append((name, why))
     return _check(LOGGED, BUS, sentence, count, wrong, len(wrong))
 
 
 def _subscriptions(name: str, copies: Mapping[str, Path]) -> list[Question]:
     """One question for each stream that a service hears."""
-    with database.opened(copies[name], {}) as copy:
-        standings = ledger.standings(copy)
+    try:
+        with database.opened(copies[name], {}) as copy:
+            standings = ledger.standings(copy)
+    except Broken as error:
+        raise DatabaseBroken(
+            f"the database of {name} is not one of a service: {error.detail}",
+            hint="mesh restore NAME puts a backup in its place; mesh ps says whether it is taken",
+        ) from error
     return [
         Question(ACCOUNTED, name, sentence, partial(_conserved, name, at, copies, sentence))
         for at in standings

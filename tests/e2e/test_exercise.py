@@ -200,5 +200,15 @@ def test_users_own_scenario_asks_the_users_own_service(tmp_path):
         )
         (tmp_path / "visitors.py").write_text(SCENARIOS + "print('hello')\n")
         assert exercised(mesh, "greet", "--duration", "1")["ok"] is True
+        table = tmp_path / "myshop" / "greeter.py"
+        wrong_query = (
+            "    invariants=(Invariant('open', 'none is open', 'SELECT id FROM basket'),),\n"
+        )
+        said = table.read_text().replace("    listeners=", f"{wrong_query}    listeners=", 1)
+        table.write_text(said.replace("import ANYONE,", "import ANYONE, Invariant,", 1))
+        done = mesh.run("exercise", "greet", "--duration", "1", exit_code=7)
+        assert "error: what was promised could not be judged" in done.stderr
+        assert "`open` cannot be asked of greeter: a statement is wrong" in done.stderr
+        assert "greeter.greet" in done.stdout, "the report is there all the same"
     finally:
         mesh.down()

@@ -331,3 +331,60 @@ def test_nothing_to_verify_says_how_to_begin(tmp_path, capsys):
     code, _, err = verified(tmp_path / "data", capsys)
     assert code == 1
     assert "mesh up -d" in err
+
+
+def test_database_that_is_gone_is_missed_by_what_it_has_told(shop, tmp_path, capsys):
+    data = doctored(shop, tmp_path, "SELECT 1", "order")
+    for file in (data / "order").glob("order.db*"):
+        file.unlink()
+    code, out, err = verified(data, capsys)
+    (check,) = (each for each in json.loads(out)["checks"] if each["service"] == "bus")
+    assert code == 7
+    assert [each["id"] for each in check["violations"]] == ["order"]
+    assert "its database is not there any more" in check["violations"][0]["detail"]
+    assert "log-as-told bus: order" in err
+
+
+def test_log_that_is_gone_is_nothing_to_complain_of(shop, tmp_path, capsys):
+    data = doctored(shop, tmp_path, "SELECT 1", "order")
+    for file in (data / "bus").glob("bus.db*"):
+        file.unlink()
+    assert verified(data, capsys)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no database at all, " * 500, "order.db cannot be read: file is not a database"),
+        (b"", "the database of order is not one of a service"),
+    ],
+    ids=["garbage", "empty"],
+)
+def test_what_is_no_database_is_named(shop, tmp_path, capsys, content, said):
+    data = doctored(shop, tmp_path, "SELECT 1", "order")
+    for file in (data / "order").glob("order.db*"):
+        file.unlink()
+    (data / "order" / "order.db").write_bytes(content)
+    code, out, err = verified(data, capsys)
+    assert (code, out) == (1, "")
+    assert said in err
+
+
+def test_damaged_database_is_named_in_a_few_lines(shop, tmp_path, capsys):
+    data = doctored(shop, tmp_path, "PRAGMA wal_checkpoint(TRUNCATE)", "order")
+    with (data / "order" / "order.db").open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(bytes(3 * 4096))
+    code, _, err = verified(data, capsys)
+    assert code == 1
+    assert "the copy of order.db is damaged, and so may be the database" in err
+    assert "\\n" not in err
+    assert len(err.splitlines()) < 10
+
+
+def test_promise_that_cannot_be_asked_is_named(shop, tmp_path, capsys):
+    data = doctored(shop, tmp_path, "DROP VIEW holds", "product")
+    code, _, err = verified(data, capsys)
+    assert code == 1
+    assert "`holds-agree` cannot be asked of order: a statement is wrong: no such table" in err
+    assert "hint: mend the query in the service's table" in err

@@ -180,6 +180,15 @@ def test_many_faults_are_summed_up_and_none_that_did_harm_is_worth_three_in_n():
     assert not any("did harm" in row for row in text(run, 100))
 
 
+def test_run_that_could_not_be_judged_is_told_all_the_same():
+    run = ran()
+    run.not_judged = "order.db cannot be read: file is not a database"
+    assert not run.ok
+    shown = text(run, 100)
+    assert "✗ wrong  promises  order.db cannot be read: file is not a database" in shown
+    assert any("3,000 ok" in line for line in shown)
+
+
 def test_bound_of_a_single_fault_is_told_as_a_number():
     run = ran()
     run.faults = [Inflicted(Fault(4.0, "kill", "order"), 4.0, 0.0)]
