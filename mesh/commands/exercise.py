@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import shlex
 import shutil
 from typing import TYPE_CHECKING
@@ -12,9 +15,11 @@ from mesh import clock, codec
 from mesh.commands import output
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import Number, Whole, json_option, verb
-from mesh.errors import AssertionFailed, MeshError, WrongUsage
+from mesh.errors import AssertionFailed, Conflict, MeshError, WrongUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mesh.commands.trial import Trial, Wanted
     from mesh.exercise.report import Run
 
@@ -24,6 +29,41 @@ DURATION_S = 20.0
 DURATION_S_MAX = 24 * 3600.0
 
 INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def _admitted(trial: Trial, *, alone: bool) -> Iterator[None]:
+    """Be one of several runs that break nothing, or the only one: however we end.
+
+    What one run breaks another would call lost, although nothing was broken on purpose; and each
+    heals everything at its end.
+
+    Raises: Conflict; nothing of the run is left then.
+    """
+    runs = os.open(trial.folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(runs, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            trial.forget()
+            raise Conflict(
+                "another `mesh exercise` is under way here, and one of the two breaks things",
+                code="exercise-under-way",
+                hint="try again when it has ended; without --chaos they go together",
+            ) from None
+        yield
+    finally:
+        os.close(runs)
+
+
+def _ran(trial: Trial, wanted: Wanted, progress: output.Live) -> Run:
+    """The run, not judged yet; one that could not be leaves nothing. Raises: as `Trial.run`."""
+    try:
+        return trial.run(wanted, progress)
+    except MeshError:
+        trial.let_go()
+        trial.forget()
+        raise
 
 
 def _summary(run: Run) -> dict[str, object]:
@@ -236,13 +276,8 @@ def command(
     broken = chaos.schedule(paces, targets, duration_s=duration_s, seed=number)
     chaos.check(paces, targets, broken, duration_s)
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
-    with output.Live() as progress:
-        try:
-            run = trial.run(wanted, progress)
-        except MeshError:
-            trial.let_go()
-            trial.forget()
-            raise
+    with output.Live() as progress, _admitted(trial, alone=bool(paces)):
+        run = _ran(trial, wanted, progress)
         run.asserted = [assertion.judge(each, run.tally, run.took_s) for each in expected]
         run.repeat = _repeat(ctx, wanted, ",".join(map(str, paces)), only, asserted)
         if run.interrupted:

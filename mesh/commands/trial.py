@@ -35,7 +35,7 @@ from mesh.exercise.wire import Wire
 from mesh.orchestrator import state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mesh.commands.operations import Document, Operation
@@ -61,6 +61,8 @@ PATIENCE_S = 20.0
 DRAW_S = 0.25
 TELL_S = 5.0
 """Between two looks at a run on a terminal, and between two lines elsewhere."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FOLDER = "exercise"
 """Of evidence, in the data folder."""
@@ -180,6 +182,7 @@ class Trial:
                 text=True,
                 check=False,
                 timeout=UP_S,
+                start_new_session=True,  # a Ctrl-C ends the run, and leaves the mesh up
             )
         except subprocess.TimeoutExpired:
             raise ProgramFailed(f"the mesh did not come up within {UP_S:g} s") from None
@@ -260,7 +263,9 @@ class Trial:
 
     async def _run(self, wanted: Wanted, run: report.Run, progress: output.Live) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt, loop)
+        ending = [each for each in ENDING if signal.getsignal(each) != signal.SIG_IGN]
+        for number in ending:
+            loop.add_signal_handler(number, self._interrupt, loop, ending)
         patience_s = PATIENCE_S if wanted.faults else 0.0
         file = (self.folder / history.FILE).open("xb", buffering=1024 * 1024)
         with contextlib.closing(history.Recorder(file)) as recorder:
@@ -295,11 +300,12 @@ class Trial:
                         watch.cancel()
                 progress.clear()
 
-    def _interrupt(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The first Ctrl-C ends the run; the second is nobody's to hold up."""
+    def _interrupt(self, loop: asyncio.AbstractEventLoop, ending: Sequence[signal.Signals]) -> None:
+        """The first Ctrl-C or hang-up ends the run; the second is nobody's to hold up."""
         self.interrupted = True
         self.stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in ending:
+            loop.remove_signal_handler(number)
 
     async def _watch(
         self, wanted: Wanted, load: Load, chaos: Chaos, wire: Wire, progress: output.Live

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from tests.support.own import greeter_mesh
 from tests.support.running import SHOP, USUAL, RunningMesh, eventually
+
+if TYPE_CHECKING:
+    import subprocess
 
 CHAOS = "kill,pause,drop,dup,reorder"
 
@@ -130,12 +134,46 @@ def admitted(mesh: RunningMesh) -> int:
     return int(mesh.json("explain", "product")["traffic"]["admission"]["admitted"])
 
 
-def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
-    begun_before = admitted(mesh)
-    process = mesh.start("exercise", "--rate", "20", "--duration", "60", "--seed", "1", "--json")
+def begun(mesh: RunningMesh, *args: str) -> subprocess.Popen[str]:
+    """A run that has a folder by now."""
     folder = mesh.directory / "data" / "exercise"
     before = set(folder.iterdir()) if folder.exists() else set()
+    process = mesh.start("exercise", "--rate", "20", "--seed", "1", "--json", *args)
     eventually(lambda: folder.exists() and set(folder.iterdir()) - before, 60)
+    return process
+
+
+def test_run_that_breaks_things_is_alone_and_others_go_together(mesh: RunningMesh):
+    breaking = ("--chaos", "kill:every=2", "--on", "order")
+    for args, other in (
+        (("--duration", "6"), breaking),
+        (("--duration", "6", *breaking), ()),
+        (("--duration", "6", *breaking), breaking),
+    ):
+        process = begun(mesh, *args)
+        refused = mesh.run("exercise", "--duration", "6", *other, exit_code=1).stderr
+        assert "[exercise-under-way]" in refused
+        assert "Traceback" not in refused
+        assert json.loads(process.communicate(timeout=60)[0])["ok"] is True
+        assert process.returncode == 0
+    process = begun(mesh, "--duration", "4")
+    assert exercised(mesh, "--duration", "2")["ok"] is True
+    assert json.loads(process.communicate(timeout=60)[0])["ok"] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_run_that_is_terminated_leaves_nothing_broken(mesh: RunningMesh, number: signal.Signals):
+    process = begun(mesh, "--duration", "60", "--chaos", "latency:every=1")
+    eventually(lambda: mesh.json("chaos", "ls")["faults"], 60)
+    process.send_signal(number)
+    assert json.loads(process.communicate(timeout=60)[0])["interrupted"] is True
+    assert process.returncode == 130
+    assert mesh.json("chaos", "ls")["faults"] == []
+
+
+def test_interrupted_run_reports_what_was_done(mesh: RunningMesh):
+    begun_before = admitted(mesh)
+    process = begun(mesh, "--duration", "60")
     eventually(lambda: admitted(mesh) > begun_before, 60)  # by visitors alone
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
