@@ -63,12 +63,12 @@ async def test_kill_once_and_kill_again_and_again(faults, programs):
     assert programs.sent == [("order", signal.SIGKILL)]
     await asyncio.sleep(0.05)
     assert faults.of("order") == ()
-    faults.begin(fault("kill", "bus", for_s=0.5, rate=10.0, seed=1))
+    faults.begin(fault("kill", "bus", for_s=2.0, rate=10.0, seed=1))
     programs.pids["bus"] = 201
     assert [each.kind for each in faults.of("bus")] == ["kill"], "it goes on with the next process"
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(2.1)
     kills = programs.sent.count(("bus", signal.SIGKILL))
-    assert 4 <= kills <= 11
+    assert 4 <= kills <= 40, "twenty on average"
     await asyncio.sleep(0.2)
     assert programs.sent.count(("bus", signal.SIGKILL)) == kills
     assert faults.of("bus") == ()
