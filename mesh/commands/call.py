@@ -16,7 +16,7 @@ from mesh.commands.peers import FAILED_FROM, Peers
 from mesh.commands.project import Project, check_names
 from mesh.commands.request import build
 from mesh.commands.step import first_step
-from mesh.commands.verb import Number, json_option, verb
+from mesh.commands.verb import Seconds, json_option, verb
 from mesh.errors import NotFound, NotRunning, WrongUsage
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _show(
 @click.option(
     "--timeout",
     "timeout_s",
-    type=Number(0.001, 3600),
+    type=Seconds(0.001, 3600),
     default=TIMEOUT_S,
     metavar="S",
     help="Seconds to wait for the answer (10).",

@@ -9,7 +9,7 @@ import click
 from mesh import clock
 from mesh.commands import http, output
 from mesh.commands.project import Project
-from mesh.commands.verb import Number, VerbGroup, Whole, json_option, verb
+from mesh.commands.verb import Number, Seconds, VerbGroup, Whole, json_option, verb
 from mesh.configs.check import BUS
 from mesh.errors import MeshError, ServiceUnavailable, WrongUsage
 
@@ -120,7 +120,7 @@ def _for(default: float, sentence: str) -> Callable[[Callable[..., None]], Calla
     return click.option(
         "--for",
         "for_s",
-        type=Number(0.1, FOR_S_MAX),
+        type=Seconds(0.1, FOR_S_MAX),
         default=default or None,
         metavar="S",
         help=sentence,

@@ -11,7 +11,7 @@ import click
 from mesh.commands import output
 from mesh.commands.project import Project
 from mesh.commands.stopped import report
-from mesh.commands.verb import Number, verb
+from mesh.commands.verb import Seconds, verb
 from mesh.configs.locate import NAME
 from mesh.errors import NotRunning, WrongUsage
 from mesh.orchestrator import state
@@ -61,7 +61,7 @@ def _delete(project: Project) -> None:
     "-t",
     "--timeout",
     "timeout_s",
-    type=Number(0, 3600),
+    type=Seconds(0, 3600),
     metavar="S",
     help="Kill what has not stopped after S seconds.",
 )

@@ -14,7 +14,7 @@ import click
 from mesh import clock, codec
 from mesh.commands import output
 from mesh.commands.project import Project, check_names
-from mesh.commands.verb import Number, Whole, json_option, verb
+from mesh.commands.verb import Number, Seconds, Whole, json_option, verb
 from mesh.errors import AssertionFailed, Conflict, MeshError, WrongUsage
 
 if TYPE_CHECKING:
@@ -193,15 +193,15 @@ def _ended(run: Run, trial: Trial) -> None:
 @click.option(
     "--duration",
     "duration_s",
-    type=Number(0.5, DURATION_S_MAX),
+    type=Seconds(0.5, DURATION_S_MAX),
     default=DURATION_S,
     metavar="S",
-    help=f"For this many seconds ({DURATION_S:g}).",
+    help=f"For this many seconds ({DURATION_S:g}); `5m` too.",
 )
 @click.option(
     "--ramp",
     "ramp_s",
-    type=Number(0, DURATION_S_MAX),
+    type=Seconds(0, DURATION_S_MAX),
     default=0.0,
     metavar="S",
     help="Grow to the rate over the first seconds (0).",

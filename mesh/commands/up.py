@@ -8,7 +8,7 @@ from mesh import clock
 from mesh.commands.begin import WAIT_S, in_background, in_foreground, refuse_second
 from mesh.commands.options import Asked
 from mesh.commands.project import Project
-from mesh.commands.verb import Number, services_argument, verb
+from mesh.commands.verb import Seconds, services_argument, verb
 
 
 @verb(
@@ -23,7 +23,7 @@ from mesh.commands.verb import Number, services_argument, verb
 @click.option(
     "--wait-timeout",
     "wait_s",
-    type=Number(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=WAIT_S,
     metavar="S",
     help="Seconds to wait for that (60); exit code 4.",

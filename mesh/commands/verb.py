@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mesh.commands import completing
+from mesh.configs import durations
 from mesh.configs.complaints import suggestion
 
 if TYPE_CHECKING:
@@ -43,6 +44,23 @@ class Number(click.FloatRange):
 
     def _describe_range(self) -> str:
         return _range(self.min, self.max)
+
+
+class Seconds(Number):
+    """A time between bounds: seconds, or as the configuration writes it (`90s`, `1m30s`, `500ms`)."""
+
+    name = "time"
+
+    def convert(
+        self, value: float | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds."""
+        written = durations.parse_s(value) if isinstance(value, str) else None
+        try:
+            number = float(value) if written is None else written
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 90, 90s, 1m30s or 500ms", param, ctx)
+        return super().convert(number, param, ctx)
 
 
 class Whole(click.IntRange):

@@ -14,7 +14,7 @@ from mesh.commands.idle import Reading
 from mesh.commands.operator import NOT_FOUND, OK, READING_S, Operator
 from mesh.commands.project import Project
 from mesh.commands.ps import FINISHED
-from mesh.commands.verb import Number, json_option, services_argument, verb
+from mesh.commands.verb import Seconds, json_option, services_argument, verb
 from mesh.errors import (
     DeadlineExceeded,
     MeshError,
@@ -164,7 +164,7 @@ def until(look: Callable[[], Finding], timeout_s: float) -> tuple[Finding, float
 @click.option(
     "--timeout",
     "timeout_s",
-    type=Number(0, 24 * 3600),
+    type=Seconds(0, 24 * 3600),
     default=TIMEOUT_S,
     metavar="S",
     help="Give up after S seconds (60), with exit code 4.",
