@@ -21,9 +21,13 @@ NOTES = Migration(
 )
 
 
+PATIENCE = 100
+"""Nobody is refused since the disk beneath the tests stalls."""
+
+
 @pytest.fixture
 async def database(tmp_path):
-    opened = await connect("sqlite://", tmp_path / "notes", "notes")
+    opened = await connect("sqlite://", tmp_path / "notes", "notes", PATIENCE)
     await opened.migrate([NOTES])
     yield opened
     await opened.close()

@@ -12,7 +12,7 @@ import pytest
 from mesh.databases.sqlite import backlog, checkpoints, connect, delay, group, solo
 from mesh.databases.sqlite.solo import QUICK_S, UNKNOWN_COMMITS, WARY_COMMITS, Solo
 from mesh.errors import DatabaseBusy, NotFound, StorageFull
-from tests.databases.conftest import NOTES
+from tests.databases.conftest import NOTES, PATIENCE
 
 LOOP, THREAD = "loop", "thread"
 
@@ -331,7 +331,7 @@ async def test_full_storage_is_told_and_recovered_from(
 async def test_foreign_lock_is_waited_for_as_long_as_for_any_other(
     database, add, foreign, monkeypatch
 ):
-    monkeypatch.setattr(backlog, "STALL_S", 0.3)
+    monkeypatch.setattr(backlog, "STALL_S", 0.3 / PATIENCE)
     begun = time.monotonic()
     with pytest.raises(DatabaseBusy, match="begin within"):
         await database.write(add, "a")

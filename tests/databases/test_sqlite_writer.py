@@ -288,6 +288,7 @@ async def test_statement_that_rolls_everything_back_harms_only_itself(database, 
 
 
 async def test_write_is_refused_when_it_cannot_begin_in_time(database, add, ids, held):
+    database._writer._backlog._patience = 1
     async with held(database):
         begun = time.monotonic()
         with pytest.raises(DatabaseBusy):
