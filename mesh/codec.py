@@ -53,7 +53,7 @@ def decode(raw: bytes | str, shape: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(raw, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(str(error)) from None
 
 
@@ -67,10 +67,10 @@ def decode_lines(raw: bytes, shape: type[T]) -> list[T]:
     decoder = msgspec.json.Decoder(shape)
     try:
         return decoder.decode_lines(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = []
         for line in raw.splitlines():
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 found.append(decoder.decode(line))
         return found
 

@@ -142,6 +142,13 @@ def _outcome(read, raw: bytes) -> str:
         return f"refused: {error.detail}"
 
 
+def test_what_is_nested_too_deep_for_us_is_damage():
+    deep = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(InvalidInput):
+        codec.decode(deep, list)
+    assert codec.decode_lines(b"[1]\n" + deep + b"\n[2]\n", list) == [[1], [2]]
+
+
 @given(_values)
 def test_encode_text_is_ascii_without_control_characters(value: object):
     text = codec.encode_text(value)
