@@ -13,6 +13,7 @@ import click
 
 from mesh import clock, codec
 from mesh.commands import output
+from mesh.commands.befell import befell
 from mesh.commands.project import Project, check_names
 from mesh.commands.verb import Number, Seconds, Whole, json_option, verb
 from mesh.errors import AssertionFailed, Conflict, MeshError, WrongUsage
@@ -29,6 +30,9 @@ DURATION_S = 20.0
 DURATION_S_MAX = 24 * 3600.0
 
 INTERRUPTED = 130
+
+BEFELL_MAX = 8
+"""Lines of what happened to programs; the first ones tell most."""
 
 
 @contextlib.contextmanager
@@ -64,6 +68,18 @@ def _ran(trial: Trial, wanted: Wanted, progress: output.Live) -> Run:
         trial.let_go()
         trial.forget()
         raise
+
+
+def _befell(project: Project, run: Run) -> list[str]:
+    """What the supervisor noted of its programs since the run began: whoever broke something else."""
+    begun_us = clock.now_ms() * 1000 - int(run.took_s * 1_000_000)
+    found = [
+        f"{(at_us - begun_us) / 1_000_000:5.1f} s  {program}: {what}"
+        for at_us, program, what in befell(project.logs)
+        if at_us >= begun_us
+    ]
+    more = len(found) - BEFELL_MAX
+    return found[:BEFELL_MAX] + ([f"and {more} more: mesh logs"] if more > 0 else [])
 
 
 def _summary(run: Run) -> dict[str, object]:
@@ -104,6 +120,7 @@ def _summary(run: Run) -> dict[str, object]:
         ],
         "faults": codec.plain(list(run.faults)),
         "harmful_faults_percent_max": run.bound,
+        "befell": list(run.befell),
         "healed": run.healed if run.not_healed is None else None,
         "history": None if run.judgement is None else codec.plain(run.judgement),
         "verify": None
@@ -150,7 +167,8 @@ def _ended(run: Run, trial: Trial) -> None:
 
     wrong = []
     if run.lost:
-        wrong.append(f"requests lost: {run.lost:,}, and nothing was broken on purpose")
+        told = "while this happened:" if run.befell else "and nothing was broken on purpose"
+        wrong += [f"requests lost: {run.lost:,}, {told}", *run.befell]
     if run.idle:
         wrong.append(f"requests: {NOTHING_ASKED}")
     if run.not_healed:
@@ -278,6 +296,8 @@ def command(
     wanted = Wanted(who, rate, duration_s, min(ramp_s, duration_s), number, broken)
     with output.Live() as progress, _admitted(trial, alone=bool(paces)):
         run = _ran(trial, wanted, progress)
+        if run.lost:
+            run.befell = _befell(project, run)
         run.asserted = [assertion.judge(each, run.tally, run.took_s) for each in expected]
         run.repeat = _repeat(ctx, wanted, ",".join(map(str, paces)), only, asserted)
         if run.interrupted:

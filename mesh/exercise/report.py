@@ -66,6 +66,8 @@ class Run:
     repeat: str = ""
     evidence: str | None = None
     notes: list[str] = field(default_factory=list)
+    befell: Sequence[str] = ()
+    """What happened to programs while requests were lost in a run that broke nothing."""
 
     @property
     def ok(self) -> bool:
@@ -276,6 +278,7 @@ def _verdict(run: Run) -> list[Line]:
         word = ("none", "warn")
     found: list[Line] = [[("verdict ", "strong"), word]]
     found += [[_mark(ok=False), text] for text in _unjudged(run)]
+    found += [[f"{INDENT}          {text}"] for text in run.befell]
     if run.healed is not None or run.not_healed is not None:
         found.append([_mark(run.not_healed is None), f"healing   {run.not_healed or run.healed}"])
     if run.judgement is not None:
@@ -300,7 +303,8 @@ def _unjudged(run: Run) -> list[str]:
     """What is wrong with a run whatever its history and the databases say."""
     found = []
     if run.lost:
-        found.append(f"requests  {run.lost:,} lost, and nothing was broken")
+        told = "while this happened:" if run.befell else "and nothing was broken"
+        found.append(f"requests  {run.lost:,} lost, {told}")
     if run.idle and not run.interrupted:
         found.append(f"requests  {NOTHING_ASKED}")
     if run.not_judged is not None:

@@ -198,6 +198,22 @@ def test_run_where_a_service_was_stopped_before_is_judged_without_it(mesh: Runni
     assert "hint: mesh start order" in wrong.stderr
 
 
+def test_what_somebody_else_stopped_meanwhile_is_told(mesh: RunningMesh):
+    process = begun(mesh, "--duration", "6")
+    before = admitted(mesh)
+    eventually(lambda: admitted(mesh) > before, 30)
+    mesh.run("stop", "order")
+    mesh.run("start", "order")
+    out, err = process.communicate(timeout=60)
+    mesh.run("wait")
+    assert process.returncode == 7
+    found = json.loads(out)
+    assert found["failed"] + found["unknown"] > 0
+    assert any("order: ready -> stopping: asked" in line for line in found["befell"])
+    assert "while this happened" in err
+    assert found["history"]["wrong"] == []
+
+
 SCENARIOS = """
 from mesh.exercise import Scenario, Visit
 

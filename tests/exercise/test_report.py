@@ -112,6 +112,15 @@ def test_lost_requests_make_the_verdict_only_where_nothing_was_broken():
     assert run.ok
 
 
+def test_whoever_broke_something_else_is_told_beside_what_was_lost():
+    run = ran(failed=3)
+    assert any("3 lost, and nothing was broken" in line for line in text(run, 80))
+    run.befell = ["  2.5 s  order: ready -> stopping: asked"]
+    shown = "\n".join(text(run, 80))
+    assert "3 lost, while this happened:" in shown
+    assert "2.5 s  order: ready -> stopping: asked" in shown
+
+
 def test_both_latencies_are_shown_where_they_part():
     run = ran()
     for _ in range(100):
