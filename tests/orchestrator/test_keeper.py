@@ -541,7 +541,7 @@ def test_a_thread_looks_by_itself_and_once_more_at_the_end(tmp_path):
     with a_log(tmp_path) as log:
         with Keeper([log.path], file_bytes_max=FILE).at_work():
             log.lines(12)
-        assert log.path.stat().st_size == 0
+        assert log.path.stat().st_size < FILE
         assert texts(logs.tail({"a": log.path}, None)) == numbered(*range(12))
 
 
