@@ -98,9 +98,10 @@ class Cut:
             with self._lock:
                 expired = self._expired
                 self._go.set()
+            self._claim()
+            self._unclaimed = asyncio.get_running_loop().call_later(KEPT_S, self._drop)
         if expired:
             raise Conflict("the writer could stand no longer", code="cut-missed")
-        self._unclaimed = asyncio.get_running_loop().call_later(KEPT_S, self._drop)
 
     async def copy(self, target: Path) -> int:
         """Write the moment to `target`, in place of what was there; its size in bytes.
@@ -128,9 +129,9 @@ class Cut:
             self._unclaimed = None
 
     def _drop(self) -> None:
-        assert self._connection is not None
-        connection, self._connection = self._connection, None
-        self._pool.submit(connection.close)
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._pool.submit(connection.close)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -139,8 +140,7 @@ class Cut:
         self._connection = _opened(self._file)
 
     def _begin(self) -> None:
-        assert self._connection is not None
-        if self._connection.in_transaction:
+        if self._connection is None or self._connection.in_transaction:
             raise Conflict("the moment has been taken", code="cut-missed")
         _begin(self._connection, self._file)
 

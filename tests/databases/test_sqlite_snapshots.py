@@ -82,21 +82,29 @@ async def test_moment_that_was_taken_is_not_taken_again(tmp_path):
     assert rows(tmp_path / "copy.db") == []
 
 
-async def test_moment_that_nobody_copies_is_let_go(tmp_path, monkeypatch):
+@pytest.mark.parametrize("late", [False, True])
+async def test_moment_that_nobody_copies_is_let_go(tmp_path, monkeypatch, late):
+    """Also one that came too late to be of the cut, whose maker may have been killed by then."""
     monkeypatch.setattr(snapshot, "KEPT_S", 0.0)
     database = await opened(tmp_path)
     cut = await database.hold()
-    await cut.take()
+    if late:
+        await database.write(put, 0)
+        with pytest.raises(Conflict, match="could stand no longer"):
+            await cut.take()
+    else:
+        await cut.take()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    with pytest.raises(Conflict):
-        await cut.copy(tmp_path / "copy.db")
-    await cut.close()
-    cut._pool.shutdown(wait=True)
+    for step in (cut.take, lambda: cut.copy(tmp_path / "copy.db")):
+        with pytest.raises(Conflict):
+            await step()
+    await asyncio.get_running_loop().run_in_executor(cut._pool, int)
     await database.write(put, 1)
     with closing(sqlite3.connect(tmp_path / "shop.db")) as other:
         busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     assert not busy, "no reader keeps the -wal"
+    await cut.close()
     await database.close()
 
 
