@@ -187,6 +187,10 @@ def _tidy(places: Sequence[Place]) -> None:
     for place in places:
         shutil.rmtree(place.draft.parent, ignore_errors=True)
         kept = sorted(place.folder.glob(f"{REPLACED}*"))
+        for each in kept:
+            with contextlib.suppress(OSError):  # it holds something
+                each.rmdir()
+        kept = [each for each in kept if each.exists()]
         for old in kept[:-KEPT_MAX]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -61,3 +61,13 @@ def test_only_the_newest_replaced_ones_are_kept(project, places):
     left = sorted(path.name for path in places[0].folder.glob(f"{REPLACED}*"))
     assert left == [f"{REPLACED}{number}" for number in range(2, KEPT_MAX + 2)]
     assert not places[0].draft.parent.exists()
+
+
+def test_restores_that_failed_push_out_nothing_that_is_kept(project, places):
+    _swap(project, places, "1")
+    for number in range(2, KEPT_MAX + 2):
+        with pytest.raises(Broken):
+            _swap(project, places, str(number))
+        _tidy(places)
+    left = [path.name for path in places[0].folder.glob(f"{REPLACED}*")]
+    assert left == [f"{REPLACED}1"]
