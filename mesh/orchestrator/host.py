@@ -119,10 +119,11 @@ def supervise(
             try:
                 if replacing.settle(data_dir):
                     journal.write("a restore that was cut off has been brought to its end")
-            except AlreadyRunning:
+            except AlreadyRunning:  # whoever replaces files now has done so
                 pass
             except MeshError as error:
                 journal.write("a restore was cut off", error=error.detail)
+                raise
 
         def supervisor() -> Supervisor:
             return Supervisor(

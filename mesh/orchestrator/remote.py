@@ -115,26 +115,17 @@ class Remote:
 
         Gives `contract.Lease` and a descriptor that can be read once the mesh has gone.
         """
-        with self._connected("lend", STOP_S) as (connection, answers):
-            _send(connection, "lend", {"name": name})
-            line = answers.readline()
-            if not line:
-                raise _gone()
-            yield cast("dict[str, object]", _result(line)), connection.fileno()
+        lease, lending = self._kept("lend", {"name": name})
+        with lending:
+            yield cast("dict[str, object]", lease), lending.fileno()
 
     @contextlib.contextmanager
     def hold(self, names: Sequence[str], why: str) -> Iterator[list[str]]:
         """These programs are stopped inside, and stay so; gives those that are started at the end."""
-        with self._connected("hold", STOP_S) as (connection, answers):
-            _send(connection, "hold", {"names": [*names], "why": why})
-            line = answers.readline()
-            if not line:
-                raise _gone()
-            again = cast("list[str]", _result(line))
-            holding = connection.dup()
+        again, holding = self._kept("hold", {"names": [*names], "why": why})
         with holding:
             try:
-                yield again
+                yield cast("list[str]", again)
             finally:
                 with contextlib.suppress(OSError):  # the mesh has gone meanwhile
                     holding.shutdown(socket.SHUT_WR)
@@ -161,6 +152,20 @@ class Remote:
                 yield cast("dict[str, object]", _result(line))
                 if until_s is not None:
                     connection.settimeout(max(until_s - clock.monotonic_s(), _POLL_S))
+
+    def _kept(self, method: str, params: dict[str, object]) -> tuple[object, socket.socket]:
+        """What was answered, and the connection: what was asked for lasts as long as it is open."""
+        with contextlib.ExitStack() as kept:
+            line = b""
+            with self._connected(method, STOP_S) as (connection, answers):
+                _send(connection, method, params)
+                line = answers.readline()
+                open_still = kept.enter_context(connection.dup())
+            if not line:
+                raise _gone()
+            result = _result(line)
+            kept.pop_all()
+            return result, open_still
 
     def _ask(self, method: str, params: dict[str, object], timeout_s: float) -> object:
         line = b""

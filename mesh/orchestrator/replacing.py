@@ -1,7 +1,8 @@
 """Files of a data folder replaced by others: all of them or none, whatever dies meanwhile.
 
-What is to be moved is written down before the first file is. Whoever takes the data folder next, or
-starts programs in it again, makes the moves that are left. Standard library only, as `state`.
+What is to be moved is written down before the first file is, by names within the folder, which may
+be moved itself. Whoever takes the data folder next, or starts programs in it again, makes the moves
+that are left. Standard library only, as `state`.
 """
 
 from __future__ import annotations
@@ -39,8 +40,15 @@ def _plan_path(data_dir: Path) -> Path:
 def held(data_dir: Path) -> Iterator[None]:
     """Be the one who replaces files: no mesh begins on them meanwhile, whatever becomes of this one.
 
-    Raises: AlreadyRunning when somebody else does.
+    Raises: AlreadyRunning when somebody else does; Broken as `settle`, which comes first.
     """
+    with _alone(data_dir):
+        _finish(data_dir)
+        yield
+
+
+@contextlib.contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
     folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for _ in range(TRIES):
@@ -74,7 +82,7 @@ def carry_out(data_dir: Path, moves: Sequence[Move]) -> None:
     plan = _plan_path(data_dir)
     undo: list[Move] = []
     with _unbroken():
-        _write(plan, [[str(source), str(target)] for source, target in moves])
+        _write(plan, [[os.path.relpath(path, data_dir) for path in move] for move in moves])
         try:
             for source, target in moves:
                 source.rename(target)
@@ -94,25 +102,33 @@ def settle(data_dir: Path) -> bool:
 
     Raises: AlreadyRunning while somebody replaces files; Broken when a move cannot be made.
     """
-    with held(data_dir):
-        plan = _plan_path(data_dir)
-        try:
-            moves = json.loads(plan.read_text("utf-8"))
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError):
-            moves = []
-        try:
-            for source, target in ((Path(source), Path(target)) for source, target in moves):
-                if source.exists() and not target.exists():
-                    source.rename(target)
-            _sync(Path(target).parent for _, target in moves)
-        except OSError as error:
-            raise Broken(
-                f"a restore was cut off: {error.filename}: {error.strerror}", hint="mesh doctor"
-            ) from None
-        plan.unlink()
-        return True
+    with _alone(data_dir):
+        return _finish(data_dir)
+
+
+def _finish(data_dir: Path) -> bool:
+    plan = _plan_path(data_dir)
+    try:
+        found = json.loads(plan.read_text("utf-8"))
+        moves = [(data_dir / source, data_dir / target) for source, target in found]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError):
+        raise Broken(
+            f"a restore was cut off, and what it had to move cannot be read in {plan}",
+            hint=f"rm -r {plan}, then mesh restore",
+        ) from None
+    try:
+        for source, target in moves:
+            if source.exists() and not target.exists():
+                source.rename(target)
+        _sync(target.parent for _, target in moves)
+    except OSError as error:
+        raise Broken(
+            f"a restore was cut off: {error.filename}: {error.strerror}", hint="mesh doctor"
+        ) from None
+    plan.unlink()
+    return True
 
 
 @contextlib.contextmanager

@@ -7,21 +7,16 @@ state of a program but its runner's life.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import os
 from typing import TYPE_CHECKING
 
 from mesh import clock, codec
-from mesh.errors import Conflict, NotFound, ProgramFailed
+from mesh.errors import Conflict, MeshError, NotFound, ProgramFailed
 from mesh.orchestrator import plan
 from mesh.orchestrator.child import reap_strangers
-from mesh.orchestrator.contract import (
-    UP,
-    Outcome,
-    Status,
-    Stopped,
-    SupervisorStatus,
-)
+from mesh.orchestrator.contract import UP, Outcome, Status, Stopped, SupervisorStatus
 from mesh.orchestrator.explain import explanation
 from mesh.orchestrator.faults import Faults
 from mesh.orchestrator.life import Kill, Restart, Start, Stop, signal_number
@@ -58,7 +53,8 @@ class Supervisor:
         listeners: of the programs that have a port; bound by now where that is to be known.
         mint: makes a token for (subject, audience).
         on_change: told every transition, after it was logged.
-        settle: called before programs that were held start: what their holder left half done.
+        settle: ends what a holder of programs left half done; called before any is started. What it
+            raises, a MeshError, keeps it from being started.
         linger: go on when no program is left that runs or will run.
     """
 
@@ -128,9 +124,10 @@ class Supervisor:
         )
 
     def start(self, names: Sequence[str]) -> None:
-        """Desire these to run, and what they depend on. Raises: NotFound, Conflict."""
+        """Desire these to run, and what they depend on. Raises: NotFound, Conflict, as `settle`."""
         self._named(names)
         self._refuse(names)
+        self._settle()
         self.begin(name for name in plan.closure(self._needs, names) if name not in self._lent)
 
     def begin(self, names: Iterable[str]) -> None:
@@ -147,18 +144,17 @@ class Supervisor:
     async def restart(self, names: Sequence[str]) -> None:
         """Stop and start each; returns when all are up or have ended well.
 
-        Raises: NotFound, Conflict; ProgramFailed when one does not come back.
+        Raises: NotFound, Conflict; what `settle` does; ProgramFailed when one does not come back.
         """
         runners = self._named(names)
         self._refuse(names)
+        self._settle()
         for runner in runners:
             runner.feed(Restart())
         self._open_gates()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RESTART_WAIT_S):
                 await self._until(lambda: all(_settled(runner) for runner in runners))
-        except TimeoutError:
-            pass
         for runner in runners:
             if not _settled(runner) or runner.life.state == "failed":
                 name = runner.program.name
@@ -205,8 +201,9 @@ class Supervisor:
         """Programs that were lent or held are nobody's any more: start those that were to run."""
         again = [name for name in dict.fromkeys(names) if self._lent.pop(name)]
         if not self.ending:
-            self._settle()
-            self.begin(again)
+            with contextlib.suppress(MeshError):  # it is in the journal, and `start` tells it again
+                self._settle()
+                self.begin(again)
 
     def kill(self, names: Sequence[str], signal: str) -> None:
         """Send a signal to each group. Raises: NotFound, InvalidInput (no such signal)."""
@@ -341,7 +338,9 @@ class Supervisor:
         self._on_change(transition)
 
     def _at_rest(self) -> bool:
-        return all(runner.life.state in {"stopped", "failed"} for runner in self._runners.values())
+        """Whether nothing runs or will; what is held or lent may."""
+        rest = (runner.life.state in {"stopped", "failed"} for runner in self._runners.values())
+        return not self._lent and all(rest)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():

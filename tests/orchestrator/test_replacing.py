@@ -77,17 +77,46 @@ REPLACED = {
 }
 
 
-@pytest.mark.parametrize("after", range(MOVES))
-def test_whoever_comes_after_one_who_was_killed_makes_the_moves_that_are_left(data, after):
-    killed = subprocess.run(
+def killed(data, after):
+    """One who replaces files was killed before this move."""
+    done = subprocess.run(
         [sys.executable, "-c", KILLED, data, str(after)], check=False, cwd=Path.cwd()
     )
-    assert killed.returncode == -signal.SIGKILL
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("after", range(MOVES))
+def test_whoever_comes_after_one_who_was_killed_makes_the_moves_that_are_left(data, after):
+    killed(data, after)
     assert content(data) != REPLACED
     with state.locked(data):
         assert {name: text for name, text in content(data).items() if "run" not in name} == REPLACED
     assert content(data) == REPLACED
     assert not replacing.settle(data)
+
+
+def test_whoever_replaces_files_next_finds_them_all_replaced(data):
+    killed(data, 2)
+    with replacing.held(data):
+        assert content(data) == REPLACED
+
+
+def test_moves_are_made_where_the_folder_has_been_moved_to(data):
+    killed(data, 2)
+    moved = data.rename(data.with_name("elsewhere"))
+    assert replacing.settle(moved)
+    assert content(moved) == REPLACED
+    assert not data.exists()
+
+
+@pytest.mark.parametrize("text", ["", "1", "[1]", None], ids=repr)
+def test_moves_that_cannot_be_read_are_not_taken_for_none(data, text):
+    plan = data / "run" / "replacing.json"
+    plan.mkdir() if text is None else plan.write_text(text)
+    with pytest.raises(Broken, match="cannot be read") as refused, state.locked(data):
+        pass
+    assert str(plan) in refused.value.hint
+    assert plan.exists()
 
 
 def test_interrupt_is_heard_when_all_is_moved(data, monkeypatch):
