@@ -122,7 +122,7 @@ def supervise(
             except AlreadyRunning:  # whoever replaces files now has done so
                 pass
             except MeshError as error:
-                journal.write("a restore was cut off", error=error.detail)
+                journal.write("nothing is started", error=error.detail)
                 raise
 
         def supervisor() -> Supervisor:

@@ -49,7 +49,10 @@ def held(data_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
-    folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Broken(f"{data_dir}: {error.strerror}", hint="mesh doctor") from None
     try:
         for _ in range(TRIES):
             if _locked(folder):
@@ -123,11 +126,11 @@ def _finish(data_dir: Path) -> bool:
             if source.exists() and not target.exists():
                 source.rename(target)
         _sync(target.parent for _, target in moves)
+        plan.unlink()
     except OSError as error:
         raise Broken(
             f"a restore was cut off: {error.filename}: {error.strerror}", hint="mesh doctor"
         ) from None
-    plan.unlink()
     return True
 
 

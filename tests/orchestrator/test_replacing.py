@@ -119,6 +119,11 @@ def test_moves_that_cannot_be_read_are_not_taken_for_none(data, text):
     assert plan.exists()
 
 
+def test_folder_that_is_gone_is_told_as_what_it_is(tmp_path):
+    with pytest.raises(Broken, match="elsewhere: No such file"):
+        replacing.settle(tmp_path / "elsewhere")
+
+
 def test_interrupt_is_heard_when_all_is_moved(data, monkeypatch):
     rename = Path.rename
 
