@@ -73,8 +73,14 @@ def _places(project: Project, names: Sequence[str]) -> list[Place]:
 def _stopped(project: Project, programs: Sequence[str]) -> Iterator[Remote | None]:
     """Have these programs at rest, whatever others ask; those that were to run run again afterwards.
 
-    What is handed out is the mesh if it runs. Nobody can begin one meanwhile.
+    What is handed out is the mesh if it runs. Nobody can begin one meanwhile, or copy databases.
     """
+    with output.Live() as progress, alone(project, progress), _at_rest(project, programs) as remote:
+        yield remote
+
+
+@contextlib.contextmanager
+def _at_rest(project: Project, programs: Sequence[str]) -> Iterator[Remote | None]:
     try:
         remote = project.remote()
     except NotRunning:
@@ -218,8 +224,8 @@ def restore(project: Project, name: str, wanted: Sequence[str]) -> None:
         *([BUS] if whole and project.config.bus else []),
     ]
     programs = list(dict.fromkeys(programs))
-    stamp = str(clock.now_ms())
     with _stopped(project, programs) as remote:
+        stamp = str(clock.now_ms())
         log = forks.Log(project, None if BUS in programs else remote)
         try:
             with output.Live() as progress:
@@ -278,8 +284,7 @@ def command(ctx: click.Context, *, words: tuple[str, ...], adopts: bool) -> None
     what happened after the backup is told, steps back, and shows it.
     """
     project = Project.of(ctx)
-    with output.Live() as progress, alone(project, progress):
-        if adopts:
-            adopt(project, words)
-        else:
-            restore(project, words[0], words[1:])
+    if adopts:
+        adopt(project, words)
+    else:
+        restore(project, words[0], words[1:])

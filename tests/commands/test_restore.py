@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mesh.commands import cut, output
 from mesh.commands.restore import KEPT_MAX, REPLACED, Place, _swap, _tidy
 from mesh.errors import Broken
 
@@ -71,3 +72,13 @@ def test_restores_that_failed_push_out_nothing_that_is_kept(project, places):
         _tidy(places)
     left = [path.name for path in places[0].folder.glob(f"{REPLACED}*")]
     assert left == [f"{REPLACED}1"]
+
+
+@pytest.mark.parametrize("words", [("nobody",), ("--adopt", "ordr")])
+def test_what_is_not_there_is_told_at_once_and_nothing_is_made(mesh, here, words, monkeypatch):
+    done = mesh("restore", *words)
+    assert done.code in {1, 2}, done
+    assert not (here / "data").exists()
+    monkeypatch.setattr(cut, "TURN_S", 0.0)
+    with cut.alone(SimpleNamespace(data=here / "data"), output.Live()):
+        assert mesh("restore", *words).err == done.err
